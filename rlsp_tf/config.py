@@ -1,0 +1,116 @@
+"""The shape of an RLSP network."""
+
+import re
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from rlsp_tf.errors import RLSPError
+
+
+@dataclass(frozen=True)
+class RLSPConfig:
+    """Everything that decides the shapes of an RLSP network's weights.
+
+    The paper names its networks "layers-filters": 7-64 has seven layers of 64 filters.
+
+    Attributes:
+        filters: channels of every hidden convolution.
+        layers: depth: convolutions that a frame passes before it is an output, the last of which stands
+            beside the one that makes the hidden state.
+        state_filters: channels of the hidden state; ``None`` means as many as ``filters``.
+        scale: how many times larger the output is in each direction.
+        output: ``"y"`` for BT.601 luma (16..235 for RGB 0..255), ``"rgb"`` for three colour channels.
+        frames_before: how many past frames the network sees beside the present one.
+        frames_after: how many future frames it sees; as many frames of latency when streaming.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
+
+    filters: int = 64
+    layers: int = 7
+    state_filters: int | None = None
+    scale: int = 4
+    output: Literal["y", "rgb"] = "y"
+    frames_before: int = 1
+    frames_after: int = 1
+
+    def __post_init__(self) -> None:
+        if self.state_filters is None:
+            object.__setattr__(self, "state_filters", self.filters)
+        for name, least in (
+            ("filters", 1),
+            ("layers", 2),
+            ("state_filters", 1),
+            ("scale", 1),
+            ("frames_before", 0),
+            ("frames_after", 0),
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
+        if self.output not in ("y", "rgb"):
+            raise ValueError(f'output must be "y" or "rgb", not {self.output!r}')
+
+    @property
+    def window(self) -> int:
+        """Frames that the network sees at once."""
+        return self.frames_before + 1 + self.frames_after
+
+    @property
+    def hidden_channels(self) -> int:
+        """Channels of the hidden state."""
+        assert self.state_filters is not None  # __post_init__ filled it in
+        return self.state_filters
+
+    @property
+    def output_channels(self) -> int:
+        """Channels of an output frame: 1 for luma, 3 for RGB."""
+        return 1 if self.output == "y" else 3
+
+    @property
+    def feedback_channels(self) -> int:
+        """Channels of an output frame folded to low resolution: ``scale**2 * output_channels``."""
+        return self.scale**2 * self.output_channels
+
+    @property
+    def input_channels(self) -> int:
+        """Channels that enter the first convolution: RGB window, hidden state, feedback."""
+        return 3 * self.window + self.hidden_channels + self.feedback_channels
+
+    @property
+    def name(self) -> str:
+        """The paper's name, such as ``"7-64"``."""
+        return f"{self.layers}-{self.filters}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "RLSPConfig":
+        """The opposite of :meth:`to_dict`.
+
+        Raises:
+            ValueError: if a field is unknown or out of range.
+        """
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown RLSPConfig fields: {', '.join(sorted(unknown))}")
+        return cls(**values)
+
+    @classmethod
+    def from_name(cls, name: str) -> "RLSPConfig":
+        """The configuration of a name in the paper's style, ``"7-64"``: seven layers of 64 filters.
+
+        Raises:
+            RLSPError: if the name has another form.
+        """
+        match = re.fullmatch(r"(\d+)-(\d+)", name)
+        if match is None:
+            raise RLSPError(f"{name}: not a network name; write layers-filters, such as 7-64.")
+        return cls(layers=int(match[1]), filters=int(match[2]))
+
+
+PRESETS = {name: RLSPConfig.from_name(name) for name in ("7-48", "7-64", "7-128", "7-256")}
+"""The four networks of the paper (Table 1), by name."""

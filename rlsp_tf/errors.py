@@ -1,0 +1,36 @@
+"""The one exception for everything a user can put right."""
+
+
+class RLSPError(Exception):
+    """An expected failure: its message is one sentence that names the file and says what to do.
+
+    The command line prints the message on standard error and exits with 1; anything that is not an
+    ``RLSPError`` or an ``OSError`` is a bug.
+    """
+
+
+def describe_os_error(error: OSError) -> str:
+    """One sentence for an ``OSError``: the file, what the system said, and what to do.
+
+    Args:
+        error: as caught around a file operation.
+
+    Returns:
+        The sentence, without a trailing newline.
+    """
+    import errno
+
+    advice = {
+        errno.ENOENT: "check the path",
+        errno.EACCES: "check its permissions",
+        errno.EPERM: "check its permissions",
+        errno.EROFS: "choose a place that can be written",
+        errno.ENOSPC: "free some space or choose another place, then run the command again",
+        errno.EDQUOT: "free some space or choose another place, then run the command again",
+        errno.ENOTDIR: "check the path",
+        errno.EISDIR: "name a file, not a folder",
+        errno.EEXIST: "choose another name",
+    }.get(error.errno or 0, "check the file and try again")
+    name = error.filename if error.filename is not None else "the file"
+    reason = (error.strerror or str(error)).lower()
+    return f"{name}: {reason}; {advice}."

@@ -1,0 +1,110 @@
+"""Files that appear under their final name only when they are complete."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from rlsp_tf.errors import RLSPError
+
+
+@contextlib.contextmanager
+def atomic_file(target: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+    """Yields a temporary path beside ``target`` that takes its name when the block ends well.
+
+    The temporary name keeps the target's suffix, since writers choose a format by it. When the block
+    raises, the temporary file is removed and ``target`` is as it was.
+
+    Args:
+        target: the final path; its folder must exist.
+        force: replace a file that is there already.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        RLSPError: if the folder is missing or cannot be written, if ``target`` is a folder, or if it
+            exists and ``force`` is false.
+    """
+    target = Path(target)
+    check_target(target, force=force)
+    temporary = _temporary_sibling(target)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(target: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
+    """Yields a new folder beside ``target`` that takes its name when the block ends well.
+
+    An empty folder of that name is replaced; one with files in it only with ``force``.
+
+    Args:
+        target: the final path; its parent must exist.
+        force: replace a folder that has files in it.
+
+    Yields:
+        The folder to write into.
+
+    Raises:
+        RLSPError: if the parent is missing or cannot be written, or if ``target`` is a file, or a
+            folder that is not empty and ``force`` is false.
+    """
+    target = Path(target)
+    if target.is_dir():
+        if any(target.iterdir()) and not force:
+            raise RLSPError(f"{target}: exists and is not empty; give another name or --force to replace it.")
+        _check_parent(target)
+    else:
+        if target.exists():
+            raise RLSPError(f"{target}: is a file; give the name of a folder.")
+        _check_parent(target)
+    temporary = _temporary_sibling(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if target.is_dir():
+            retired = _temporary_sibling(target)
+            os.replace(target, retired)
+            os.replace(temporary, target)
+            shutil.rmtree(retired)
+        else:
+            os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_target(target: Path, *, force: bool = False) -> None:
+    """Raises an ``RLSPError`` if the file ``target`` could not be written in the end.
+
+    Args:
+        target: the file to be written.
+        force: accept that it exists already.
+    """
+    if target.is_dir():
+        raise RLSPError(f"{target}: is a folder; give the name of a file.")
+    if target.exists() and not force:
+        raise RLSPError(f"{target}: exists already; give another name or --force to replace it.")
+    _check_parent(target)
+
+
+def _check_parent(target: Path) -> None:
+    parent = target.absolute().parent
+    if not parent.is_dir():
+        raise RLSPError(f"{target}: the folder {parent} does not exist; create it first.")
+    try:
+        # os.access is not enough: it says yes to root on a read-only file system.
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise RLSPError(f"{target}: cannot write into {parent} ({error.strerror}); choose another place.") from error
+
+
+def _temporary_sibling(target: Path) -> Path:
+    stem, suffix = target.stem, target.suffix
+    return target.absolute().parent / f".{stem}.{os.getpid()}-{os.urandom(4).hex()}.part{suffix}"
