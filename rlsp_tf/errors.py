@@ -1,4 +1,6 @@
-"""The one exception for everything a user can put right."""
+"""Exceptions for everything a user can put right."""
+
+import errno
 
 
 class RLSPError(Exception):
@@ -7,6 +9,10 @@ class RLSPError(Exception):
     The command line prints the message on standard error and exits with 1; anything that is not an
     ``RLSPError`` or an ``OSError`` is a bug.
     """
+
+
+class UsageError(RLSPError):
+    """A command that cannot be meant as it was given; the command line exits with 2."""
 
 
 def describe_os_error(error: OSError) -> str:
@@ -18,8 +24,6 @@ def describe_os_error(error: OSError) -> str:
     Returns:
         The sentence, without a trailing newline.
     """
-    import errno
-
     advice = {
         errno.ENOENT: "check the path",
         errno.EACCES: "check its permissions",

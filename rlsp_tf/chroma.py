@@ -1,0 +1,166 @@
+"""From the planes of a low-resolution frame to RGB for the network, and from its luma to planes again."""
+
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from rlsp_tf.color import ColorSpec, luma_from_bt601, rgb_to_ycbcr, ycbcr_to_rgb
+from rlsp_tf.resample import cubic_matrix
+
+ChromaGeometry = Literal["aligned", "authors"]
+RGB_CHROMA = ColorSpec(matrix="bt601", full_range=False, subsampling=(1, 1))
+"""How the chroma of RGB frames is held on its way to high resolution: beside BT.601 luma."""
+
+Grid = tuple[tf.Tensor, tf.Tensor]
+"""Two matrices that resample the rows and the columns of a plane."""
+
+
+class ColorPath:
+    """The colour around the network, for frames of one size.
+
+    On the way in planes become RGB; chroma is set aside. On the way out the network's luma meets the
+    chroma, enlarged by cubic interpolation from its own grid straight to the target's. Chroma does
+    not depend on luma in any of the matrices, so the planes of a video need no trip through RGB.
+
+    Args:
+        height: of a low-resolution frame.
+        width: likewise.
+        scale: how many times larger the output is.
+        source: the colour of the planes that enter, ``None`` for RGB.
+        target: the colour of the planes that leave, ``None`` for RGB. Has the matrix and range of
+            ``source``, if both are given.
+        geometry: ``"aligned"``: chroma at the positions of the network's luma, where low-resolution
+            sample i is high-resolution sample ``scale * i``. ``"authors"``: as in the authors' RGB
+            frames: half-pixel centres, rounded to 8 bits.
+        bits: of the RGB that enters and leaves, 8 or 16.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        scale: int,
+        *,
+        source: ColorSpec | None = None,
+        target: ColorSpec | None = None,
+        geometry: ChromaGeometry = "aligned",
+        bits: int = 8,
+    ) -> None:
+        self._source, self._target = source, target
+        self._authors = geometry == "authors"
+        self._bits = bits
+        if source:
+            self._held = source
+        elif target:
+            self._held = replace(target, depth=8, subsampling=(1, 1))
+        else:
+            self._held = RGB_CHROMA
+        low, high = (height, width), (height * scale, width * scale)
+        shift = 0.5 / scale - 0.5 if self._authors else 0.0
+        full = replace(self._held, subsampling=(1, 1))
+        self._low_luma = _grid(low, self._held, full)
+        self._high_luma = _grid(low, self._held, full, high, scale, shift)
+        self._high_chroma = None
+        self._reduce = None
+        if target:
+            self._high_chroma = _grid(low, self._held, target, high, scale, shift)
+            self._reduce = _grid(high, full, target)
+        self.enter = tf.function(self._enter)
+        self.leave_luma = tf.function(self._leave_luma)
+        self.leave_rgb = tf.function(self._leave_rgb)
+
+    def _enter(self, planes: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Integer planes -> RGB ``(1, H, W, 3)`` float32 0..255, chroma ``(2, h, w)`` in 8-bit codes."""
+        if self._source is None:
+            rgb = tf.cast(planes[0], tf.float32) * (255 / (2**self._bits - 1))
+            _, cb, cr = rgb_to_ycbcr(*tf.unstack(rgb, axis=-1), self._held)
+            return rgb[None], tf.stack([cb, cr])
+        y, cb, cr = (tf.cast(plane, tf.float32) * (1 / _code_unit(self._source)) for plane in planes)
+        chroma = tf.stack([cb, cr])
+        # Not clipped: what lies outside the RGB cube comes back as it was.
+        rgb = tf.stack(ycbcr_to_rgb(y, *tf.unstack(_resample(chroma, self._low_luma)), self._held), axis=-1)
+        return rgb[None], chroma
+
+    def _leave_luma(self, luma: tf.Tensor, chroma: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """BT.601 luma ``(1, H, W, 1)`` and chroma from :meth:`enter` -> integer planes of the target."""
+        y = luma[0, :, :, 0]
+        spec = self._held
+        if self._target is None or spec.matrix != "bt601":
+            cb, cr = tf.unstack(self._rounded(_resample(chroma, self._high_luma)))
+        else:
+            cb = cr = tf.constant(128.0)  # BT.601 luma is the same whatever the chroma
+        y = luma_from_bt601(y, cb, cr, spec)
+        if self._target is None:
+            return (self._to_rgb(ycbcr_to_rgb(y, cb, cr, spec)),)
+        return self._to_planes(y, self._rounded(_resample(chroma, self._high_chroma)))
+
+    def _leave_rgb(self, rgb: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """RGB ``(1, H, W, 3)`` 0..255 of a network that makes colour itself -> integer planes."""
+        channels = tf.unstack(rgb[0], axis=-1)
+        if self._target is None:
+            return (self._to_rgb(channels),)
+        y, cb, cr = rgb_to_ycbcr(*channels, self._target)
+        return self._to_planes(y, _resample(tf.stack([cb, cr]), self._reduce))
+
+    def _rounded(self, chroma: tf.Tensor) -> tf.Tensor:
+        return tf.clip_by_value(tf.round(chroma), 0, 255) if self._authors else chroma
+
+    def _to_rgb(self, channels: Any) -> tf.Tensor:
+        most = 2**self._bits - 1
+        return _to_integers(tf.stack(channels, axis=-1) * (most / 255), self._bits)
+
+    def _to_planes(self, y: tf.Tensor, chroma: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        assert self._target is not None
+        unit = _code_unit(self._target)
+        return tuple(_to_integers(plane * unit, self._target.depth) for plane in (y, *tf.unstack(chroma)))
+
+
+def _grid(
+    size: tuple[int, int],
+    source: ColorSpec,
+    target: ColorSpec,
+    target_size: tuple[int, int] | None = None,
+    scale: int = 1,
+    shift: float = 0.0,
+) -> Grid:
+    """Resamples chroma of a frame of luma ``size`` to that of a frame of ``target_size``.
+
+    Target luma sample p lies at source luma position ``p / scale + shift``.
+    """
+    matrices = []
+    for axis, (low, high) in enumerate(zip(size, target_size or size, strict=True)):
+        # ColorSpec counts horizontal first, arrays count rows first.
+        held, wanted = source.subsampling[1 - axis], target.subsampling[1 - axis]
+        offset, wanted_offset = source.siting[1 - axis], target.siting[1 - axis]
+        matrix = cubic_matrix(
+            -(-low // held),
+            -(-high // wanted),
+            step=wanted / (scale * held),
+            origin=(wanted_offset / scale + shift - offset) / held,
+        )
+        matrices.append(tf.constant(matrix, tf.float32))
+    return matrices[0], matrices[1]
+
+
+def _resample(planes: tf.Tensor, grid: Grid | None) -> tf.Tensor:
+    """``(N, h, w)`` -> ``(N, H, W)``."""
+    assert grid is not None
+    rows, columns = grid
+    # Columns first: frames are wider than high, so the intermediate result is smaller this way.
+    return tf.matmul(rows, tf.matmul(planes, columns, transpose_b=True))
+
+
+def _code_unit(spec: ColorSpec) -> float:
+    """Code values of the spec's depth per code value of 8 bits (ITU-R BT.2100, table 9; H.273)."""
+    return (2**spec.depth - 1) / 255 if spec.full_range else 2.0 ** (spec.depth - 8)
+
+
+def _to_integers(plane: tf.Tensor, bits: int) -> tf.Tensor:
+    return tf.cast(tf.clip_by_value(tf.round(plane), 0, 2**bits - 1), tf.uint8 if bits == 8 else tf.uint16)
+
+
+def rgb_float(frame: np.ndarray) -> np.ndarray:
+    """RGB of 8 or 16 bits as float32 0..255."""
+    return frame.astype(np.float32) * (255 / np.iinfo(frame.dtype).max)

@@ -1,0 +1,191 @@
+"""The command line: ``rlsp <command>``. Every command is a function of another module."""
+
+import argparse
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+
+from rlsp_tf.errors import RLSPError, UsageError, describe_os_error
+
+DESCRIPTION = """\
+Makes video four times larger in each direction with RLSP (recurrent latent space propagation).
+
+  rlsp upscale holiday.mp4 holiday-4x.mp4 --model rlsp-7-64.keras
+  rlsp upscale frames/ frames-4x/ --model rlsp-7-64.keras
+
+Weights of the paper's authors: rlsp-convert download 7-64 weights/
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of ``rlsp`` with all its commands."""
+    parser = argparse.ArgumentParser(
+        prog="rlsp", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_upscale(commands)
+    _add_degrade(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs ``rlsp`` and returns its exit code: 0, 1 for a failure, 2 for wrong usage."""
+    return run(build_parser(), argv)
+
+
+def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Parses ``argv``, runs the chosen command and turns expected failures into one sentence.
+
+    Commands are functions of the parsed arguments, set as the default ``command``; see
+    :func:`add_command`.
+    """
+    arguments = parser.parse_args(argv)
+    try:
+        arguments.command(arguments)
+    except KeyboardInterrupt:
+        return _fail(parser, "interrupted; nothing was written under the final name.", 130)
+    except (RLSPError, OSError, MemoryError) as error:
+        if arguments.debug:
+            raise
+        if isinstance(error, RLSPError):
+            return _fail(parser, str(error), 2 if isinstance(error, UsageError) else 1)
+        if isinstance(error, OSError):
+            return _fail(parser, describe_os_error(error), 1)
+        return _fail(parser, "not enough memory for frames of this size; make them smaller or use --debug.", 1)
+    return 0
+
+
+def add_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Callable[[argparse.Namespace], None],
+    help: str,
+    description: str,
+) -> argparse.ArgumentParser:
+    """Adds a command with the options that all commands have."""
+    parser = commands.add_parser(
+        name, help=help, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    parser.set_defaults(command=command)
+    return parser
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Keeps what TensorFlow's C++ prints while it starts off the terminal, unless starting fails.
+
+    It writes to the file descriptor before any of its log levels is in force.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(saved, held.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def start_tensorflow() -> None:
+    """Imports TensorFlow quietly and lets it find its devices."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with quiet_tensorflow():
+        import tensorflow as tf
+
+        tf.config.list_logical_devices()
+
+
+def _add_upscale(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        commands,
+        "upscale",
+        _upscale,
+        help="make a video or a folder of images larger",
+        description="""\
+Upscales a video file, a folder of images or one image. Every frame keeps its time stamp; sound,
+subtitles and other streams are copied as they are where the container of OUTPUT takes them.
+OUTPUT appears when it is complete, or not at all.
+
+  rlsp upscale holiday.mp4 holiday-4x.mp4 --model rlsp-7-64.keras
+  rlsp upscale holiday.mp4 holiday-4x.mkv --model rlsp-7-64.keras --codec libx265 --crf 20
+  rlsp upscale frames/ frames-4x/ --model rlsp-7-64.keras""",
+    )
+    parser.add_argument("input", metavar="INPUT", help="video file, folder of images, or image")
+    parser.add_argument("output", metavar="OUTPUT", help="video file (mp4, mkv, mov, webm ...), folder, or image")
+    parser.add_argument("--model", required=True, help="a .keras file (made by rlsp-convert)")
+    parser.add_argument(
+        "--chroma",
+        choices=("aligned", "authors"),
+        default="aligned",
+        help="where chroma is sampled: aligned with the network's luma (default), or 1.5 pixels off and "
+        "rounded as in the authors' own RGB frames",
+    )
+    parser.add_argument("--codec", default="libx264", help="video encoder, by FFmpeg's name (default: %(default)s)")
+    parser.add_argument(
+        "--crf", type=int, default=18, help="quality: 0 is lossless, 18 looks so, 51 is worst (default: %(default)s)"
+    )
+    parser.add_argument("--preset", help="speed against size, ultrafast to veryslow (default: the encoder's)")
+    parser.add_argument("--rate", type=float, help="frames per second for a folder of images (default: 25)")
+    parser.add_argument("--force", action="store_true", help="replace OUTPUT if it exists")
+
+
+def _upscale(arguments: argparse.Namespace) -> None:
+    start_tensorflow()
+    from rlsp_tf.model import load_model
+    from rlsp_tf.upscale import upscale
+
+    notes = upscale(
+        arguments.input,
+        arguments.output,
+        load_model(arguments.model),
+        chroma=arguments.chroma,
+        codec=arguments.codec,
+        crf=arguments.crf,
+        preset=arguments.preset,
+        rate=arguments.rate,
+        force=arguments.force,
+        progress=True,
+    )
+    for note in notes:
+        print(f"rlsp: note: {note}", file=sys.stderr)
+
+
+def _add_degrade(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        commands,
+        "degrade",
+        _degrade,
+        help="make the paper's low resolution of a video or a folder",
+        description="""\
+Makes the low-resolution frames on which the paper measures: Gaussian blur of sigma 1.5 (in float,
+as the authors' published frames have it), every 4th pixel, rounded to 8 bits.
+
+  rlsp degrade vid4/calendar lr/calendar
+  rlsp degrade film.mp4 film-lr/""",
+    )
+    parser.add_argument("hr", metavar="HR", help="video file or folder of images at high resolution")
+    parser.add_argument("lr", metavar="LR", help="folder (or lossless video file) to be made")
+    parser.add_argument("--force", action="store_true", help="replace LR if it exists")
+
+
+def _degrade(arguments: argparse.Namespace) -> None:
+    from rlsp_tf.degradation import degrade_path
+
+    degrade_path(arguments.hr, arguments.lr, force=arguments.force)
+
+
+def _fail(parser: argparse.ArgumentParser, sentence: str, code: int) -> int:
+    print(f"{parser.prog}: error: {sentence}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""Upscaling frame by frame, at a memory that does not depend on the length of the clip."""
+
+import os
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from rlsp_tf.chroma import ChromaGeometry, ColorPath
+from rlsp_tf.color import ColorSpec
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.model import rlsp_layer
+from rlsp_tf.video import open_sink, open_source
+
+
+class RecurrentStream:
+    """The network over a stream of frames: what :class:`rlsp_tf.RLSP` gives for the whole clip.
+
+    The first frame has itself as its past, the last one itself as its future. The output lags
+    ``frames_after`` frames behind the input.
+
+    Args:
+        model: a model that holds an :class:`rlsp_tf.RLSP` layer.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._cell = rlsp_layer(model).cell
+        self.config = self._cell.config
+        self._step = tf.function(lambda window, state: self._cell(tf.concat(window, axis=-1), state))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the clip: the next frame is the first of another."""
+        self._window: deque[tf.Tensor] = deque(maxlen=self.config.window)
+        self._state: list[tf.Tensor] = []
+
+    def push(self, frame: tf.Tensor) -> list[tf.Tensor]:
+        """Takes the next frame, gives those that are ready.
+
+        Args:
+            frame: float32 ``(B, H, W, 3)``, RGB 0..255, of one shape throughout the clip.
+
+        Returns:
+            No or one tensor ``(B, scale*H, scale*W, C)`` float32, as :class:`rlsp_tf.RLSPCell` gives.
+        """
+        if not self._window:
+            self._window.extend([frame] * self.config.frames_before)
+            self._state = self._cell.get_initial_state(*frame.shape[:3])
+        self._window.append(frame)
+        if len(self._window) < self.config.window:
+            return []
+        output, self._state = self._step(tuple(self._window), self._state)
+        return [output]
+
+    def flush(self) -> list[tf.Tensor]:
+        """Gives the frames that still waited for a future one, and resets.
+
+        Returns:
+            As many tensors as :meth:`push` has withheld.
+        """
+        outputs: list[tf.Tensor] = []
+        if self._state:
+            last = self._window[-1]
+            for _ in range(self.config.frames_after):
+                outputs += self.push(last)
+        self.reset()
+        return outputs
+
+
+class StreamingUpscaler:
+    """Makes frames larger one after the other: luma by the network, chroma by interpolation.
+
+    One frame of latency (``frames_after`` of the model). By default RGB in, RGB out; with ``source``
+    or ``target`` frames are the planes of a video instead, and neither its matrix, nor its range, nor
+    the siting of its chroma costs a rounding on the way.
+
+    Args:
+        model: as :func:`rlsp_tf.load_model` gives it. One with RGB output makes colour itself.
+        chroma: ``"aligned"`` samples chroma where the network puts luma; ``"authors"`` as in the
+            authors' RGB frames: 1.5 pixels off (at scale 4) and rounded to 8 bits.
+        source: the colour of pushed frames if they are ``(y, cb, cr)`` planes.
+        target: the colour of returned frames if they shall be planes.
+
+    Raises:
+        ValueError: if ``chroma`` is unknown, or ``target`` has another matrix or range than ``source``.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        chroma: ChromaGeometry = "aligned",
+        source: ColorSpec | None = None,
+        target: ColorSpec | None = None,
+    ) -> None:
+        if chroma not in ("aligned", "authors"):
+            raise ValueError(f'chroma must be "aligned" or "authors", not {chroma!r}')
+        if source and target and (source.matrix, source.full_range) != (target.matrix, target.full_range):
+            raise ValueError("target must have the matrix and the range of source")
+        self._stream = RecurrentStream(model)
+        self._chroma: ChromaGeometry = chroma
+        self._source, self._target = source, target
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the clip: the next frame is the first of another, of any size."""
+        self._stream.reset()
+        self._path: ColorPath | None = None
+        self._form: tuple[Any, ...] = ()
+        self._waiting: deque[tf.Tensor] = deque()
+
+    def push(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> list[Any]:
+        """Takes the next frame, gives those that are ready.
+
+        Args:
+            frame: RGB ``(H, W, 3)``, uint8 or uint16, 0 to the type's largest number; or, with
+                ``source``, the planes ``(y, cb, cr)`` in its depth and subsampling.
+
+        Returns:
+            No or one frame: RGB ``(scale*H, scale*W, 3)`` in the type of ``frame`` (uint8 where
+            planes were pushed); or, with ``target``, planes in its depth and subsampling.
+
+        Raises:
+            RLSPError: if the frame has a type or shape that it should not have, or other ones than
+                the frames before it.
+        """
+        planes = (frame,) if isinstance(frame, np.ndarray) else tuple(frame)
+        form = tuple((plane.dtype, plane.shape) for plane in planes)
+        if form != self._form:
+            if self._form:
+                raise RLSPError(
+                    f"the frame size changes from {_size_of(self._form)} to {_size_of(form)} within the clip; "
+                    "split it there."
+                )
+            self._check(planes)
+            self._form = form
+            # Every size has its own graph: the matrices in it and the shapes TensorFlow plans for.
+            self._path = ColorPath(
+                *planes[0].shape[:2],
+                self._stream.config.scale,
+                source=self._source,
+                target=self._target,
+                geometry=self._chroma,
+                bits=16 if self._source is None and planes[0].dtype == np.uint16 else 8,
+            )
+        assert self._path is not None
+        rgb, chroma = self._path.enter(planes)
+        self._waiting.append(chroma)
+        return [self._finish(output) for output in self._stream.push(rgb)]
+
+    def flush(self) -> list[Any]:
+        """Gives the frames that still waited for a future one, and resets.
+
+        Returns:
+            A list of frames as :meth:`push` gives them.
+        """
+        frames = [self._finish(output) for output in self._stream.flush()]
+        self.reset()
+        return frames
+
+    def _check(self, planes: tuple[np.ndarray, ...]) -> None:
+        shapes = ", ".join(f"{plane.dtype} {plane.shape}" for plane in planes)
+        if self._source is None:
+            plane = planes[0]
+            valid = len(planes) == 1 and plane.ndim == 3 and plane.shape[2] == 3 and plane.size > 0
+            if not valid or plane.dtype not in (np.uint8, np.uint16):
+                raise RLSPError(f"a frame must be uint8 or uint16 of shape (height, width, 3), not {shapes}.")
+            return
+        across, down = self._source.subsampling
+        height, width = planes[0].shape[:2]
+        chroma_shape = (-(-height // down), -(-width // across))
+        if [plane.shape for plane in planes[1:]] != [chroma_shape] * 2 or not planes[0].size:
+            raise RLSPError(f"a frame must be planes (y, cb, cr), chroma {across}x{down} times smaller, not {shapes}.")
+
+    def _finish(self, output: tf.Tensor) -> Any:
+        assert self._path is not None
+        chroma = self._waiting.popleft()
+        if self._stream.config.output == "rgb":
+            planes = self._path.leave_rgb(output)
+        else:
+            planes = self._path.leave_luma(output, chroma)
+        arrays = tuple(plane.numpy() for plane in planes)
+        return arrays[0] if self._target is None else arrays
+
+
+def upscale(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    model: keras.Model,
+    *,
+    chroma: ChromaGeometry = "aligned",
+    codec: str = "libx264",
+    crf: int = 18,
+    preset: str | None = None,
+    rate: float | None = None,
+    force: bool = False,
+    progress: bool = False,
+) -> list[str]:
+    """Upscales a video file or a folder of images into another one.
+
+    Every frame keeps its time stamp; sound and other streams are copied where the container of
+    ``target`` takes them. ``target`` appears when it is complete, or not at all.
+
+    Args:
+        source: a video file, a folder of images, or an image.
+        target: a video file (by its suffix), a folder to be made, or an image for an image.
+        model: as :func:`rlsp_tf.load_model` gives it.
+        chroma: see :class:`StreamingUpscaler`.
+        codec, crf, preset: of the video encoder, as FFmpeg names them.
+        rate: frames per second where the source has none (a folder of images); 25 by default.
+        force: replace a target that exists.
+        progress: show a progress bar with the frame rate and the time left on standard error.
+
+    Returns:
+        Sentences about what was assumed or left out.
+
+    Raises:
+        RLSPError: if anything about the files keeps this from being done.
+    """
+    config = rlsp_layer(model).config
+    with open_source(source) as frames:
+        sink = open_sink(
+            target,
+            frames,
+            width=frames.width * config.scale,
+            height=frames.height * config.scale,
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            rate=rate,
+            force=force,
+        )
+        upscaler = StreamingUpscaler(model, chroma=chroma, source=frames.color, target=sink.color)
+        waiting: deque[Any] = deque()
+        bar = tqdm(total=frames.frames, unit="frame", desc=os.fspath(target), disable=not progress)
+        with sink, bar:
+
+            def write(planes: Any) -> None:
+                planes = planes if isinstance(planes, tuple) else (planes,)
+                sink.write(replace(waiting.popleft(), planes=planes))
+                bar.update()
+
+            for frame in frames:
+                waiting.append(replace(frame, planes=()))
+                rgb = frames.color is None
+                for planes in upscaler.push(frame.planes[0] if rgb else frame.planes):
+                    write(planes)
+            for planes in upscaler.flush():
+                write(planes)
+        return [*frames.notes, *sink.notes]
+
+
+def _size_of(form: tuple[Any, ...]) -> str:
+    (_, (height, width, *_)), *_ = form
+    return f"{width}x{height}"

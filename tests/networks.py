@@ -1,0 +1,27 @@
+"""Small networks with random weights, for tests."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from rlsp_tf.config import RLSPConfig
+from rlsp_tf.model import build_model
+
+SMALL = RLSPConfig(filters=6, layers=3)
+
+
+def random_weights(layer: Any, rng: np.random.Generator) -> None:
+    """Weights that keep a signal of 0..255 at about that size through every layer, biases included."""
+    weights = []
+    for weight in layer.get_weights():
+        spread = 0.7 / np.sqrt(np.prod(weight.shape[:-1])) if weight.ndim == 4 else 2.0
+        weights.append(rng.normal(0, spread, weight.shape).astype("float32"))
+    layer.set_weights(weights)
+
+
+def small_model(rng: np.random.Generator, config: RLSPConfig = SMALL, **kwargs: Any) -> keras.Model:
+    """An RLSP model with :func:`random_weights`."""
+    model = build_model(config, **kwargs)
+    random_weights(model, rng)
+    return model
