@@ -49,7 +49,12 @@ class RLSPCell(keras.layers.Layer):
         channels += [config.hidden_channels, config.feedback_channels]
         self.convolutions = [
             keras.layers.Conv2D(
-                count, 3, padding="same", data_format="channels_last", dtype=self.dtype_policy, name=f"layer{index}"
+                count,
+                3,
+                padding="same",
+                data_format="channels_last",
+                dtype=self.dtype_policy,
+                name=f"layer{index}",
             )
             for index, count in enumerate(channels)
         ]

@@ -102,7 +102,9 @@ def _check_parent(target: Path) -> None:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        raise RLSPError(f"{target}: cannot write into {parent} ({error.strerror}); choose another place.") from error
+        raise RLSPError(
+            f"{target}: cannot write into {parent} ({error.strerror}); choose another place."
+        ) from error
 
 
 def _temporary_sibling(target: Path) -> Path:

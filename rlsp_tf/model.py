@@ -69,14 +69,19 @@ class RLSP(keras.layers.RNN):
         """Zero states; see :meth:`RLSPCell.get_initial_state`."""
         return self.cell.get_initial_state(batch_size, height, width)
 
-    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
+    ) -> Any:
         """Runs the cell over every frame; see the class."""
         sequences = ops.cast(sequences, "float32")
         if initial_state is None:
             batch, _, height, width, _ = ops.shape(sequences)
             initial_state = self.get_initial_state(batch, height, width)
         _, outputs, states = self.inner_loop(
-            sequences=self._windows(sequences), initial_state=list(initial_state), mask=mask, training=training
+            sequences=self._windows(sequences),
+            initial_state=list(initial_state),
+            mask=mask,
+            training=training,
         )
         return [outputs, *states] if self.return_state else outputs
 
@@ -183,7 +188,9 @@ def load_model(path_or_name: str | os.PathLike[str], *, precision: str | None = 
         layer = rlsp_layer(model)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RLSPError(f"{path}: no RLSP model, or a damaged one ({reason}); convert or download it again.") from error
+        raise RLSPError(
+            f"{path}: no RLSP model, or a damaged one ({reason}); convert or download it again."
+        ) from error
     if policy is None or keras.dtype_policies.get(policy).name == layer.dtype_policy.name:
         return model
     recast = build_model(layer.config, precision=precision)
@@ -207,7 +214,9 @@ def find_weights(path_or_name: str | os.PathLike[str]) -> Path:
     if not weights.is_file():
         raise RLSPError(f"{weights}: is missing; install rlsp_tf again.")
     if sha256_of(weights) != entry["sha256"]:
-        raise RLSPError(f"{weights}: is not the file in the manifest (SHA-256 differs); install rlsp_tf again.")
+        raise RLSPError(
+            f"{weights}: is not the file in the manifest (SHA-256 differs); install rlsp_tf again."
+        )
     return weights
 
 
@@ -220,7 +229,11 @@ def read_manifest() -> dict[str, dict[str, Any]]:
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _sha256(file)
+        return (
+            hashlib.file_digest(file, "sha256").hexdigest()
+            if hasattr(hashlib, "file_digest")
+            else _sha256(file)
+        )
 
 
 def _sha256(file: Any) -> str:

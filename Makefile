@@ -1,0 +1,37 @@
+# Every target sets up what it needs in .venv; a machine with Python 3.10 to 3.13 is enough.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint format
+
+demo: $(INSTALLED)  ## Upscales something and shows it.
+	$(BIN)/rlsp demo
+
+test: $(INSTALLED)  ## Runs every test.
+	$(BIN)/python -m pytest --durations=10
+
+lint: $(INSTALLED)  ## Checks style and types.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## Puts style right.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(INSTALLED): setup.py pyproject.toml
+	@command -v $(PYTHON) >/dev/null || \
+	    { echo "There is no $(PYTHON); install Python 3.10 to 3.13 or name it: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+	    { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1), but TensorFlow runs on Python 3.10 to 3.13;" \
+	    "name another: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "$(PYTHON) cannot make virtual environments; install its venv package" \
+	    "(Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "Setting up $(VENV); TensorFlow is large, this takes some minutes."
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@touch $@

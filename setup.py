@@ -1,0 +1,62 @@
+"""What rlsp_tf is and what it needs."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+
+TEST = [
+    "hypothesis>=6.100",
+    # The cell has to give the same numbers on a second Keras backend.
+    "jax>=0.4.34",
+    "pytest>=8",
+]
+
+setup(
+    name="rlsp_tf",
+    version=re.search(r'^__version__ = "(.+)"$', (ROOT / "rlsp_tf/__init__.py").read_text("utf-8"), re.M)[1],
+    description="Real-time video super-resolution: RLSP (ICCV Workshops 2019) in TensorFlow and Keras",
+    long_description=(ROOT / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["video", "super-resolution", "upscaling", "recurrent neural network", "tensorflow", "keras"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Video",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    python_requires=">=3.10",
+    install_requires=[
+        # Video files, with FFmpeg inside; 14 is the first with add_stream_from_template, which copies sound.
+        "av>=14",
+        # Frame folders.
+        "imageio>=2.31",
+        # The network.
+        "keras>=3.5",
+        "numpy>=1.26",
+        # The Gaussian of the degradation and of SSIM.
+        "scipy>=1.12",
+        # The backend; 2.18 is the first that works with NumPy 2.
+        "tensorflow>=2.18",
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        "test": TEST,
+        "dev": [*TEST, "mypy>=1.11", "pre-commit>=3.5", "ruff>=0.9", "scipy-stubs", "types-tqdm"],
+    },
+    # The weights travel as a package of data, so that they lie beside rlsp_tf wherever it is installed.
+    packages=["rlsp_tf", "converters", "checkpoints"],
+    package_data={"rlsp_tf": ["py.typed"], "checkpoints": ["*.keras", "manifest.json", "README.md"]},
+    entry_points={"console_scripts": ["rlsp = rlsp_tf.cli:main", "rlsp-convert = converters.cli:main"]},
+)
