@@ -32,6 +32,7 @@ $(INSTALLED): setup.py pyproject.toml
 	    { echo "$(PYTHON) cannot make virtual environments; install its venv package" \
 	    "(Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	@echo "Setting up $(VENV); TensorFlow is large, this takes some minutes."
-	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@# A virtual environment that was interrupted while it was made has no pip, or no pyvenv.cfg.
+	@{ test -f $(VENV)/pyvenv.cfg && $(BIN)/python -m pip --version; } >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@
