@@ -1,1 +1,1 @@
-"""Foreign weights to RLSP models and back; depends on ``rlsp_tf``, which never imports it."""
+"""Foreign weights to RLSP models and back: the command ``rlsp-convert``."""

@@ -1,0 +1,298 @@
+"""The authors' TensorFlow 1 checkpoints to Keras models, and back.
+
+Such a checkpoint is known by its prefix: ``PREFIX.index`` says which tensors there are,
+``PREFIX.data-00000-of-00001`` holds them, and ``PREFIX.meta``, which is not needed here, the graph.
+"""
+
+import contextlib
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rlsp_tf.config import RLSPConfig
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.files import atomic_file
+from rlsp_tf.model import build_model, rlsp_layer
+
+Shapes = dict[str, tuple[int, ...]]
+
+ADAM_SLOTS = ("Adam", "Adam_1")
+"""Suffixes of the first and second moment that the authors' training left beside every weight."""
+ADAM_POWERS = {"beta1_power": 0.9, "beta2_power": 0.999}
+"""Running powers of Adam's decay rates, and their values before the first step."""
+
+
+def load_tf1(prefix: str | os.PathLike[str]) -> keras.Model:
+    """Makes a Keras model of a TF1 checkpoint, whatever its layers, filters and scale.
+
+    All tensors are read, Adam's included, so that damage anywhere in the files is found.
+
+    Args:
+        prefix: the checkpoint's prefix, or the path of one of its files.
+
+    Returns:
+        A float32 model as :func:`rlsp_tf.model.build_model` makes it, with weights equal bit for bit.
+
+    Raises:
+        RLSPError: if a file is missing or damaged, or if the tensors are not exactly those of an RLSP
+            network with luma output.
+    """
+    tensors = read_tensors(prefix)
+    config = config_of({name: tensor.shape for name, tensor in tensors.items()}, prefix)
+    model = build_model(config, precision="float32")
+    for name, variable in variables_of(model).items():
+        if tensors[name].dtype != np.float32:
+            raise RLSPError(f"{prefix}: {name} is {tensors[name].dtype}; give a float32 checkpoint.")
+        variable.assign(tensors[name])
+    return model
+
+
+def keras_from_tf1(
+    prefix: str | os.PathLike[str], target: str | os.PathLike[str], *, force: bool = False
+) -> None:
+    """Writes a TF1 checkpoint as a ``.keras`` file for :func:`rlsp_tf.load_model`.
+
+    Args:
+        prefix: as :func:`load_tf1` takes it.
+        target: the ``.keras`` file.
+        force: replace a file that is there already.
+
+    Raises:
+        RLSPError: as :func:`load_tf1` does, or if ``target`` cannot be written.
+    """
+    with atomic_file(target, force=force) as part:
+        model = load_tf1(prefix)
+        try:
+            model.save(part)
+        except OSError as error:
+            error.filename = os.fspath(target)  # HDF5 leaves it out
+            raise
+
+
+def save_tf1(model: keras.Model, prefix: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Writes a model's weights as a TF1 checkpoint, equal bit for bit.
+
+    Adam's slots are there too, as before a first training step, because the graphs in the authors'
+    ``.meta`` files restore them with the weights.
+
+    Args:
+        model: as :func:`rlsp_tf.load_model` gives it.
+        prefix: of the checkpoint to write, or the path of its ``.index``.
+        force: replace a checkpoint that is there already.
+
+    Raises:
+        RLSPError: if the layout has no place for this network (RGB output, other than three frames,
+            weights that are not RLSP's), or if the files cannot be written.
+    """
+    if Path(prefix).is_dir():
+        raise RLSPError(f"{prefix}: is a folder; give a prefix, such as {Path(prefix) / 'rlsp'}.")
+    prefix = prefix_of(prefix)
+    config = rlsp_layer(model).config
+    if (config.output, config.frames_before, config.frames_after) != ("y", 1, 1):
+        raise RLSPError(
+            f"{prefix}: the authors' layout holds networks with luma output that see one frame before "
+            f"and one after, not this one ({config}); keep the .keras file."
+        )
+    weights = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables_of(model).items()}
+    tensors: dict[str, Any] = {name: np.asarray(weight, np.float32) for name, weight in weights.items()}
+    for name, tensor in list(tensors.items()):
+        tensors |= {f"{name}/{slot}": np.zeros_like(tensor) for slot in ADAM_SLOTS}
+    tensors |= {name: np.float32(value) for name, value in ADAM_POWERS.items()}
+    index, data = index_of(prefix), data_of(prefix)
+    # The index goes last: a reader starts from it.
+    with (
+        atomic_file(index, force=force) as index_part,
+        atomic_file(data, force=force) as data_part,
+        tempfile.TemporaryDirectory(dir=index.parent) as folder,
+    ):
+        written = Path(folder) / "checkpoint"
+        _write(written, tensors, prefix)
+        os.replace(data_of(written), data_part)
+        os.replace(index_of(written), index_part)
+
+
+def prefix_of(path: str | os.PathLike[str]) -> Path:
+    """The prefix of a checkpoint, from the prefix itself or the path of one of its files."""
+    return Path(re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", os.fspath(path)))
+
+
+def index_of(prefix: Path) -> Path:
+    """The file that names a checkpoint's tensors."""
+    return prefix.with_name(f"{prefix.name}.index")
+
+
+def data_of(prefix: Path) -> Path:
+    """The file that holds a checkpoint's tensors."""
+    return prefix.with_name(f"{prefix.name}.data-00000-of-00001")
+
+
+def read_shapes(prefix: str | os.PathLike[str]) -> Shapes:
+    """The names and shapes of a checkpoint's tensors; needs the ``.index`` file only.
+
+    Raises:
+        RLSPError: if the file is missing or damaged.
+    """
+    prefix = prefix_of(prefix)
+    with _plain_path(prefix) as plain:
+        shapes = _open(prefix, plain).get_variable_to_shape_map()
+    return {name: tuple(shape) for name, shape in shapes.items()}
+
+
+def read_tensors(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """All tensors of a checkpoint by name; each is checked against its CRC32C in the ``.index`` file.
+
+    Raises:
+        RLSPError: if a file is missing or damaged.
+    """
+    prefix = prefix_of(prefix)
+    index, data = index_of(prefix), data_of(prefix)
+    with _plain_path(prefix) as plain:
+        reader = _open(prefix, plain)
+        if not data.is_file():
+            raise RLSPError(f"{data}: no such file, the weights are in it; put it beside {index.name}.")
+        try:
+            return {name: np.asarray(reader.get_tensor(name)) for name in reader.get_variable_to_shape_map()}
+        except Exception as error:  # TensorFlow's reader raises IndexError, ValueError and its own
+            raise RLSPError(
+                f"{data}: cannot be read, is damaged or not from the same checkpoint as {index.name} "
+                f"({_reason(error)}); copy or download it again."
+            ) from error
+
+
+def tensor_shapes(config: RLSPConfig) -> Shapes:
+    """The weights in the authors' layout: name and shape, kernels ``(3, 3, in, out)``."""
+    outputs = [config.filters] * (config.layers - 1) + [config.hidden_channels, config.feedback_channels]
+    shapes: Shapes = {}
+    for index, channels in enumerate(outputs):
+        inputs = config.filters if index else config.input_channels
+        shapes[f"layer{index}/kernel"] = (3, 3, inputs, channels)
+        shapes[f"layer{index}/bias"] = (channels,)
+    return shapes
+
+
+def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
+    """The weights of a model by the names they have in the authors' layout.
+
+    Raises:
+        RLSPError: if the model has weights besides those of its RLSP layer.
+    """
+    table = {}
+    for index, convolution in enumerate(rlsp_layer(model).cell.convolutions):
+        table[f"layer{index}/kernel"] = convolution.kernel
+        table[f"layer{index}/bias"] = convolution.bias
+    others = {variable.path for variable in model.weights} - {variable.path for variable in table.values()}
+    if others:
+        raise RLSPError(
+            f"the model has other weights than RLSP's ({_listed(sorted(others))}); give an RLSP model."
+        )
+    return table
+
+
+def config_of(shapes: Mapping[str, tuple[int, ...]], prefix: str | os.PathLike[str]) -> RLSPConfig:
+    """Reads the shape of the network off the shapes of a checkpoint's tensors.
+
+    Args:
+        shapes: by name; Adam's slots and powers may be among them.
+        prefix: what to call the checkpoint in messages.
+
+    Returns:
+        The one configuration whose :func:`tensor_shapes` these are.
+
+    Raises:
+        RLSPError: if there is none; lists the tensors that are missing, unexpected or of wrong shape.
+    """
+    layers = sum(1 for name in shapes if re.fullmatch(r"layer\d+/kernel", name)) - 1
+    names = {f"layer{index}/{part}" for index in range(layers + 1) for part in ("kernel", "bias")}
+    optimizer = {f"{name}/{slot}" for name in names for slot in ADAM_SLOTS} | set(ADAM_POWERS)
+    problems = [f"missing {name}" for name in sorted(names - set(shapes))]
+    problems += [f"unexpected {name}" for name in sorted(set(shapes) - names - optimizer)]
+    config = RLSPConfig()
+    if layers < 2:
+        problems.insert(0, "fewer than three tensors layerN/kernel")
+    elif not problems:
+        first, hidden, last = (shapes[f"layer{index}/bias"] for index in (0, layers - 1, layers))
+        try:
+            config = RLSPConfig(
+                layers=layers,
+                filters=math.prod(first),
+                state_filters=math.prod(hidden),
+                scale=math.isqrt(math.prod(last)),
+            )
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            problems += [
+                f"{name} has shape {shapes[name]} instead of {expected}"
+                for name, expected in tensor_shapes(config).items()
+                if shapes[name] != expected
+            ]
+    if problems:
+        raise RLSPError(
+            f"{prefix}: give a checkpoint of an RLSP network with luma output; this one: {_listed(problems)}."
+        )
+    return config
+
+
+@contextlib.contextmanager
+def _plain_path(prefix: Path) -> Iterator[Path]:
+    """A prefix of the same content that TensorFlow can open: it takes ``[``, ``*`` and ``?`` for patterns."""
+    if not re.search(r"[][*?\\]", prefix.as_posix()):
+        yield prefix
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder) / "checkpoint"
+        for file, copy in ((index_of(prefix), index_of(plain)), (data_of(prefix), data_of(plain))):
+            if file.is_file():
+                shutil.copyfile(file, copy)
+        yield plain
+
+
+def _open(prefix: Path, plain: Path) -> Any:
+    index = index_of(prefix)
+    if not index.is_file():
+        folder = prefix if prefix.is_dir() else prefix.parent
+        known = sorted(file.stem for file in folder.glob("*.index"))
+        advice = f"{folder} has {_listed(known)}" if known else "check the path"
+        raise RLSPError(f"{prefix}: not the prefix of a checkpoint, there is no {index.name}; {advice}.")
+    try:
+        return tf.compat.v1.train.NewCheckpointReader(os.fspath(plain))
+    except Exception as error:  # TensorFlow's reader raises IndexError, ValueError and its own
+        raise RLSPError(
+            f"{index}: not the index of a TensorFlow checkpoint, or a damaged one ({_reason(error)}); "
+            "copy or download it again."
+        ) from error
+
+
+def _write(prefix: Path, tensors: Mapping[str, np.ndarray], target: Path) -> None:
+    try:
+        tf.raw_ops.SaveV2(
+            prefix=os.fspath(prefix),
+            tensor_names=list(tensors),
+            shape_and_slices=[""] * len(tensors),
+            tensors=list(tensors.values()),
+        )
+    except tf.errors.OpError as error:
+        raise RLSPError(
+            f"{target}: cannot be written ({_reason(error)}); free some space or choose another place."
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of TensorFlow's message without the names of its operations."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^\{\{.*?\}\} ?| ?\[Op:.*$", "", lines[0]).rstrip(".")
+
+
+def _listed(names: Iterable[str]) -> str:
+    """At most twelve of them, separated by commas."""
+    names = list(names)
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
