@@ -33,7 +33,7 @@ class ColorPath:
             ``source``, if both are given.
         geometry: ``"aligned"``: chroma at the positions of the network's luma, where low-resolution
             sample i is high-resolution sample ``scale * i``. ``"authors"``: as in the authors' RGB
-            frames: half-pixel centres, rounded to 8 bits.
+            frames: half-pixel centres, luma and chroma rounded to 8 bits before they meet.
         bits: of the RGB that enters and leaves, 8 or 16.
     """
 
@@ -85,7 +85,7 @@ class ColorPath:
 
     def _leave_luma(self, luma: tf.Tensor, chroma: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """BT.601 luma ``(1, H, W, 1)`` and chroma from :meth:`enter` -> integer planes of the target."""
-        y = luma[0, :, :, 0]
+        y = self._rounded(luma[0, :, :, 0])
         spec = self._held
         if self._target is None or spec.matrix != "bt601":
             cb, cr = tf.unstack(self._rounded(_resample(chroma, self._high_luma)))
@@ -104,8 +104,8 @@ class ColorPath:
         y, cb, cr = rgb_to_ycbcr(*channels, self._target)
         return self._to_planes(y, _resample(tf.stack([cb, cr]), self._reduce))
 
-    def _rounded(self, chroma: tf.Tensor) -> tf.Tensor:
-        return tf.clip_by_value(tf.round(chroma), 0, 255) if self._authors else chroma
+    def _rounded(self, plane: tf.Tensor) -> tf.Tensor:
+        return tf.clip_by_value(tf.round(plane), 0, 255) if self._authors else plane
 
     def _to_rgb(self, channels: Any) -> tf.Tensor:
         most = 2**self._bits - 1

@@ -81,7 +81,7 @@ class StreamingUpscaler:
     Args:
         model: as :func:`rlsp_tf.load_model` gives it. One with RGB output makes colour itself.
         chroma: ``"aligned"`` samples chroma where the network puts luma; ``"authors"`` as in the
-            authors' RGB frames: 1.5 pixels off (at scale 4) and rounded to 8 bits.
+            authors' RGB frames: 1.5 pixels off (at scale 4), all planes rounded to 8 bits on the way.
         source: the colour of pushed frames if they are ``(y, cb, cr)`` planes.
         target: the colour of returned frames if they shall be planes.
 
