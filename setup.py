@@ -47,7 +47,9 @@ setup(
         "numpy>=1.26",
         # Text in the demo's scene; 10.1 is the first whose built-in font comes in any size.
         "pillow>=10.1",
-        # The Gaussian of the degradation and of SSIM.
+        # SSIM.
+        "scikit-image>=0.22",
+        # The Gaussian of the degradation.
         "scipy>=1.12",
         # The backend; 2.18 is the first that works with NumPy 2.
         "tensorflow>=2.18",
