@@ -18,6 +18,9 @@ Makes video four times larger in each direction with RLSP (recurrent latent spac
 Weights of the paper's authors: rlsp-convert download 7-64 weights/
 """
 
+DEFAULT_MODEL = "7-48"
+MODEL_HELP = "a .keras file, or the name of weights that come with rlsp (default: %(default)s)"
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``rlsp`` with all its commands."""
@@ -27,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_upscale(commands)
     _add_degrade(commands)
+    _add_demo(commands)
     return parser
 
 
@@ -120,7 +124,7 @@ OUTPUT appears when it is complete, or not at all.
     )
     parser.add_argument("input", metavar="INPUT", help="video file, folder of images, or image")
     parser.add_argument("output", metavar="OUTPUT", help="video file (mp4, mkv, mov, webm ...), folder, or image")
-    parser.add_argument("--model", required=True, help="a .keras file (made by rlsp-convert)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     parser.add_argument(
         "--chroma",
         choices=("aligned", "authors"),
@@ -180,6 +184,34 @@ def _degrade(arguments: argparse.Namespace) -> None:
     from rlsp_tf.degradation import degrade_path
 
     degrade_path(arguments.hr, arguments.lr, force=arguments.force)
+
+
+def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        commands,
+        "demo",
+        _demo,
+        help="render a small clip, upscale it and show the difference",
+        description="""\
+Renders a moving scene, makes it four times smaller as the paper does, and upscales it again. Writes
+the video and a picture that shows the same details before and after, and prints PSNR for both.
+
+  rlsp demo""",
+    )
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", default="demo", help="to be made (default: demo)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
+    parser.add_argument("--force", action="store_true", help="replace FOLDER if it exists")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    start_tensorflow()
+    from rlsp_tf.demo import run_demo
+    from rlsp_tf.model import load_model
+
+    result = run_demo(arguments.folder, load_model(arguments.model), force=arguments.force)
+    print(f"luma PSNR: bicubic {result['bicubic']:.2f} dB, RLSP {result['rlsp']:.2f} dB")
+    print(f"the video:            {arguments.folder}/upscaled.mp4")
+    print(f"before and after:     {arguments.folder}/before_after.png")
 
 
 def _fail(parser: argparse.ArgumentParser, sentence: str, code: int) -> int:
