@@ -1,1 +1,1 @@
-"""Foreign weights to RLSP models and back: the command ``rlsp-convert``."""
+"""Foreign weights to RLSP models and back. Depends on ``rlsp_tf``, which never imports it."""

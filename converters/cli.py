@@ -11,6 +11,7 @@ DESCRIPTION = """\
 Gets weights for rlsp, from other formats and into them.
 
   rlsp-convert tf1 ckpt_rlsp_64 rlsp-7-64.keras
+  rlsp-convert verify ckpt_rlsp_64 rlsp-7-64.keras
 """
 
 
@@ -21,6 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_tf1(commands)
+    _add_verify(commands)
     return parser
 
 
@@ -65,6 +67,31 @@ def _tf1(arguments: argparse.Namespace) -> None:
     else:
         save_tf1(load_model(source), target, force=arguments.force)
     print(f"{target}: written from {source}.")
+
+
+def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        commands,
+        "verify",
+        _verify,
+        help="compare a converted .keras file with the authors' checkpoint and graph",
+        description="""\
+Compares a .keras file with the checkpoint that it was made of: names and shapes with PREFIX.index,
+weights with PREFIX.data-00000-of-00001 bit for bit, and outputs with those of the authors' own graph
+in PREFIX.meta, over three recurrent steps of random clips of two sizes. Prints what it measured and
+what it could not compare for want of a file; fails if anything differs (outputs: 0.001 grey levels).
+
+  rlsp-convert verify checkpoints/ckpt_rlsp_64 rlsp-7-64.keras""",
+    )
+    parser.add_argument("prefix", metavar="PREFIX", help="prefix of the checkpoint, or one of its files")
+    parser.add_argument("model", metavar="MODEL", help="the .keras file")
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    start_tensorflow()
+    from converters.verify import verify
+
+    print("\n".join(verify(arguments.prefix, arguments.model)))
 
 
 if __name__ == "__main__":

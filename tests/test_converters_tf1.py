@@ -302,9 +302,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, rng: np.random.Genera
     out.mkdir()
     model = load_tf1(prefix)
     with full_disk(50_000):
-        with pytest.raises(
-            RLSPError, match=r"mine: cannot be written .*; free some space or "
-        ):
+        with pytest.raises(RLSPError, match=r"mine: cannot be written .*; free some space or "):
             save_tf1(model, out / "mine")
         with pytest.raises(OSError, match="too large") as failure:
             keras_from_tf1(prefix, out / "mine.keras")
