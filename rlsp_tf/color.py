@@ -17,7 +17,7 @@ LUMA_WEIGHTS: dict[Matrix, tuple[float, float, float]] = {
 """Shares of R, G and B in luma: ITU-R BT.601-7 (2.5.1), BT.709-6 (3.2), BT.2020-2 (table 4, non-constant)."""
 
 PAPER_WEIGHTS = (65.738 / 256, 129.057 / 256, 25.064 / 256)
-"""Shares of R, G and B, 0..255, in the network's luma: limited BT.601 with the digits that the authors use."""
+"""Shares of R, G and B, 0..255, in the network's luma: limited BT.601, with the authors' digits."""
 
 
 @dataclass(frozen=True)
