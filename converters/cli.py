@@ -5,11 +5,12 @@ import sys
 from collections.abc import Sequence
 
 from rlsp_tf.cli import add_command, run, start_tensorflow
-from rlsp_tf.errors import UsageError
+from rlsp_tf.errors import RLSPError, UsageError
 
 DESCRIPTION = """\
 Gets weights for rlsp, from other formats and into them.
 
+  rlsp-convert download 7-64 weights/
   rlsp-convert tf1 ckpt_rlsp_64 rlsp-7-64.keras
   rlsp-convert verify ckpt_rlsp_64 rlsp-7-64.keras
 """
@@ -21,6 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="rlsp-convert", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_download(commands)
     _add_tf1(commands)
     _add_verify(commands)
     return parser
@@ -29,6 +31,59 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``rlsp-convert`` and returns its exit code: 0, 1 for a failure, 2 for wrong usage."""
     return run(build_parser(), argv)
+
+
+def _add_download(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        commands,
+        "download",
+        _download,
+        help="get the weights of the paper's authors, converted",
+        description="""\
+Downloads a checkpoint of the paper's authors from GitHub into DIR, checks it, and converts it to
+DIR/rlsp-NAME.keras. Shows the licence (CC BY-NC-SA 4.0, academic use) and asks first. An interrupted
+download goes on where it stopped when the command is run again.
+
+  rlsp-convert download 7-64 weights/
+  rlsp-convert download 7-128 weights/ --accept-licence""",
+    )
+    parser.add_argument(
+        "name", choices=("7-48", "7-64", "7-128"), help="layers and filters; 7-128 is the best"
+    )
+    parser.add_argument("folder", metavar="DIR", help="made if it is missing")
+    parser.add_argument("--accept-licence", action="store_true", help="do not ask, for scripts")
+    parser.add_argument("--base-url", metavar="URL", help="a mirror: where the checkpoint's files are")
+    parser.add_argument("--force", action="store_true", help="replace files that exist")
+
+
+def _download(arguments: argparse.Namespace) -> None:
+    from converters.download import BASE_URL, LICENCE, download
+
+    print(LICENCE)
+    if not arguments.accept_licence:
+        _ask_for_licence()
+    start_tensorflow()
+    target = download(
+        arguments.name,
+        arguments.folder,
+        base_url=arguments.base_url or BASE_URL,
+        force=arguments.force,
+        progress=True,
+    )
+    print(f"{target}: written.")
+
+
+def _ask_for_licence() -> None:
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "the licence has to be accepted, and there is no terminal to ask on; add --accept-licence."
+        )
+    try:
+        answer = input("Do you accept it? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise RLSPError("the licence was not accepted; nothing was downloaded.")
 
 
 def _add_tf1(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,0 +1,293 @@
+"""Downloads of the authors' checkpoints: resumed, checked, and under their names only when complete.
+
+HTTP is ``requests``: TensorFlow needs it anyway, it heeds proxies, and unlike ``pooch`` and
+``keras.utils.get_file`` it can resume.
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from tqdm import tqdm
+
+import rlsp_tf
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.files import check_target
+
+BASE_URL = "https://raw.githubusercontent.com/dariofuoli/RLSP/master/evaluate/checkpoints"
+
+LICENCE = """\
+The weights are the work of Dario Fuoli, Shuhang Gu and Radu Timofte (github.com/dariofuoli/RLSP):
+
+  Copyright (C) 2019 Dario Fuoli. All rights reserved. Licensed under the CC BY-NC-SA 4.0
+  (Attribution-NonCommercial-ShareAlike 4.0 International). The code is released for academic
+  research use only. For commercial use, please contact Dario Fuoli <dario.fuoli@vision.ee.ethz.ch>
+
+The licence (https://creativecommons.org/licenses/by-nc-sa/4.0/) holds for the converted file too."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as it must arrive.
+
+    Attributes:
+        name: at the base URL and on disk.
+        size: in bytes.
+        sha256: in hexadecimal; ``None`` where it is not known.
+    """
+
+    name: str
+    size: int
+    sha256: str | None
+
+
+FILES = {
+    "7-48": (
+        # The misspelling is the authors'.
+        RemoteFile(
+            "ckpt_rslp_48.index", 1820, "6f440c5ae4da9211922374e16f0817fc69b1ae8beea415082c44d035c63bd170"
+        ),
+        RemoteFile(
+            "ckpt_rslp_48.meta", 527666, "6a918b0befae709008a0ee4503d028eca33d0066b2bcdca6b7320b922f546aad"
+        ),
+        RemoteFile(
+            "ckpt_rslp_48.data-00000-of-00001",
+            1958600,
+            "ee994b6f9a5e9546f3edf3c63e2291b8a8291dd6abd18486d883159a79be0543",
+        ),
+    ),
+    "7-64": (
+        RemoteFile(
+            "ckpt_rlsp_64.index", 1839, "b0a94c8635e82abe283a1f96c95f7b7814fdfe376092e93486f53e102ef090b1"
+        ),
+        RemoteFile(
+            "ckpt_rlsp_64.meta", 611868, "dd62433bd0f611a45f4be74a587040c425d21c57e3e315e2da8cbfb7f6931140"
+        ),
+        RemoteFile(
+            "ckpt_rlsp_64.data-00000-of-00001",
+            3385544,
+            "a9bb40cc8aa91665a747a1232518c19abaaea40b8a9f9fa0605b1d3fcebbb568",
+        ),
+    ),
+    "7-128": (
+        RemoteFile(
+            "ckpt_rlsp_128.index", 1928, "62ce3a821044bfaf82d418e35440a19d328226e169ea1e6780ca6c97d34dd724"
+        ),
+        RemoteFile(
+            "ckpt_rlsp_128.meta", 628036, "8ad52c435b824081df85b5eba8c2da702daf4d9febbb56acfad32cc5073a7997"
+        ),
+        # Checked by the CRC32C of every tensor, which the index holds.
+        RemoteFile("ckpt_rlsp_128.data-00000-of-00001", 12964040, None),
+    ),
+}
+"""The checkpoint of each of the authors' networks; the index comes first and the weights last."""
+
+
+class _InterruptedError(Exception):
+    """The connection was lost, but the next attempt can go on from there."""
+
+
+def download(
+    name: str,
+    folder: str | os.PathLike[str],
+    *,
+    base_url: str = BASE_URL,
+    force: bool = False,
+    progress: bool = False,
+    timeout: float = 30,
+    backoff: float = 1,
+) -> Path:
+    """Downloads a checkpoint of the authors and converts it.
+
+    What is there already is not fetched again, and what is there in part is resumed. The caller has
+    accepted :data:`LICENCE`.
+
+    Args:
+        name: one of :data:`FILES`.
+        folder: where to put the files; made if it is missing.
+        base_url: where the files are.
+        force: replace files of these names that are something else.
+        progress: show progress bars and retries on standard error.
+        timeout: seconds to wait for the server, for each answer and each piece of a file.
+        backoff: seconds before the second attempt; doubles with every further one.
+
+    Returns:
+        The ``.keras`` file, ``folder/rlsp-NAME.keras``.
+
+    Raises:
+        RLSPError: if a file cannot be had, or is not the authors'.
+    """
+    # TensorFlow takes seconds to import, so the licence and the names are to be had without.
+    from converters.tf1 import keras_from_tf1
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / f"rlsp-{name}.keras"
+    check_target(target, force=force)
+    for remote in FILES[name]:
+        file = folder / remote.name
+        if file.exists():
+            if _intact(file, remote):
+                continue
+            if not force:
+                raise RLSPError(
+                    f"{file}: exists already and is not the authors'; move it, or --force to replace it."
+                )
+        fetch(
+            f"{base_url.rstrip('/')}/{remote.name}",
+            file,
+            remote,
+            progress=progress,
+            timeout=timeout,
+            backoff=backoff,
+        )
+    keras_from_tf1(folder / FILES[name][0].name, target, force=force)
+    return target
+
+
+def fetch(
+    url: str,
+    target: Path,
+    remote: RemoteFile,
+    *,
+    progress: bool = False,
+    timeout: float = 30,
+    backoff: float = 1,
+    attempts: int = 5,
+) -> None:
+    """Downloads one file, by way of ``target`` with ``.part`` behind it, which a later call resumes.
+
+    Args:
+        url: of the file.
+        target: gets its name when the file is complete and checked; replaced if it exists.
+        remote: what the file has to be.
+        progress, timeout, backoff: see :func:`download`.
+        attempts: how often to try before giving up.
+
+    Raises:
+        RLSPError: if the file cannot be had in so many attempts, or is not what it has to be.
+    """
+    part = target.with_name(f"{target.name}.part")
+    for attempt in range(attempts):
+        begun = part.exists()
+        try:
+            _receive(url, part, remote.size, progress=progress, timeout=timeout)
+            if _intact(part, remote):
+                os.replace(part, target)
+                return
+            part.unlink()
+            if not begun:
+                raise RLSPError(f"{url}: is not the authors' file, only as long; give another --base-url.")
+            problem = f"{part.name} did not belong to it"
+        except _InterruptedError as error:
+            problem = str(error)
+        if attempt + 1 < attempts:
+            wait = backoff * 2**attempt
+            if progress:
+                tqdm.write(f"{remote.name}: {problem}; trying again in {wait:.0f} s.", file=sys.stderr)
+            time.sleep(wait)
+    raise RLSPError(f"{url}: {problem}, {attempts} times; run the command again to go on from there.")
+
+
+def _receive(url: str, part: Path, size: int, *, progress: bool, timeout: float) -> None:
+    """Brings ``part`` to ``size`` bytes."""
+    start = part.stat().st_size if part.exists() else 0
+    if start == size:
+        return
+    headers = {"Accept-Encoding": "identity", "User-Agent": f"rlsp_tf/{rlsp_tf.__version__}"}
+    if 0 < start < size:
+        headers["Range"] = f"bytes={start}-"
+    try:
+        response = requests.get(url, headers=headers, stream=True, timeout=timeout)
+    except (requests.exceptions.SSLError, requests.exceptions.ProxyError) as error:
+        raise RLSPError(
+            f"{url}: the connection is refused on the way ({error}); check the network."
+        ) from error
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise _InterruptedError("the server cannot be reached or does not answer") from error
+    except requests.RequestException as error:
+        raise RLSPError(f"{url}: cannot be fetched ({error}); check the address.") from error
+    with response:
+        if response.status_code == 206 and response.headers.get("Content-Range", "").startswith(
+            f"bytes {start}-"
+        ):
+            mode = "ab"
+        elif response.status_code == 200:
+            mode, start = "wb", 0
+        elif response.status_code in (206, 416):
+            part.unlink(missing_ok=True)
+            raise _InterruptedError("the server could not go on from there")
+        elif response.status_code >= 500:
+            raise _InterruptedError(f"the server has a problem (HTTP {response.status_code})")
+        else:
+            raise RLSPError(f"{url}: {_refusal(response.status_code)}.")
+        kind, length = (response.headers.get(name, "") for name in ("Content-Type", "Content-Length"))
+        if "html" in kind:
+            raise RLSPError(
+                f"{url}: is a web page, not the file; sign in to the network or give another --base-url."
+            )
+        if length.isdigit() and int(length) != size - start:
+            raise RLSPError(
+                f"{url}: is another file ({length} bytes, not {size - start}); give another --base-url."
+            )
+        received = start
+        hidden = None if progress else True  # None: unless standard error is a terminal
+        try:
+            with (
+                part.open(mode) as file,
+                tqdm(
+                    desc=part.stem, total=size, initial=start, unit="B", unit_scale=True, disable=hidden
+                ) as bar,
+            ):
+                for piece in response.iter_content(1 << 16):
+                    received += len(piece)
+                    if received > size:
+                        raise RLSPError(
+                            f"{url}: is another file (more than {size} bytes); give another --base-url."
+                        )
+                    file.write(piece)
+                    bar.update(len(piece))
+        except requests.RequestException as error:  # an OSError too
+            raise _InterruptedError("the connection was lost or stalled") from error
+        except OSError as error:
+            error.filename = os.fspath(part)
+            raise
+    if received < size:
+        raise _InterruptedError("the connection ended early")
+
+
+def _refusal(code: int) -> str:
+    if code in (404, 410):
+        return (
+            f"not found (HTTP {code}); look at https://github.com/dariofuoli/RLSP and give another --base-url"
+        )
+    if code == 429:
+        return "too many requests (HTTP 429); run the command again later"
+    return f"the server refuses it (HTTP {code}); give another --base-url"
+
+
+def _intact(file: Path, remote: RemoteFile) -> bool:
+    """Whether a file is what it has to be; weights of unknown SHA-256 by the index that lies beside them."""
+    # See download() for why these are imported late.
+    from converters.tf1 import data_of, index_of, prefix_of, read_tensors
+    from rlsp_tf.model import sha256_of
+
+    if file.stat().st_size != remote.size:
+        return False
+    if remote.sha256 is not None:
+        return sha256_of(file) == remote.sha256
+    prefix = prefix_of(file.with_name(remote.name))
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "checkpoint"
+        shutil.copyfile(index_of(prefix), index_of(copy))
+        shutil.copyfile(file, data_of(copy))
+        try:
+            read_tensors(copy)
+        except RLSPError:
+            return False
+    return True
