@@ -12,6 +12,8 @@ TEST = [
     # The cell has to give the same numbers on a second Keras backend.
     "jax>=0.4.34",
     "pytest>=8",
+    # Opens the page of an evaluation in Chromium.
+    "selenium>=4.20",
 ]
 
 setup(
@@ -40,13 +42,22 @@ setup(
     install_requires=[
         # Video files, with FFmpeg inside; 14 is the first with add_stream_from_template, which copies sound.
         "av>=14",
-        # Frame folders.
+        # The frames that the demo writes.
         "imageio>=2.31",
+        # The page of `rlsp report`, and the curves in it.
+        "jinja2>=3.1",
+        "matplotlib>=3.8",
+        # The page of an evaluation: it escapes the names of files, which string.Template does not.
+        "jinja2>=3.1",
         # The network.
         "keras>=3.5",
+        # The plots of that page; 3.9 is the first built for NumPy 2. Small beside TensorFlow.
+        "matplotlib>=3.9",
         "numpy>=1.26",
-        # Text in the demo's scene; 10.1 is the first whose built-in font comes in any size.
+        # Image files, and text in the demo's scene; 10.1 is the first whose built-in font comes in any size.
         "pillow>=10.1",
+        # Downloads of weights; TensorFlow needs it anyway.
+        "requests>=2.31",
         # SSIM.
         "scikit-image>=0.22",
         # The Gaussian of the degradation.
@@ -62,6 +73,9 @@ setup(
     },
     # The weights travel as a package of data, so that they lie beside rlsp_tf wherever it is installed.
     packages=["rlsp_tf", "converters", "checkpoints"],
-    package_data={"rlsp_tf": ["py.typed"], "checkpoints": ["*.keras", "manifest.json", "README.md"]},
+    package_data={
+        "rlsp_tf": ["py.typed", "report.html"],
+        "checkpoints": ["*.keras", "manifest.json", "README.md"],
+    },
     entry_points={"console_scripts": ["rlsp = rlsp_tf.cli:main", "rlsp-convert = converters.cli:main"]},
 )

@@ -9,7 +9,7 @@ SIGMA = 1.5 / 4
 """Standard deviation of the blur in low-resolution pixels: 1.5 high-resolution pixels at scale 4."""
 
 
-def degrade(frames: np.ndarray, *, scale: int = 4, sigma: float | None = None) -> np.ndarray:
+def degrade(frames: np.ndarray, scale: int = 4, sigma: float | None = None) -> np.ndarray:
     """Blurs with a Gaussian, takes every ``scale``-th pixel and rounds, as Fuoli et al. 2019 do.
 
     With the defaults, every bit is that of
