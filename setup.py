@@ -44,9 +44,6 @@ setup(
         "av>=14",
         # The frames that the demo writes.
         "imageio>=2.31",
-        # The page of `rlsp report`, and the curves in it.
-        "jinja2>=3.1",
-        "matplotlib>=3.8",
         # The page of an evaluation: it escapes the names of files, which string.Template does not.
         "jinja2>=3.1",
         # The network.
