@@ -92,6 +92,10 @@ class _InterruptedError(Exception):
     """The connection was lost, but the next attempt can go on from there."""
 
 
+class _CannotResumeError(_InterruptedError):
+    """The server does not have the rest; the next attempt has to begin anew."""
+
+
 def download(
     name: str,
     folder: str | os.PathLike[str],
@@ -184,6 +188,9 @@ def fetch(
             if not begun:
                 raise RLSPError(f"{url}: is not the authors' file, only as long; give another --base-url.")
             problem = f"{part.name} did not belong to it"
+        except _CannotResumeError as error:
+            part.unlink(missing_ok=True)
+            problem = str(error)
         except _InterruptedError as error:
             problem = str(error)
         if attempt + 1 < attempts:
@@ -199,56 +206,23 @@ def _receive(url: str, part: Path, size: int, *, progress: bool, timeout: float)
     start = part.stat().st_size if part.exists() else 0
     if start == size:
         return
-    headers = {"Accept-Encoding": "identity", "User-Agent": f"rlsp_tf/{rlsp_tf.__version__}"}
-    if 0 < start < size:
-        headers["Range"] = f"bytes={start}-"
-    try:
-        response = requests.get(url, headers=headers, stream=True, timeout=timeout)
-    except (requests.exceptions.SSLError, requests.exceptions.ProxyError) as error:
-        raise RLSPError(
-            f"{url}: the connection is refused on the way ({error}); check the network."
-        ) from error
-    except (requests.ConnectionError, requests.Timeout) as error:
-        raise _InterruptedError("the server cannot be reached or does not answer") from error
-    except requests.RequestException as error:
-        raise RLSPError(f"{url}: cannot be fetched ({error}); check the address.") from error
-    with response:
-        if response.status_code == 206 and response.headers.get("Content-Range", "").startswith(
-            f"bytes {start}-"
-        ):
-            mode = "ab"
-        elif response.status_code == 200:
-            mode, start = "wb", 0
-        elif response.status_code in (206, 416):
-            part.unlink(missing_ok=True)
-            raise _InterruptedError("the server could not go on from there")
-        elif response.status_code >= 500:
-            raise _InterruptedError(f"the server has a problem (HTTP {response.status_code})")
-        else:
-            raise RLSPError(f"{url}: {_refusal(response.status_code)}.")
-        kind, length = (response.headers.get(name, "") for name in ("Content-Type", "Content-Length"))
-        if "html" in kind:
-            raise RLSPError(
-                f"{url}: is a web page, not the file; sign in to the network or give another --base-url."
-            )
-        if length.isdigit() and int(length) != size - start:
-            raise RLSPError(
-                f"{url}: is another file ({length} bytes, not {size - start}); give another --base-url."
-            )
-        received = start
-        hidden = None if progress else True  # None: unless standard error is a terminal
+    if start > size:
+        part.unlink()
+        start = 0
+    hidden = None if progress else True  # None: unless standard error is a terminal
+    bar = tqdm(desc=part.stem, total=size, initial=start, unit="B", unit_scale=True, disable=hidden)
+    with bar, _request(url, start, timeout) as response:
+        _check_answer(response, url, start, size)
+        if start and response.status_code == 200:  # it knows no ranges
+            start = 0
+            bar.reset()
         try:
-            with (
-                part.open(mode) as file,
-                tqdm(
-                    desc=part.stem, total=size, initial=start, unit="B", unit_scale=True, disable=hidden
-                ) as bar,
-            ):
+            with part.open("ab" if start else "wb") as file:
                 for piece in response.iter_content(1 << 16):
-                    received += len(piece)
-                    if received > size:
+                    start += len(piece)
+                    if start > size:
                         raise RLSPError(
-                            f"{url}: is another file (more than {size} bytes); give another --base-url."
+                            f"{url}: is another file (over {size} bytes); give another --base-url."
                         )
                     file.write(piece)
                     bar.update(len(piece))
@@ -257,8 +231,44 @@ def _receive(url: str, part: Path, size: int, *, progress: bool, timeout: float)
         except OSError as error:
             error.filename = os.fspath(part)
             raise
-    if received < size:
+    if start < size:
         raise _InterruptedError("the connection ended early")
+
+
+def _request(url: str, start: int, timeout: float) -> requests.Response:
+    """Asks for a file from byte ``start`` on."""
+    headers = {"Accept-Encoding": "identity", "User-Agent": f"rlsp_tf/{rlsp_tf.__version__}"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    try:
+        return requests.get(url, headers=headers, stream=True, timeout=timeout)
+    except (requests.exceptions.SSLError, requests.exceptions.ProxyError) as error:
+        raise RLSPError(
+            f"{url}: the connection is refused on the way ({error}); check the network."
+        ) from error
+    except (requests.ConnectionError, requests.Timeout) as error:
+        raise _InterruptedError("the server cannot be reached or does not answer") from error
+    except requests.RequestException as error:
+        raise RLSPError(f"{url}: cannot be fetched ({error}); check the address.") from error
+
+
+def _check_answer(response: requests.Response, url: str, start: int, size: int) -> None:
+    """Raises unless these bytes (206) or the whole file (200) are promised."""
+    code = response.status_code
+    kind, length, held = (
+        response.headers.get(name, "") for name in ("Content-Type", "Content-Length", "Content-Range")
+    )
+    if code >= 500:
+        raise _InterruptedError(f"the server has a problem (HTTP {code})")
+    if code == 416 or (code == 206 and not held.startswith(f"bytes {start}-")):
+        raise _CannotResumeError("the server could not go on from there")
+    if code not in (200, 206):
+        raise RLSPError(f"{url}: {_refusal(code)}.")
+    if "html" in kind:
+        raise RLSPError(f"{url}: is a web page; sign in to the network or give another --base-url.")
+    expected = size - start if code == 206 else size
+    if length.isdigit() and int(length) != expected:
+        raise RLSPError(f"{url}: is another file ({length} bytes, not {expected}); give another --base-url.")
 
 
 def _refusal(code: int) -> str:
