@@ -1,0 +1,188 @@
+"""rlsp as a user meets it: commands on files, sentences on standard error, exit codes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from networks import small_model
+from synthetic import make_clip
+
+from rlsp_tf.cli import main
+
+
+@pytest.fixture
+def model(tmp_path: Path, rng: np.random.Generator) -> str:
+    path = tmp_path / "small.keras"
+    small_model(rng).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for index, frame in enumerate(make_clip(3, 9, 14, seed=1)):
+        iio.imwrite(folder / f"image{index}.png", frame)
+    return folder
+
+
+def packets(path: Path, kind: str) -> list[tuple[bytes, float]]:
+    with av.open(str(path)) as container:
+        return [
+            (bytes(packet), packet.pts * packet.time_base)
+            for packet in container.demux()
+            if packet.stream.type == kind and packet.size
+        ]
+
+
+def times(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 1) -> str:
+    """Runs a command that must fail with one sentence, and gives the sentence."""
+    assert main([str(argument) for argument in arguments]) == code
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_help_needs_no_tensorflow() -> None:
+    script = (
+        "import sys\n"
+        "from rlsp_tf.cli import main\n"
+        "try:\n    main(['upscale', '--help'])\n"
+        "except SystemExit as exit:\n    assert exit.code == 0\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "--chroma" in result.stdout
+
+
+def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["upscale"])
+    assert "INPUT" in capsys.readouterr().err
+
+
+def test_a_folder_becomes_a_folder(folder: Path, model: str, tmp_path: Path) -> None:
+    assert main(["upscale", str(folder), str(tmp_path / "large"), "--model", model]) == 0
+    names = sorted(path.name for path in (tmp_path / "large").iterdir())
+    assert names == ["image0.png", "image1.png", "image2.png"]
+    assert iio.imread(tmp_path / "large" / "image1.png").shape == (36, 56, 3)
+
+
+def test_a_folder_becomes_a_video(folder: Path, model: str, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    assert main(["upscale", str(folder), str(film), "--model", model, "--rate", "24"]) == 0
+    assert times(film) == [pytest.approx(index / 24) for index in range(3)]
+
+
+def test_a_video_keeps_frames_times_and_sound(data: Path, model: str, tmp_path: Path) -> None:
+    source, target = data / "video" / "realshort_320x240.mp4", tmp_path / "large.mp4"
+    assert main(["upscale", str(source), str(target), "--model", model, "--preset", "ultrafast"]) == 0
+    assert times(target) == times(source)
+    assert packets(target, "audio") == packets(source, "audio")
+    with av.open(str(target)) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height) == (1280, 960)
+        assert stream.average_rate == pytest.approx(45000 / 1499)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "dtype"),
+    [
+        (np.full((1, 1, 3), 90, np.uint8), np.uint8),
+        (np.full((3, 5, 3), 90, np.uint8), np.uint8),
+        (np.full((3, 5), 90, np.uint8), np.uint8),
+        (np.full((3, 5, 4), 90, np.uint8), np.uint8),
+        (np.full((3, 5, 3), 90 * 257, np.uint16), np.uint16),
+        (np.full((3, 5), 90 * 257, np.uint16), np.uint16),
+    ],
+    ids=["1x1", "rgb", "grey", "rgba", "rgb16", "grey16"],
+)
+def test_every_kind_of_image(pixels: np.ndarray, dtype: type, model: str, tmp_path: Path) -> None:
+    from rlsp_tf.images import write_png
+
+    source = tmp_path / "in"
+    source.mkdir()
+    if pixels.dtype == np.uint16 and pixels.ndim == 3:
+        write_png(source / "x.png", pixels)
+    else:
+        iio.imwrite(source / "x.png", pixels)
+    assert main(["upscale", str(source), str(tmp_path / "out"), "--model", model]) == 0
+    (output,) = (tmp_path / "out").iterdir()
+    with av.open(str(output)) as container:  # FFmpeg reads 48-bit PNG
+        (frame,) = container.decode(video=0)
+    assert (frame.height, frame.width) == (4 * pixels.shape[0], 4 * pixels.shape[1])
+    assert frame.format.components[0].bits == 8 * np.dtype(dtype).itemsize
+
+
+class TestSentences:
+    """What goes wrong ends in one sentence that names the file, and leaves nothing behind."""
+
+    def test_missing_input(self, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        line = fails(capsys, "upscale", tmp_path / "no.mp4", tmp_path / "x.mp4", "--model", model)
+        assert "no.mp4" in line
+
+    def test_missing_model(self, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        line = fails(capsys, "upscale", folder, tmp_path / "x.mp4", "--model", "none.keras")
+        assert "none.keras" in line
+
+    @pytest.mark.parametrize("content", [b"", b"no video at all"])
+    def test_no_video(
+        self, content: bytes, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "x.mp4").write_bytes(content)
+        line = fails(capsys, "upscale", tmp_path / "x.mp4", tmp_path / "y.mp4", "--model", model)
+        assert "x.mp4" in line
+        assert not (tmp_path / "y.mp4").exists()
+
+    def test_existing_target(
+        self, folder: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "x.mp4").write_bytes(b"precious")
+        line = fails(capsys, "upscale", folder, tmp_path / "x.mp4", "--model", model)
+        assert "x.mp4" in line
+        assert "--force" in line
+        assert (tmp_path / "x.mp4").read_bytes() == b"precious"
+
+    def test_frames_of_different_sizes(
+        self, folder: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        iio.imwrite(folder / "image9.png", np.zeros((5, 5, 3), np.uint8))
+        line = fails(capsys, "upscale", folder, tmp_path / "out", "--model", model)
+        assert "image9.png" in line
+        assert not (tmp_path / "out").exists()
+        assert [path for path in tmp_path.iterdir() if "part" in path.name] == []
+
+    def test_unknown_codec(
+        self, folder: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        line = fails(capsys, "upscale", folder, tmp_path / "x.mp4", "--model", model, "--codec", "h999")
+        assert "h999" in line
+
+    def test_debug_shows_the_traceback(self, model: str, tmp_path: Path) -> None:
+        from rlsp_tf.errors import RLSPError
+
+        with pytest.raises(RLSPError):
+            main(["upscale", str(tmp_path / "no.mp4"), str(tmp_path / "x.mp4"), "--model", model, "--debug"])
+
+
+def test_a_killed_run_leaves_no_file_under_the_final_name(data: Path, model: str, tmp_path: Path) -> None:
+    source, target = data / "video" / "tears_of_steel_800x332.webm", tmp_path / "x.mkv"
+    command = [sys.executable, "-m", "rlsp_tf.cli", "upscale", str(source), str(target), "--model", model]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    try:
+        while not list(tmp_path.glob(".x.*")):
+            assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    assert not target.exists()
