@@ -1,6 +1,7 @@
-"""Files that appear under their final name only when they are complete."""
+"""Files that appear under their final name only when they are complete, and checksums of files."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -91,6 +92,15 @@ def check_target(target: Path, *, force: bool = False) -> None:
     if target.exists() and not force:
         raise RLSPError(f"{target}: exists already; give another name or --force to replace it.")
     _check_parent(target)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _check_parent(target: Path) -> None:

@@ -1,6 +1,5 @@
 """RLSP over time as a Keras layer, and the Keras model around it."""
 
-import hashlib
 import json
 import os
 import zipfile
@@ -13,6 +12,7 @@ from keras import ops
 from rlsp_tf.cell import RLSPCell
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.files import sha256_of
 
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -208,8 +208,8 @@ def find_weights(path_or_name: str | os.PathLike[str]) -> Path:
     manifest = read_manifest()
     entry = manifest.get(str(path_or_name))
     if entry is None:
-        known = f"one of {', '.join(manifest)}" if manifest else "made by rlsp-convert"
-        raise RLSPError(f"{path_or_name}: no such file or weight set; give a .keras file or {known}.")
+        known = f", or one of {', '.join(manifest)}" if manifest else " (rlsp-convert makes them)"
+        raise RLSPError(f"{path_or_name}: no such file or weight set; give a .keras file{known}.")
     weights = CHECKPOINTS / entry["file"]
     if not weights.is_file():
         raise RLSPError(f"{weights}: is missing; install rlsp_tf again.")
@@ -224,20 +224,3 @@ def read_manifest() -> dict[str, dict[str, Any]]:
     """The weight sets that come with the package, by name; see ``checkpoints/README.md``."""
     manifest = CHECKPOINTS / "manifest.json"
     return json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else _sha256(file)
-        )
-
-
-def _sha256(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()

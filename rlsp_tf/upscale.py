@@ -213,7 +213,7 @@ def upscale(
         codec, crf, preset: of the video encoder, as FFmpeg names them.
         rate: frames per second where the source has none (a folder of images); 25 by default.
         force: replace a target that exists.
-        progress: show a progress bar with the frame rate and the time left on standard error.
+        progress: show a progress bar with the frame rate and the time left, if standard error is a terminal.
 
     Returns:
         Sentences about what was assumed or left out.
@@ -236,7 +236,7 @@ def upscale(
         )
         upscaler = StreamingUpscaler(model, chroma=chroma, source=frames.color, target=sink.color)
         waiting: deque[Any] = deque()
-        bar = tqdm(total=frames.frames, unit="frame", desc=os.fspath(target), disable=not progress)
+        bar = tqdm(total=frames.frames, unit=" frames", desc=os.fspath(target), disable=None if progress else True)
         with sink, bar:
 
             def write(planes: Any) -> None:

@@ -15,7 +15,8 @@ from networks import SMALL, random_weights, small_model
 import rlsp_tf.model
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.model import RLSP, build_model, load_model, rlsp_layer, sha256_of
+from rlsp_tf.files import sha256_of
+from rlsp_tf.model import RLSP, build_model, load_model, rlsp_layer
 
 # float32 against a float64 reference: 24 bits of a few hundred grey levels, over several steps.
 FLOAT32 = {"atol": 3e-3, "rtol": 1e-5}
@@ -243,5 +244,5 @@ class TestWeightSets:
             load_model("small")
 
     def test_are_listed_when_the_name_is_unknown(self, checkpoints: Path) -> None:
-        with pytest.raises(RLSPError, match=r"one of small\."):
+        with pytest.raises(RLSPError, match=r"or one of small\."):
             load_model("large")
