@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from rlsp_tf.errors import RLSPError, UsageError, describe_os_error
 
@@ -30,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_upscale(commands)
     _add_degrade(commands)
+    _add_compare(commands)
     _add_demo(commands)
     return parser
 
@@ -212,6 +214,67 @@ def _demo(arguments: argparse.Namespace) -> None:
     print(f"luma PSNR: bicubic {result['bicubic']:.2f} dB, RLSP {result['rlsp']:.2f} dB")
     print(f"the video:            {arguments.folder}/upscaled.mp4")
     print(f"before and after:     {arguments.folder}/before_after.png")
+
+
+def _add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        commands,
+        "compare",
+        _compare,
+        help="put two results side by side",
+        description="""\
+Puts two videos, folders of images or images side by side, with labels, and magnifies the region in
+which they differ most. If one is smaller by a whole factor, it is enlarged by bicubic interpolation.
+
+  rlsp compare bicubic.mp4 rlsp.mp4 --out comparison.mp4
+  rlsp compare small.mp4 large.mp4 --out comparison.png --frame 20 --labels input RLSP
+  rlsp compare a/calendar b/calendar --out calendar.png --crop 180,190,64,48 --zoom 8""",
+    )
+    parser.add_argument("a", metavar="A", help="video file, folder of images, or image")
+    parser.add_argument("b", metavar="B", help="likewise, with the same frames")
+    parser.add_argument(
+        "--out", required=True, help="a .png for a still, a video file (mp4, mkv ...), or a folder of frames"
+    )
+    parser.add_argument("--labels", nargs=2, metavar=("A", "B"), help="texts above (default: names of files)")
+    parser.add_argument(
+        "--crop",
+        type=_crop,
+        metavar="X,Y,W,H",
+        help="what to magnify, in pixels of the larger one (default: where they differ most; in a video over "
+        "its first second or so)",
+    )
+    parser.add_argument("--zoom", type=int, help="by how much (default: 4, or what fits for a given --crop)")
+    parser.add_argument("--frame", type=int, help="which frame a still shows, from 0 (default: 0)")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+
+
+def _crop(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(number) for number in text.split(","))
+    if len(numbers) != 4:
+        raise argparse.ArgumentTypeError(f"expected X,Y,W,H, four whole numbers, not {text!r}")
+    return numbers
+
+
+def _compare(arguments: argparse.Namespace) -> None:
+    from rlsp_tf.compare import compare
+    from rlsp_tf.images import is_image
+
+    # What turns the planes of a video into RGB is written in TensorFlow.
+    if not all(path.is_dir() or is_image(path) for path in map(Path, (arguments.a, arguments.b))):
+        start_tensorflow()
+    notes = compare(
+        arguments.a,
+        arguments.b,
+        arguments.out,
+        labels=arguments.labels,
+        crop=arguments.crop,
+        zoom=arguments.zoom,
+        frame=arguments.frame,
+        force=arguments.force,
+        progress=True,
+    )
+    for note in notes:
+        print(f"rlsp: note: {note}", file=sys.stderr)
 
 
 def _fail(parser: argparse.ArgumentParser, sentence: str, code: int) -> int:
