@@ -6,14 +6,14 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from rlsp_tf.color import ColorSpec, luma_from_bt601, rgb_to_ycbcr, ycbcr_to_rgb
-from rlsp_tf.resample import cubic_matrix
+from rlsp_tf.color import ColorSpec, from_codes, luma_from_bt601, rgb_to_ycbcr, to_codes, ycbcr_to_rgb
+from rlsp_tf.resample import chroma_matrices
 
 ChromaGeometry = Literal["aligned", "authors"]
 RGB_CHROMA = ColorSpec(matrix="bt601", full_range=False, subsampling=(1, 1))
 """How the chroma of RGB frames is held on its way to high resolution: beside BT.601 luma."""
 
-Grid = tuple[tf.Tensor, tf.Tensor]
+Grid = tuple[np.ndarray, np.ndarray]
 """Two matrices that resample the rows and the columns of a plane."""
 
 
@@ -60,13 +60,13 @@ class ColorPath:
         low, high = (height, width), (height * scale, width * scale)
         shift = 0.5 / scale - 0.5 if self._authors else 0.0
         full = replace(self._held, subsampling=(1, 1))
-        self._low_luma = _grid(low, self._held, full)
-        self._high_luma = _grid(low, self._held, full, high, scale, shift)
-        self._high_chroma = None
-        self._reduce = None
+        self._low_luma = chroma_matrices(low, self._held, full)
+        self._high_luma = chroma_matrices(low, self._held, full, high, scale=scale, shift=shift)
+        self._high_chroma: Grid | None = None
+        self._reduce: Grid | None = None
         if target:
-            self._high_chroma = _grid(low, self._held, target, high, scale, shift)
-            self._reduce = _grid(high, full, target)
+            self._high_chroma = chroma_matrices(low, self._held, target, high, scale=scale, shift=shift)
+            self._reduce = chroma_matrices(high, full, target)
         self.enter = tf.function(self._enter)
         self.leave_luma = tf.function(self._leave_luma)
         self.leave_rgb = tf.function(self._leave_rgb)
@@ -77,7 +77,7 @@ class ColorPath:
             rgb = tf.cast(planes[0], tf.float32) * (255 / (2**self._bits - 1))
             _, cb, cr = rgb_to_ycbcr(*tf.unstack(rgb, axis=-1), self._held)
             return rgb[None], tf.stack([cb, cr])
-        y, cb, cr = (tf.cast(plane, tf.float32) * (1 / _code_unit(self._source)) for plane in planes)
+        y, cb, cr = from_codes(*(tf.cast(plane, tf.float32) for plane in planes), self._source)
         chroma = tf.stack([cb, cr])
         # Not clipped: what lies outside the RGB cube comes back as it was.
         rgb = tf.stack(ycbcr_to_rgb(y, *tf.unstack(_resample(chroma, self._low_luma)), self._held), axis=-1)
@@ -113,35 +113,8 @@ class ColorPath:
 
     def _to_planes(self, y: tf.Tensor, chroma: tf.Tensor) -> tuple[tf.Tensor, ...]:
         assert self._target is not None
-        unit = _code_unit(self._target)
-        return tuple(_to_integers(plane * unit, self._target.depth) for plane in (y, *tf.unstack(chroma)))
-
-
-def _grid(
-    size: tuple[int, int],
-    source: ColorSpec,
-    target: ColorSpec,
-    target_size: tuple[int, int] | None = None,
-    scale: int = 1,
-    shift: float = 0.0,
-) -> Grid:
-    """Resamples chroma of a frame of luma ``size`` to that of a frame of ``target_size``.
-
-    Target luma sample p lies at source luma position ``p / scale + shift``.
-    """
-    matrices = []
-    for axis, (low, high) in enumerate(zip(size, target_size or size, strict=True)):
-        # ColorSpec counts horizontal first, arrays count rows first.
-        held, wanted = source.subsampling[1 - axis], target.subsampling[1 - axis]
-        offset, wanted_offset = source.siting[1 - axis], target.siting[1 - axis]
-        matrix = cubic_matrix(
-            -(-low // held),
-            -(-high // wanted),
-            step=wanted / (scale * held),
-            origin=(wanted_offset / scale + shift - offset) / held,
-        )
-        matrices.append(tf.constant(matrix, tf.float32))
-    return matrices[0], matrices[1]
+        codes = to_codes(y, *tf.unstack(chroma), self._target)
+        return tuple(_to_integers(plane, self._target.depth) for plane in codes)
 
 
 def _resample(planes: tf.Tensor, grid: Grid | None) -> tf.Tensor:
@@ -152,15 +125,5 @@ def _resample(planes: tf.Tensor, grid: Grid | None) -> tf.Tensor:
     return tf.matmul(rows, tf.matmul(planes, columns, transpose_b=True))
 
 
-def _code_unit(spec: ColorSpec) -> float:
-    """Code values of the spec's depth per code value of 8 bits (ITU-R BT.2100, table 9; H.273)."""
-    return (2**spec.depth - 1) / 255 if spec.full_range else 2.0 ** (spec.depth - 8)
-
-
 def _to_integers(plane: tf.Tensor, bits: int) -> tf.Tensor:
     return tf.cast(tf.clip_by_value(tf.round(plane), 0, 2**bits - 1), tf.uint8 if bits == 8 else tf.uint16)
-
-
-def rgb_float(frame: np.ndarray) -> np.ndarray:
-    """RGB of 8 or 16 bits as float32 0..255."""
-    return frame.astype(np.float32) * (255 / np.iinfo(frame.dtype).max)

@@ -136,3 +136,30 @@ def luma_from_bt601(luma: Any, cb: Any, cr: Any, spec: ColorSpec) -> Any:
     per_cr = 255 / chroma_span * 2 * (1 - kr) * (pr - pg * kr / kg)
     by_chroma = (cb - 128.0) * per_cb + (cr - 128.0) * per_cr
     return (luma - 16.0 - by_chroma) * (luma_span / 255 / (pr + pg + pb)) + black
+
+
+def from_codes(y: Any, cb: Any, cr: Any, spec: ColorSpec) -> tuple[Any, Any, Any]:
+    """Code values of any depth as those of 8 bits, the scale of everything else here.
+
+    Neutral chroma is half of ``2**depth`` in every range (ITU-T H.273, 8.3), not half of the largest code.
+
+    Args:
+        y, cb, cr: float planes in code values of ``spec.depth``, of any sizes.
+        spec: of the planes.
+
+    Returns:
+        ``(y, cb, cr)``, neither rounded nor clipped.
+    """
+    unit, neutral = _unit(spec), 2.0 ** (spec.depth - 1)
+    return y * (1 / unit), (cb - neutral) * (1 / unit) + 128.0, (cr - neutral) * (1 / unit) + 128.0
+
+
+def to_codes(y: Any, cb: Any, cr: Any, spec: ColorSpec) -> tuple[Any, Any, Any]:
+    """The opposite of :func:`from_codes`."""
+    unit, neutral = _unit(spec), 2.0 ** (spec.depth - 1)
+    return y * unit, (cb - 128.0) * unit + neutral, (cr - 128.0) * unit + neutral
+
+
+def _unit(spec: ColorSpec) -> float:
+    """Code values of ``spec.depth`` per code value of 8 bits (ITU-T H.273, 8.3)."""
+    return (2**spec.depth - 1) / 255 if spec.full_range else 2.0 ** (spec.depth - 8)

@@ -7,9 +7,9 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from tqdm import tqdm
 
-from rlsp_tf.color import ColorSpec, ycbcr_to_rgb
+from rlsp_tf.color import ColorSpec, from_codes, ycbcr_to_rgb
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.resample import cubic_matrix
+from rlsp_tf.resample import chroma_matrices
 from rlsp_tf.video import open_sink, open_source
 
 SIGMA = 1.5 / 4
@@ -112,16 +112,9 @@ def degrade_path(
 
 def _rgb_from_planes(planes: tuple[np.ndarray, ...], spec: ColorSpec) -> np.ndarray:
     """Planes of a video as RGB ``(H, W, 3)``, uint8 or (above 8 bits) uint16; chroma interpolated."""
-    codes = [plane.astype(np.float32) for plane in planes]
-    unit = (2**spec.depth - 1) / 255 if spec.full_range else 2.0 ** (spec.depth - 8)
-    height, width = codes[0].shape
-    rows, columns = (
-        cubic_matrix(-(-size // step), size, step=1 / step, origin=-origin / step).astype(np.float32)
-        for size, step, origin in zip((height, width), spec.subsampling[::-1], spec.siting[::-1], strict=True)
-    )
-    # Neutral chroma is half of 2**depth in every range (H.273, 8.3), not half of the largest code.
-    cb, cr = (rows @ (plane - 2.0 ** (spec.depth - 1)) @ columns.T / unit + 128 for plane in codes[1:])
-    rgb = np.stack(ycbcr_to_rgb(codes[0] / unit, cb, cr, spec), axis=-1)
+    y, cb, cr = from_codes(*(plane.astype(np.float32) for plane in planes), spec)
+    rows, columns = chroma_matrices(y.shape, spec, replace(spec, subsampling=(1, 1)))
+    rgb = np.stack(ycbcr_to_rgb(y, rows @ cb @ columns.T, rows @ cr @ columns.T, spec), axis=-1)
     dtype = np.uint8 if spec.depth == 8 else np.uint16
     most = np.iinfo(dtype).max
     return np.clip(np.rint(rgb * (most / 255)), 0, most).astype(dtype)

@@ -83,7 +83,7 @@ def before_after(images: dict[str, np.ndarray], path: Path) -> None:
         images: uint8 RGB ``(H, W, 3)`` of one size, by name.
         path: the picture to write.
     """
-    crops = ((84, 118, 232, 150), (410, 250, 232, 150))
+    crops = ((84, 118, 232, 150), (404, 250, 232, 150))
     zoom, bar = 2, 34
     _, _, width, height = crops[0]
     sheet = Image.new("RGB", (len(images) * width * zoom, bar + len(crops) * height * zoom), (24, 24, 28))

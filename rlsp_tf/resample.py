@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from rlsp_tf.color import ColorSpec
+
 
 def cubic_matrix(size_in: int, size_out: int, *, step: float, origin: float) -> np.ndarray:
     """The matrix that resamples one axis with Keys' cubic kernel (a = -0.5, IEEE ASSP 1981).
@@ -42,6 +44,43 @@ def enlarge_matrix(size: int, scale: int) -> np.ndarray:
         ``(scale * size, size)`` float64, phase-aligned with the paper's degradation.
     """
     return cubic_matrix(size, size * scale, step=1 / scale, origin=0.0)
+
+
+def chroma_matrices(
+    size: tuple[int, int],
+    source: ColorSpec,
+    target: ColorSpec,
+    target_size: tuple[int, int] | None = None,
+    *,
+    scale: int = 1,
+    shift: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The matrices that take chroma from the grid of one frame to that of another.
+
+    Args:
+        size: ``(height, width)`` of the source's luma.
+        source: its subsampling and siting of chroma.
+        target: those of the result.
+        target_size: ``(height, width)`` of the result's luma; ``size`` by default.
+        scale: luma samples of the result per luma sample of the source.
+        shift: target luma sample p lies at source luma position ``p / scale + shift``.
+
+    Returns:
+        ``(rows, columns)`` float32, to be used as ``rows @ plane @ columns.T``.
+    """
+    matrices = []
+    for axis, (low, high) in enumerate(zip(size, target_size or size, strict=True)):
+        # ColorSpec counts horizontal first, arrays count rows first.
+        held, wanted = source.subsampling[1 - axis], target.subsampling[1 - axis]
+        offset, wanted_offset = source.siting[1 - axis], target.siting[1 - axis]
+        matrix = cubic_matrix(
+            -(-low // held),
+            -(-high // wanted),
+            step=wanted / (scale * held),
+            origin=(wanted_offset / scale + shift - offset) / held,
+        )
+        matrices.append(matrix.astype(np.float32))
+    return matrices[0], matrices[1]
 
 
 def _keys(distance: np.ndarray) -> np.ndarray:
