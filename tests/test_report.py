@@ -260,6 +260,17 @@ def test_names_are_text_and_never_markup(browser):
     assert headings[2:4] == list(SEQUENCES)
 
 
+def test_the_page_tells_how_its_numbers_came_about(browser, results):
+    terms = browser.find_elements(By.CSS_SELECTOR, "dt")
+    details = browser.find_elements(By.CSS_SELECTOR, "dd")
+    told = dict(zip((term.text for term in terms), (detail.text for detail in details), strict=True))
+    assert told["bicubic"] == ""
+    assert told[MODELS[1]] == f"filters 64, layers 7; float32; SHA-256 {'c0ffee' * 10}"
+    assert told["Protocol full"] == PROTOCOL.source
+    assert told["Command"] == results["command"]
+    assert told["Versions"] == f"numpy {np.__version__}"
+
+
 def test_what_is_missing_is_said(browser):
     assert "Not measured: foliage." in browser.find_element(By.CSS_SELECTOR, "header").text
 
