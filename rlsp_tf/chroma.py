@@ -1,7 +1,7 @@
 """From the planes of a low-resolution frame to RGB for the network, and from its luma to planes again."""
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -75,12 +75,15 @@ class ColorPath:
         """Integer planes -> RGB ``(1, H, W, 3)`` float32 0..255, chroma ``(2, h, w)`` in 8-bit codes."""
         if self._source is None:
             rgb = tf.cast(planes[0], tf.float32) * (255 / (2**self._bits - 1))
-            _, cb, cr = rgb_to_ycbcr(*tf.unstack(rgb, axis=-1), self._held)
+            red, green, blue = tf.unstack(rgb, axis=-1)
+            _, cb, cr = rgb_to_ycbcr(red, green, blue, self._held)
             return rgb[None], tf.stack([cb, cr])
-        y, cb, cr = from_codes(*(tf.cast(plane, tf.float32) for plane in planes), self._source)
+        y, cb, cr = (tf.cast(plane, tf.float32) for plane in planes)
+        y, cb, cr = from_codes(y, cb, cr, self._source)
         chroma = tf.stack([cb, cr])
+        cb, cr = tf.unstack(_resample(chroma, self._low_luma))
         # Not clipped: what lies outside the RGB cube comes back as it was.
-        rgb = tf.stack(ycbcr_to_rgb(y, *tf.unstack(_resample(chroma, self._low_luma)), self._held), axis=-1)
+        rgb = tf.stack(ycbcr_to_rgb(y, cb, cr, self._held), axis=-1)
         return rgb[None], chroma
 
     def _leave_luma(self, luma: tf.Tensor, chroma: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -93,27 +96,27 @@ class ColorPath:
             cb = cr = tf.constant(128.0)  # BT.601 luma is the same whatever the chroma
         y = luma_from_bt601(y, cb, cr, spec)
         if self._target is None:
-            return (self._to_rgb(ycbcr_to_rgb(y, cb, cr, spec)),)
+            return (self._to_rgb(tf.stack(ycbcr_to_rgb(y, cb, cr, spec), axis=-1)),)
         return self._to_planes(y, self._rounded(_resample(chroma, self._high_chroma)))
 
     def _leave_rgb(self, rgb: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """RGB ``(1, H, W, 3)`` 0..255 of a network that makes colour itself -> integer planes."""
-        channels = tf.unstack(rgb[0], axis=-1)
         if self._target is None:
-            return (self._to_rgb(channels),)
-        y, cb, cr = rgb_to_ycbcr(*channels, self._target)
+            return (self._to_rgb(rgb[0]),)
+        red, green, blue = tf.unstack(rgb[0], axis=-1)
+        y, cb, cr = rgb_to_ycbcr(red, green, blue, self._target)
         return self._to_planes(y, _resample(tf.stack([cb, cr]), self._reduce))
 
     def _rounded(self, plane: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(tf.round(plane), 0, 255) if self._authors else plane
 
-    def _to_rgb(self, channels: Any) -> tf.Tensor:
-        most = 2**self._bits - 1
-        return _to_integers(tf.stack(channels, axis=-1) * (most / 255), self._bits)
+    def _to_rgb(self, rgb: tf.Tensor) -> tf.Tensor:
+        return _to_integers(rgb * ((2**self._bits - 1) / 255), self._bits)
 
     def _to_planes(self, y: tf.Tensor, chroma: tf.Tensor) -> tuple[tf.Tensor, ...]:
         assert self._target is not None
-        codes = to_codes(y, *tf.unstack(chroma), self._target)
+        cb, cr = tf.unstack(chroma)
+        codes = to_codes(y, cb, cr, self._target)
         return tuple(_to_integers(plane, self._target.depth) for plane in codes)
 
 

@@ -112,7 +112,8 @@ def degrade_path(
 
 def _rgb_from_planes(planes: tuple[np.ndarray, ...], spec: ColorSpec) -> np.ndarray:
     """Planes of a video as RGB ``(H, W, 3)``, uint8 or (above 8 bits) uint16; chroma interpolated."""
-    y, cb, cr = from_codes(*(plane.astype(np.float32) for plane in planes), spec)
+    y, cb, cr = (plane.astype(np.float32) for plane in planes)
+    y, cb, cr = from_codes(y, cb, cr, spec)
     rows, columns = chroma_matrices(y.shape, spec, replace(spec, subsampling=(1, 1)))
     rgb = np.stack(ycbcr_to_rgb(y, rows @ cb @ columns.T, rows @ cr @ columns.T, spec), axis=-1)
     dtype = np.uint8 if spec.depth == 8 else np.uint16

@@ -67,11 +67,11 @@ def run_demo(folder: str | os.PathLike[str], model: Any, *, force: bool = False)
             part / "before_after.png",
         )
     protocol = PROTOCOLS["rlsp"]
-    inside = slice(protocol.crop, -protocol.crop), slice(protocol.crop, -protocol.crop)
+    inside = slice(protocol.crop, -protocol.crop)
     counted = slice(protocol.drop, -protocol.drop)
-    truth = luma(clip[counted])[:, *inside]
+    truth = luma(clip[counted])[:, inside, inside]
     return {
-        name: psnr(np.round(luma(np.clip(np.stack(images[counted]), 0, 255)))[:, *inside], truth)
+        name: psnr(np.round(luma(np.clip(np.stack(images[counted]), 0, 255)))[:, inside, inside], truth)
         for name, images in (("bicubic", bicubic), ("rlsp", frames))
     }
 
@@ -93,7 +93,9 @@ def before_after(images: dict[str, np.ndarray], path: Path) -> None:
         draw.text((x + 10, 6), name, fill=(240, 240, 240), font=ImageFont.load_default(20))
         for row, (left, top, w, h) in enumerate(crops):
             crop = Image.fromarray(image).crop((left, top, left + w, top + h))
-            sheet.paste(crop.resize((w * zoom, h * zoom), Image.Resampling.NEAREST), (x, bar + row * h * zoom))
+            sheet.paste(
+                crop.resize((w * zoom, h * zoom), Image.Resampling.NEAREST), (x, bar + row * h * zoom)
+            )
     sheet.save(path)
 
 
@@ -119,7 +121,10 @@ def render_scene(frames: int = 48, height: int = 480, width: int = 640) -> Itera
         # Slow sines whose periods have no common divisor: no frame repeats the phase of another.
         dx, dy = margin * 0.8 * np.sin(t / 17.3), margin * 0.8 * np.sin(t / 23.9 + 1)
         canvas = wall.transform(
-            large[::-1], Image.Transform.AFFINE, (1, 0, margin + dx, 0, 1, margin + dy), Image.Resampling.BICUBIC
+            large[::-1],
+            Image.Transform.AFFINE,
+            (1, 0, margin + dx, 0, 1, margin + dy),
+            Image.Resampling.BICUBIC,
         )
         turned = page.rotate(2.0 * np.sin(t / 19.1), Image.Resampling.BICUBIC, expand=True)
         place = (
@@ -139,7 +144,11 @@ def _wall(height: int, width: int) -> Image.Image:
         cells = (max(2, height >> (10 - octave)), max(2, width >> (10 - octave)))
         noise = rng.normal(size=(*cells, 3)) * [0.6, 0.4, 0.4] + rng.normal(size=(*cells, 1)) * 2
         planes = [
-            np.asarray(Image.fromarray(noise[..., c].astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
+            np.asarray(
+                Image.fromarray(noise[..., c].astype(np.float32)).resize(
+                    (width, height), Image.Resampling.BICUBIC
+                )
+            )
             for c in range(3)
         ]
         texture += np.stack(planes, axis=-1) * 26 * 0.72 ** (octave - 3)

@@ -132,15 +132,15 @@ class StreamingUpscaler:
         form = tuple((plane.dtype, plane.shape) for plane in planes)
         if form != self._form:
             if self._form:
-                raise RLSPError(
-                    f"the frame size changes from {_size_of(self._form)} to {_size_of(form)} within the clip; "
-                    "split it there."
-                )
+                sizes = f"from {_size_of(self._form)} to {_size_of(form)}"
+                raise RLSPError(f"the frame size changes {sizes} within the clip; split it there.")
             self._check(planes)
             self._form = form
             # Every size has its own graph: the matrices in it and the shapes TensorFlow plans for.
+            height, width = planes[0].shape[:2]
             self._path = ColorPath(
-                *planes[0].shape[:2],
+                height,
+                width,
                 self._stream.config.scale,
                 source=self._source,
                 target=self._target,
@@ -174,7 +174,9 @@ class StreamingUpscaler:
         height, width = planes[0].shape[:2]
         chroma_shape = (-(-height // down), -(-width // across))
         if [plane.shape for plane in planes[1:]] != [chroma_shape] * 2 or not planes[0].size:
-            raise RLSPError(f"a frame must be planes (y, cb, cr), chroma {across}x{down} times smaller, not {shapes}.")
+            raise RLSPError(
+                f"a frame must be planes (y, cb, cr), chroma {across}x{down} times smaller, not {shapes}."
+            )
 
     def _finish(self, output: tf.Tensor) -> Any:
         assert self._path is not None
@@ -236,7 +238,9 @@ def upscale(
         )
         upscaler = StreamingUpscaler(model, chroma=chroma, source=frames.color, target=sink.color)
         waiting: deque[Any] = deque()
-        bar = tqdm(total=frames.frames, unit=" frames", desc=os.fspath(target), disable=None if progress else True)
+        bar = tqdm(
+            total=frames.frames, unit=" frames", desc=os.fspath(target), disable=None if progress else True
+        )
         with sink, bar:
 
             def write(planes: Any) -> None:

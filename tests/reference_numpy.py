@@ -17,7 +17,7 @@ def conv3x3(image: np.ndarray, kernel: np.ndarray, bias: np.ndarray) -> np.ndarr
 
 
 def space_to_depth(image: np.ndarray, scale: int) -> np.ndarray:
-    """``(B, s*H, s*W, C)`` -> ``(B, H, W, s*s*C)``: pixel (row, column) of a block is channel group row*s + column."""
+    """``(B, s*H, s*W, C)`` -> ``(B, H, W, s*s*C)``, row by row within each block of pixels."""
     return np.concatenate([image[:, i::scale, j::scale] for i in range(scale) for j in range(scale)], axis=-1)
 
 
@@ -48,7 +48,9 @@ def rlsp(
     """
     clip = np.asarray(clip, np.float64)
     batch, length, height, width, _ = clip.shape
-    layers = [(weights[i].astype(np.float64), weights[i + 1].astype(np.float64)) for i in range(0, len(weights), 2)]
+    layers = [
+        (weights[i].astype(np.float64), weights[i + 1].astype(np.float64)) for i in range(0, len(weights), 2)
+    ]
     *trunk, to_hidden, to_output = layers
     channels = to_output[1].size // scale**2
     if state is None:

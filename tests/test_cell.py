@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 import pytest
+
 import reference_numpy
 from networks import random_weights
-
 from rlsp_tf.cell import RLSPCell, depth_to_space, luma
 from rlsp_tf.config import RLSPConfig
 
@@ -16,7 +16,9 @@ CONFIGS = [
 ]
 
 
-def cell_with_random_weights(config: RLSPConfig, rng: np.random.Generator, dtype: str = "float32") -> RLSPCell:
+def cell_with_random_weights(
+    config: RLSPConfig, rng: np.random.Generator, dtype: str = "float32"
+) -> RLSPCell:
     cell = RLSPCell(config, dtype=dtype)
     cell.build((None, None, None, 3 * config.window))
     random_weights(cell, rng)

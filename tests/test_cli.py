@@ -9,10 +9,10 @@ import av
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from networks import small_model
-from synthetic import make_clip
 
+from networks import small_model
 from rlsp_tf.cli import main
+from synthetic import make_clip
 
 
 @pytest.fixture
@@ -178,7 +178,9 @@ class TestSentences:
 def test_a_killed_run_leaves_no_file_under_the_final_name(data: Path, model: str, tmp_path: Path) -> None:
     source, target = data / "video" / "tears_of_steel_800x332.webm", tmp_path / "x.mkv"
     command = [sys.executable, "-m", "rlsp_tf.cli", "upscale", str(source), str(target), "--model", model]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    process = subprocess.Popen(
+        command, stderr=subprocess.DEVNULL, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    )
     try:
         while not list(tmp_path.glob(".x.*")):
             assert process.poll() is None

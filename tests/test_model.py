@@ -9,10 +9,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import reference_numpy
-from networks import SMALL, random_weights, small_model
 
+import reference_numpy
 import rlsp_tf.model
+from networks import SMALL, random_weights, small_model
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import sha256_of

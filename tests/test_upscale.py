@@ -1,13 +1,11 @@
 """Streaming equals the whole clip; colour survives; files keep their frames, times and sound."""
 
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
+
 import reference_numpy
 from networks import small_model
-
 from rlsp_tf.color import ColorSpec, rgb_to_ycbcr, ycbcr_to_rgb
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
@@ -58,7 +56,9 @@ def test_the_stream_equals_predict_on_the_whole_clip(
 
 @pytest.mark.parametrize("chroma", ["aligned", "authors"])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 5), (4, 9, 6)])
-def test_rgb_frames_get_the_networks_luma(chroma: str, shape: tuple[int, ...], rng: np.random.Generator) -> None:
+def test_rgb_frames_get_the_networks_luma(
+    chroma: str, shape: tuple[int, ...], rng: np.random.Generator
+) -> None:
     model = small_model(rng)
     clip = rng.integers(60, 180, (*shape, 3), dtype=np.uint8)
     frames = stream(StreamingUpscaler(model, chroma=chroma), list(clip))
@@ -109,7 +109,9 @@ def test_sixteen_bits_stay_sixteen_bits(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(np.stack(wide) / 257, np.stack(narrow), atol=0.51)
 
 
-@pytest.mark.parametrize("bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)])
+@pytest.mark.parametrize(
+    "bad", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)]
+)
 def test_refuses_what_is_no_frame(bad: np.ndarray, rng: np.random.Generator) -> None:
     with pytest.raises(RLSPError, match="a frame must be"):
         StreamingUpscaler(small_model(rng)).push(bad)
@@ -156,8 +158,10 @@ def test_planes_keep_matrix_range_and_place_of_colour(spec: ColorSpec, rng: np.r
     height, width = 24, 32
     y = rng.integers(100, 150, (height, width)).astype("float64")
     chroma = ramp(height // down, width // across, 1, offset_y, offset_x)
-    planes = tuple(np.round(p * unit).astype("uint8" if spec.depth == 8 else "uint16") for p in (y, chroma, chroma))
-    (out_y, out_cb, out_cr), = stream(StreamingUpscaler(model, source=spec, target=spec), [planes])
+    planes = tuple(
+        np.round(p * unit).astype("uint8" if spec.depth == 8 else "uint16") for p in (y, chroma, chroma)
+    )
+    ((out_y, out_cb, out_cr),) = stream(StreamingUpscaler(model, source=spec, target=spec), [planes])
 
     np.testing.assert_array_equal(out_cb, out_cr)
     assert out_cb.shape == (height * 4 // down, width * 4 // across)
@@ -169,7 +173,9 @@ def test_planes_keep_matrix_range_and_place_of_colour(spec: ColorSpec, rng: np.r
     luma = np.repeat(np.repeat(y, 4, axis=0), 4, axis=1) * unit
     middle = (slice(16, -24), slice(16, -24))
     # Outside BT.601, luma moves with the slope of the chroma inside each repeated sample.
-    np.testing.assert_allclose(out_y[middle], luma[middle], atol=(1.6 if spec.matrix == "bt601" else 2.6) * unit)
+    np.testing.assert_allclose(
+        out_y[middle], luma[middle], atol=(1.6 if spec.matrix == "bt601" else 2.6) * unit
+    )
 
 
 def test_a_matrix_is_never_changed_on_the_way(rng: np.random.Generator) -> None:
