@@ -47,16 +47,21 @@ class RLSPCell(keras.layers.Layer):
         self.state_size = [config.hidden_channels, config.feedback_channels]
         channels = [config.filters] * (config.layers - 1)
         channels += [config.hidden_channels, config.feedback_channels]
+        initializers: list[Any] = ["he_normal"] * len(channels)
+        initializers[0] = _BlindToBrightness(config)
+        # Untrained, the network all but repeats its residual.
+        initializers[-1] = keras.initializers.VarianceScaling(2e-4, "fan_in", "untruncated_normal")
         self.convolutions = [
             keras.layers.Conv2D(
                 count,
                 3,
                 padding="same",
                 data_format="channels_last",
+                kernel_initializer=initializer,
                 dtype=self.dtype_policy,
                 name=f"layer{index}",
             )
-            for index, count in enumerate(channels)
+            for index, (count, initializer) in enumerate(zip(channels, initializers, strict=True))
         ]
 
     def build(self, input_shape: tuple[int | None, ...], states_shape: Any = None) -> None:
@@ -127,6 +132,26 @@ class RLSPCell(keras.layers.Layer):
         if self.config.output == "rgb":
             return ops.tile(frame, (1, 1, 1, repeats))
         return ops.repeat(luma(frame), repeats, axis=-1)
+
+
+class _BlindToBrightness(keras.initializers.Initializer):
+    """He's initialisation, less its mean over the inputs of 0..255: the window, and the feedback.
+
+    Brightness would drown the structure in what an untrained filter answers to such inputs, and takes
+    most of a training to unlearn.
+    """
+
+    def __init__(self, config: RLSPConfig) -> None:
+        self._window = 3 * config.window
+        self._hidden = config.hidden_channels
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        kernel = keras.initializers.HeNormal()(shape, dtype)
+        window, hidden, feedback = ops.split(kernel, [self._window, self._window + self._hidden], axis=2)
+        window, feedback = (
+            part - ops.mean(part, axis=(0, 1, 2), keepdims=True) for part in (window, feedback)
+        )
+        return ops.concatenate([window, hidden, feedback], axis=2)
 
 
 def luma(rgb: Any) -> Any:

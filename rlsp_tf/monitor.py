@@ -1,0 +1,242 @@
+"""What happens around the steps of a training: log, validation, checkpoints, progress, stopping."""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from types import FrameType
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from PIL import Image
+from tqdm import tqdm
+
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.files import atomic_file
+from rlsp_tf.metrics import decibels, luma
+from rlsp_tf.resample import enlarge_matrix
+from rlsp_tf.run_folder import RunFolder, draw_curve
+from rlsp_tf.sampling import ClipSampler
+from rlsp_tf.validation import Validator
+
+
+class Stop:
+    """Whether training is to stop: after some minutes, or at SIGINT or SIGTERM.
+
+    Args:
+        minutes: from now on; without limit by default.
+    """
+
+    def __init__(self, minutes: float | None = None) -> None:
+        self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
+        self.signal: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None or (self._deadline is not None and time.monotonic() >= self._deadline)
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Takes note of signals within the block; a second one has its usual effect."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python delivers signals to the main thread only
+            return
+        usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.signal = signal.Signals(number).name
+            for each, handler in usual.items():
+                signal.signal(each, handler)
+
+        for number in usual:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in usual.items():
+                signal.signal(number, handler)
+
+
+class Monitor(keras.callbacks.Callback):
+    """The callback of a training: everything that is not a step.
+
+    Args:
+        run: the run's folder.
+        sampler: to find the batch that broke the training.
+        validator: to measure with.
+        averaged: a model like the one in training, to hold its averaged weights.
+        rows: of the log so far.
+        start: step at which this sitting begins.
+        steps: at which training is done.
+        every: steps between validations.
+        stop: asked after every step.
+        progress: show a progress bar.
+
+    Attributes:
+        step: steps done.
+        waits: seconds waited for each batch; the feed adds to it.
+        best_psnr: of all validations, in dB; ``None`` before the first.
+
+    Raises:
+        RLSPError: out of ``fit``, when the loss or a weight is not a finite number.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        sampler: ClipSampler,
+        validator: Validator,
+        averaged: keras.Model,
+        *,
+        rows: Sequence[dict[str, float]],
+        start: int,
+        steps: int,
+        every: int,
+        stop: Stop,
+        progress: bool = False,
+    ) -> None:
+        super().__init__()
+        self.step = start
+        self.waits: list[float] = []
+        self.best_psnr = max((row["val_psnr"] for row in rows if "val_psnr" in row), default=None)
+        self._run, self._sampler, self._validator, self._averaged = run, sampler, validator, averaged
+        self._start, self._steps, self._every, self._stop = start, steps, every, stop
+        self._progress = progress
+        self._seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
+        self._boards = _Boards(run)
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._bar = tqdm(
+            total=self._steps, initial=self._start, unit="step", disable=not self._progress, smoothing=0.05
+        )
+        self._begin_row()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self._bar.close()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        assert logs is not None
+        # The mean since the row before: not a number as soon as one of its losses is not.
+        loss = float(logs["loss"])
+        self.step = self._start + batch + 1
+        self._bar.update()
+        if not np.isfinite(loss):
+            self._give_up()
+        finish = self.step == self._steps or bool(self._stop)
+        validate = self.step % self._every == 0 or self.step == self._steps
+        if finish or validate or self.step % max(1, self._every // 10) == 0:
+            # Backends without state keep variables elsewhere during fit.
+            getattr(self.model, "jax_state_sync", lambda: None)()
+            self._close_row(loss, validate)
+            if finish or validate:
+                self._save()
+            self.model.reset_metrics()
+            self._begin_row()
+        if finish:
+            self.model.stop_training = True
+
+    def _begin_row(self) -> None:
+        self._row_began, self._row_step, self._row_waits = time.monotonic(), self.step, len(self.waits)
+
+    def _close_row(self, loss: float, validate: bool) -> None:
+        seconds = time.monotonic() - self._row_began
+        waited = sum(self.waits[self._row_waits :])
+        row: dict[str, Any] = {
+            "step": self.step,
+            "loss": loss,
+            "psnr": round(decibels(loss), 4),
+            "learning_rate": float(ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "steps_per_second": round((self.step - self._row_step) / seconds, 4),
+        }
+        if self.waits:
+            row["waiting"] = round(waited / seconds, 4)
+        if validate:
+            row["val_psnr"], row["val_psnr_state_zeroed"] = self._validate()
+        self._seconds += time.monotonic() - self._row_began
+        row["seconds"] = round(self._seconds, 2)
+        self._run.log(row)
+        self._boards.write(self.step, row)
+        self._bar.set_postfix(
+            {
+                key: f"{row[key]:.3g}" if key != "psnr" else f"{row[key]:.2f}"
+                for key in ("psnr", "waiting")
+                if key in row
+            }
+        )
+        if validate:
+            draw_curve(self._run)
+            if self._progress:
+                tqdm.write(
+                    f"step {self.step}: validation {row['val_psnr']:.3f} dB, "
+                    f"{row['val_psnr_state_zeroed']:.3f} dB with the state zeroed at every frame"
+                )
+
+    def _validate(self) -> tuple[float, float]:
+        self.model.optimizer.finalize_variable_values(self._averaged.trainable_variables)
+        outputs = self._validator.carried(self._averaged)
+        carried = self._validator.measure(outputs)
+        zeroed = self._validator.measure(self._validator.zeroed(self._averaged))
+        picture = _compare(self._validator.lr[0, -1], outputs[0, -1], self._validator.hr[0, -1])
+        with atomic_file(self._run.path / "sample.png", force=True) as part:
+            Image.fromarray(picture).save(part)
+        self._boards.show(self.step, picture)
+        if self.best_psnr is None or carried > self.best_psnr:
+            self.best_psnr = carried
+            with atomic_file(self._run.best, force=True) as part:
+                self._averaged.save(part)
+        return round(carried, 4), round(zeroed, 4)
+
+    def _save(self) -> None:
+        if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
+            self._give_up()
+        with atomic_file(self._run.last, force=True) as part:
+            self.model.save(part)
+
+    def _give_up(self) -> None:
+        """Keeps the batch and stops; the last checkpoint is from before."""
+        self._bar.close()
+        lr, hr = self._sampler.samples(self.step - 1)
+        file = self._run.path / f"not_a_number_step_{self.step}.npz"
+        with atomic_file(file, force=True) as part:
+            np.savez(part, lr=lr, hr=hr, step=self.step)
+        raise RLSPError(
+            f"{self._run.path}: the loss is not a finite number at step {self.step}; its batch is in "
+            f"{file.name}. Begin another run with a lower --learning-rate or --precision float32."
+        )
+
+
+class _Boards:
+    """TensorBoard's files, where TensorFlow and TensorBoard are installed; otherwise nothing."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._writer = None
+        if keras.backend.backend() == "tensorflow" and find_spec("tensorboard"):
+            import tensorflow as tf
+
+            self._summary = tf.summary
+            self._writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
+
+    def write(self, step: int, row: dict[str, float]) -> None:
+        if self._writer is not None:
+            with self._writer.as_default(step):
+                for name, value in row.items():
+                    self._summary.scalar(name, value)
+
+    def show(self, step: int, picture: np.ndarray) -> None:
+        if self._writer is not None:
+            with self._writer.as_default(step):
+                self._summary.image("bicubic, network, truth", picture[None])
+            self._writer.flush()
+
+
+def _compare(lr: np.ndarray, output: np.ndarray, hr: np.ndarray) -> np.ndarray:
+    """Bicubic, output and truth beside each other: luma as uint8 RGB ``(H, 3 W, 3)``."""
+    scale = hr.shape[0] // lr.shape[0]
+    vertical, horizontal = (enlarge_matrix(size, scale) for size in lr.shape[:2])
+    bicubic = vertical @ luma(lr) @ horizontal.T
+    middle = output[..., 0] if output.shape[-1] == 1 else luma(output)
+    grey = np.concatenate([bicubic, middle, luma(hr)], axis=1)
+    return np.repeat(np.rint(np.clip(grey, 0, 255)).astype(np.uint8)[..., None], 3, axis=-1)

@@ -1,0 +1,197 @@
+"""Which crops a training step sees, as a function of seed and step alone.
+
+Nothing here reads the clock, keeps a state or needs TensorFlow, so a run that was interrupted goes on
+with the crops it would have seen, on any backend.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rlsp_tf.clip_index import CELL, Clip
+from rlsp_tf.errors import RLSPError
+
+PANS = 0.6
+"""Share of windows that pan: the crop moves smoothly over the frames, half of the time over a single
+frame. Whole high-resolution pixels are quarters of low-resolution pixels, so this is exact motion by
+fractions of a pixel, of which fusing frames is learned."""
+PAN_SPEEDS = (1.0, 2.5, 5.0)
+"""Standard deviations of a pan's velocity, in high-resolution pixels per frame."""
+PAN_JITTER = 0.6
+"""Standard deviation of what is added to the offset in every frame, as by an unsteady hand."""
+STRIDE_TWO = 0.2
+"""Share of windows that take every other frame."""
+CANDIDATES = 3
+"""Places tried for a window; that with the most detail is taken."""
+LEAST_DETAIL = 2.0
+"""Mean detail of a crop, in grey levels per pixel, below which it is flat; see ``Clip.detail``."""
+LEAST_MOTION = 0.3
+"""Mean change between frames, in grey levels, below which a crop that does not pan is frozen."""
+ATTEMPTS = 20
+
+
+class Window(NamedTuple):
+    """What one sample is cut from.
+
+    Attributes:
+        clip: position in the sampler's clips.
+        frames: ``(T,)`` indices of frames.
+        offsets: ``(T, 2)`` pixel (y, x) of the frame on which the first low-resolution pixel lies.
+        flip: ``(vertical, horizontal)``.
+        transpose: whether rows and columns are exchanged, after flipping.
+    """
+
+    clip: int
+    frames: np.ndarray
+    offsets: np.ndarray
+    flip: tuple[bool, bool]
+    transpose: bool
+
+
+class ClipSampler:
+    """Random training samples out of clips.
+
+    Args:
+        clips: as :func:`rlsp_tf.clip_index.index_clips` gives them.
+        batch: samples per step.
+        frames: of a sample.
+        crop: side of a sample, in low-resolution pixels.
+        seed: of everything random.
+
+    Attributes:
+        clips: those that can be used.
+        notes: sentences about those that cannot.
+
+    Raises:
+        RLSPError: if none can be used.
+    """
+
+    def __init__(self, clips: Sequence[Clip], *, batch: int, frames: int, crop: int, seed: int) -> None:
+        self.batch, self.frames, self.crop, self.seed = batch, frames, crop, seed
+        self.clips: list[Clip] = []
+        self.notes: list[str] = []
+        for clip in clips:
+            reason = self._reason_against(clip)
+            if reason is None:
+                self.clips.append(clip)
+            else:
+                self.notes.append(f"skipped {clip.source}: {reason}.")
+        if not self.clips:
+            reasons = "".join(f"\n  {note}" for note in self.notes)
+            raise RLSPError(f"no clip is large and long enough to train on.{reasons}")
+        self.scale = self.clips[0].scale
+        self._shots = [[s for s in clip.shots if s[1] - s[0] >= frames] for clip in self.clips]
+
+    def windows(self, step: int) -> list[Window]:
+        """What the batch of a step is cut from; no pixel is touched.
+
+        Args:
+            step: counted from 0.
+        """
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, step]))
+        return [self._window(rng) for _ in range(self.batch)]
+
+    def samples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of a step.
+
+        Args:
+            step: counted from 0.
+
+        Returns:
+            ``(lr, hr)``: uint8 RGB ``(B, T, crop, crop, 3)`` and ``(B, T, scale*crop, scale*crop, 3)``.
+        """
+        side = self.scale * self.crop
+        lr = np.empty((self.batch, self.frames, self.crop, self.crop, 3), np.uint8)
+        hr = np.empty((self.batch, self.frames, side, side, 3), np.uint8)
+        for index, window in enumerate(self.windows(step)):
+            lr[index], hr[index] = self.cut(window)
+        return lr, hr
+
+    def cut(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """The sample of a window, as :meth:`samples` has it, without the batch axis."""
+        clip, side = self.clips[window.clip], self.scale * self.crop
+        # Low-resolution pixel i lies on pixel scale * i. A flipped crop keeps that if its last
+        # low-resolution pixel lies on its last pixel before the flip.
+        shift = [(self.scale - 1) * flip for flip in window.flip]
+        lr = np.empty((self.frames, self.crop, self.crop, 3), np.uint8)
+        hr = np.empty((self.frames, side, side, 3), np.uint8)
+        for t, (frame, (y, x)) in enumerate(zip(window.frames, window.offsets, strict=True)):
+            lr[t] = clip.blurred[frame, y : y + side : self.scale, x : x + side : self.scale]
+            top, left = y - shift[0], x - shift[1]
+            hr[t] = clip.hr[frame, top : top + side, left : left + side]
+        down, across = (-1 if flip else 1 for flip in window.flip)
+        lr, hr = lr[:, ::down, ::across], hr[:, ::down, ::across]
+        return (lr.swapaxes(1, 2), hr.swapaxes(1, 2)) if window.transpose else (lr, hr)
+
+    def _reason_against(self, clip: Clip) -> str | None:
+        longest = max(stop - start for start, stop in clip.shots)
+        if longest < self.frames:
+            return f"its longest shot has {longest} frames, a sample {self.frames}"
+        _, height, width = clip.shape
+        if min(height, width) < self.crop * clip.scale:
+            halved = " after halving" if clip.halved else ""
+            side = self.crop * clip.scale
+            return f"its frames are {width}x{height}{halved}, a crop {side}x{side}"
+        if clip.detail[clip.start : clip.stop].max() < LEAST_DETAIL:
+            return "all its frames are flat"
+        return None
+
+    def _window(self, rng: np.random.Generator) -> Window:
+        """Draws until a window is neither flat nor frozen; gives the last one if none is."""
+        for _ in range(ATTEMPTS):
+            index = int(rng.integers(len(self.clips)))
+            clip, shots = self.clips[index], self._shots[index]
+            kind = rng.random()
+            pans, still = kind < PANS, kind < PANS / 2
+            frames = self._draw_frames(rng, shots, still)
+            offsets, detail = self._draw_place(rng, clip, frames, self._draw_path(rng, clip, pans))
+            if detail >= LEAST_DETAIL and (pans or self._motion(clip, frames, offsets) >= LEAST_MOTION):
+                break
+        if rng.random() < 0.5:
+            frames, offsets = frames[::-1], offsets[::-1]
+        vertical, horizontal, transpose = rng.random(3) < 0.5
+        room = offsets.min(axis=0) >= self.scale - 1
+        flip = (bool(vertical and room[0]), bool(horizontal and room[1]))
+        return Window(index, frames, offsets, flip, bool(transpose))
+
+    def _draw_frames(self, rng: np.random.Generator, shots: list[tuple[int, int]], still: bool) -> np.ndarray:
+        lengths = np.array([stop - start for start, stop in shots])
+        start, stop = shots[rng.choice(len(shots), p=lengths / lengths.sum())]
+        stride = 2 if rng.random() < STRIDE_TWO and stop - start >= 2 * self.frames else 1
+        if still:
+            return np.full(self.frames, rng.integers(start, stop))
+        return rng.integers(start, stop - stride * (self.frames - 1)) + stride * np.arange(self.frames)
+
+    def _draw_path(self, rng: np.random.Generator, clip: Clip, pans: bool) -> np.ndarray:
+        """``(T, 2)`` offsets of the crop, the smallest of which is 0 in either direction."""
+        path = np.zeros((self.frames, 2), int)
+        if pans:
+            velocity = rng.normal(0, 1, 2) * rng.choice(PAN_SPEEDS)
+            jitter = np.cumsum(rng.normal(0, PAN_JITTER, (self.frames, 2)), axis=0)
+            path = np.rint(np.arange(self.frames)[:, None] * velocity + jitter).astype(int)
+        path -= path.min(axis=0)
+        return np.minimum(path, np.subtract(clip.shape[1:], self.scale * self.crop))
+
+    def _draw_place(
+        self, rng: np.random.Generator, clip: Clip, frames: np.ndarray, path: np.ndarray
+    ) -> tuple[np.ndarray, float]:
+        room = np.subtract(clip.shape[1:], self.scale * self.crop) - path.max(axis=0)
+        best, most = path, -1.0
+        for place in rng.integers(0, room + 1, (CANDIDATES, 2)):
+            offsets = path + place
+            middle = len(frames) // 2
+            detail = self._mean(clip.detail[frames[middle]], offsets[middle])
+            if detail > most:
+                best, most = offsets, detail
+        return best, most
+
+    def _motion(self, clip: Clip, frames: np.ndarray, offsets: np.ndarray) -> float:
+        changes = clip.motion[frames[0] + 1 : frames[-1] + 1]
+        return float(self._mean(changes, offsets[0])) if len(changes) else np.inf
+
+    def _mean(self, cells: np.ndarray, offset: np.ndarray) -> float:
+        """The mean of a map over a crop, to whole cells."""
+        y, x = offset // (self.scale * CELL)
+        side = max(1, self.crop // CELL)
+        return float(cells[..., y : y + side, x : x + side].mean())

@@ -1,0 +1,339 @@
+"""Training RLSP from folders of videos.
+
+Runs on every backend of Keras that can train: with TensorFlow, clips come through tf.data
+(:mod:`rlsp_tf.clips`), elsewhere through a Keras ``PyDataset``. Both give the same batches.
+"""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+from rlsp_tf import __version__
+from rlsp_tf.cell import luma
+from rlsp_tf.clip_index import Clip, Halving, index_clips, split_clips
+from rlsp_tf.config import PRESETS, RLSPConfig
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.model import build_model, load_model, rlsp_layer
+from rlsp_tf.monitor import Monitor, Stop
+from rlsp_tf.run_folder import RunFolder, differences
+from rlsp_tf.sampling import ClipSampler
+from rlsp_tf.validation import Validator
+
+WARM_UP = 200
+"""Steps over which the learning rate rises to its full value."""
+DECAY = 0.25
+"""Share of the steps, at the end, over which the learning rate falls to (almost) zero."""
+CLIP_NORM = 100.0
+"""Largest norm of all gradients together, for a loss in squared grey levels."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Everything that decides what a training computes, beside its clips.
+
+    Attributes:
+        network: the network's shape.
+        batch: samples per step.
+        frames: frames per sample.
+        crop: side of a sample in low-resolution pixels.
+        steps: length of the training.
+        learning_rate: the largest; see :class:`WarmUpAndDecay`.
+        precision: of the convolutions; weights, their averages and the loss are float32 always.
+        seed: of weights and samples.
+        halve: see :func:`rlsp_tf.clip_index.index_clips`.
+        held_out: names of the clips for validation; see :func:`rlsp_tf.clip_index.split_clips`.
+        init: a ``.keras`` file whose weights to begin with.
+        every: steps between validations, with a checkpoint each; ten rows of the log lie between.
+
+    Raises:
+        RLSPError: if a number is out of range.
+    """
+
+    network: RLSPConfig = PRESETS["7-48"]
+    batch: int = 8
+    frames: int = 7
+    crop: int = 32
+    steps: int = 100_000
+    learning_rate: float = 1e-3
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    seed: int = 0
+    halve: Halving = "auto"
+    held_out: tuple[str, ...] | None = None
+    init: str | None = None
+    every: int = 1000
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("batch", 1),
+            ("frames", 2),
+            ("crop", 8),
+            ("steps", 1),
+            ("seed", 0),
+            ("every", 1),
+        ):
+            if getattr(self, name) < least:
+                raise RLSPError(f"--{name} must be at least {least}, not {getattr(self, name)}.")
+        if not 0 < self.learning_rate < 1:
+            raise RLSPError(f"--learning-rate must be between 0 and 1, not {self.learning_rate}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The options as JSON can hold them."""
+        held_out = None if self.held_out is None else sorted(self.held_out)
+        return {**asdict(self), "network": self.network.to_dict(), "held_out": held_out}
+
+
+@keras.saving.register_keras_serializable(package="rlsp_tf")
+class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises over ``WARM_UP`` steps, stays, and falls in a line over the last ``DECAY`` of ``steps``.
+
+    As it changes nothing before the decay, a training can be made longer until then.
+
+    Args:
+        peak: the largest learning rate.
+        steps: length of the training.
+    """
+
+    def __init__(self, peak: float, steps: int) -> None:
+        self.peak, self.steps = peak, steps
+
+    def __call__(self, step: Any) -> Any:
+        step = ops.cast(step, "float32")
+        rise = (step + 1) / min(WARM_UP, 1 + self.steps // 10)
+        fall = ops.maximum((1 - step / self.steps) / DECAY, 0.005)
+        return self.peak * ops.minimum(1.0, ops.minimum(rise, fall))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"peak": self.peak, "steps": self.steps}
+
+
+@keras.saving.register_keras_serializable(package="rlsp_tf")
+def frame_loss(hr: Any, output: Any) -> Any:
+    """Mean squared error over all frames, in squared grey levels: of luma, or of RGB.
+
+    Args:
+        hr: RGB ``(B, T, H, W, 3)``, 0..255.
+        output: the network's, ``(B, T, H, W, 1)`` or ``(B, T, H, W, 3)``.
+    """
+    truth = ops.cast(hr, "float32")
+    return ops.mean(ops.square((luma(truth) if output.shape[-1] == 1 else truth) - output))
+
+
+class ClipSequence(keras.utils.PyDataset):
+    """What :func:`rlsp_tf.clips.clip_dataset` gives, for backends other than TensorFlow."""
+
+    def __init__(self, sampler: ClipSampler, start: int, stop: int) -> None:
+        super().__init__(workers=2, max_queue_size=8)
+        self._sampler, self._start, self._stop = sampler, start, stop
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._sampler.samples(self._start + index)
+
+
+def train(
+    data: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    options: TrainingOptions,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    minutes: float | None = None,
+    resume: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Trains a network, or goes on with it.
+
+    The run can be killed at any moment: with ``resume`` and the same arguments it goes on from the last
+    checkpoint as if nothing had happened.
+
+    Args:
+        data: folders of clips; see :func:`rlsp_tf.clip_index.index_clips`.
+        out: the run's folder; see :mod:`rlsp_tf.run_folder`.
+        options: what to compute.
+        cache: for clips made ready; by default :func:`rlsp_tf.clip_index.default_cache`.
+        minutes: stop after this time, counted from the call, with everything saved.
+        resume: go on where the run stopped, or begin it if it is not there.
+        progress: show a progress bar and notes on standard error.
+
+    Returns:
+        ``{"step", "steps", "best_psnr", "best"}``: where it stands, the best validation PSNR in dB
+        and the file of those weights.
+
+    Raises:
+        RLSPError: if clips cannot be used, the folder holds another run, or the loss is not a number
+            any more. Also after SIGINT or SIGTERM, when everything is saved.
+    """
+    stop = Stop(minutes)
+    clips, notes = index_clips(
+        data, cache=cache, scale=options.network.scale, halve=options.halve, progress=progress
+    )
+    training, validation = split_clips(clips, options.held_out)
+    sampler = ClipSampler(
+        training, batch=options.batch, frames=options.frames, crop=options.crop, seed=options.seed
+    )
+    validator = Validator(validation)
+    notes += sampler.notes
+    if progress:
+        for note in notes:
+            print(f"rlsp: note: {note}", file=sys.stderr)
+
+    run = RunFolder(out)
+    index = {"training": _record(sampler.clips), "validation": _record(validation)}
+    if run.started:
+        _check_same(run, options, index, resume)
+    model = compile_model(options)
+    step = _restore(model, run, options)
+    rows = run.cut_log(step)
+    if not run.started:
+        run.write_json("clips.json", {**index, "notes": notes})
+    # Last, because it says that the run was begun.
+    run.write_json("config.json", options.to_dict())
+    run.note_sitting({"step": step, **_environment()})
+    monitor = Monitor(
+        run,
+        sampler,
+        validator,
+        build_model(options.network, precision=options.precision),
+        rows=rows,
+        start=step,
+        steps=options.steps,
+        every=options.every,
+        stop=stop,
+        progress=progress,
+    )
+    if step < options.steps:
+        with stop.on_signals():
+            model.fit(
+                feed(sampler, step, options.steps, monitor.waits),
+                callbacks=[monitor],
+                shuffle=False,
+                verbose=0,
+            )
+    if stop.signal:
+        raise RLSPError(
+            f"{run.path}: stopped by {stop.signal} at step {monitor.step}; everything is saved, "
+            "go on with --resume."
+        )
+    return {
+        "step": monitor.step,
+        "steps": options.steps,
+        "best_psnr": monitor.best_psnr,
+        "best": str(run.best),
+    }
+
+
+def network_of(name: str | None, output: Literal["y", "rgb"] | None, init: str | None) -> RLSPConfig:
+    """The network that a command line means: its own words first, then ``init``, then 7-48 for luma.
+
+    Args:
+        name: such as ``"7-64"``.
+        output: ``"y"`` or ``"rgb"``.
+        init: a ``.keras`` file.
+
+    Raises:
+        RLSPError: if the name has another form or the file is no RLSP model.
+    """
+    config = PRESETS["7-48"] if init is None else rlsp_layer(load_model(init)).config
+    if name is not None and name != config.name:
+        config = RLSPConfig.from_name(name)
+    return config if output is None else replace(config, output=output)
+
+
+def compile_model(options: TrainingOptions) -> keras.Model:
+    """The network to be trained, with loss and optimizer, at step 0."""
+    keras.utils.set_random_seed(options.seed)
+    model = build_model(options.network, precision=options.precision, unroll=True)
+    if options.init is not None:
+        initial = load_model(options.init)
+        if rlsp_layer(initial).config != options.network:
+            raise RLSPError(
+                f"{options.init}: is another network ({rlsp_layer(initial).config}); give its --network."
+            )
+        model.set_weights(initial.get_weights())
+    optimizer = keras.optimizers.Adam(
+        WarmUpAndDecay(options.learning_rate, options.steps),
+        beta_2=0.99,
+        global_clipnorm=CLIP_NORM,
+        use_ema=True,
+        # Averages over a thousand steps; a short run cannot wait that long.
+        ema_momentum=max(0.5, min(0.999, 1 - 20 / options.steps)),
+    )
+    optimizer.build(model.trainable_variables)
+    # XLA makes this several times slower on a CPU under TensorFlow.
+    jit = "auto" if keras.backend.backend() != "tensorflow" else False
+    model.compile(optimizer, frame_loss, jit_compile=jit)
+    return model
+
+
+def feed(sampler: ClipSampler, start: int, stop: int, waits: list[float]) -> Any:
+    """The batches of the steps from ``start`` to ``stop``, as the backend likes them best."""
+    if keras.backend.backend() == "tensorflow":
+        from rlsp_tf.clips import clip_dataset
+
+        return clip_dataset(sampler, start, stop, waits)
+    return ClipSequence(sampler, start, stop)
+
+
+def _record(clips: Sequence[Clip]) -> list[dict[str, Any]]:
+    return [clip.to_dict() for clip in clips]
+
+
+def _check_same(run: RunFolder, options: TrainingOptions, index: dict[str, Any], resume: bool) -> None:
+    """Refuses to go on with another run than the one in the folder."""
+    if not resume:
+        raise RLSPError(f"{run.path}: holds a run already; give --resume to go on, or another folder.")
+    old, new = run.read_json("config.json"), options.to_dict()
+    changed = differences({**old, "steps": None}, {**new, "steps": None})
+    if changed:
+        raise RLSPError(f"{run.path}: was begun otherwise: {'; '.join(changed)}. Give another folder.")
+    before = run.read_json("clips.json")
+    for use in ("training", "validation"):
+        then, now = ({clip["name"]: clip["sha256"] for clip in clips[use]} for clips in (before, index))
+        changed = differences(then, now)
+        if changed:
+            raise RLSPError(
+                f"{run.path}: the clips for {use} are not those it was begun with: "
+                f"{'; '.join(changed)}. Restore them or give another folder."
+            )
+
+
+def _restore(model: keras.Model, run: RunFolder, options: TrainingOptions) -> int:
+    """Loads the last checkpoint, if there is one, and gives its step."""
+    if not run.last.exists():
+        return 0
+    try:
+        model.load_weights(run.last)
+    except (ValueError, OSError, KeyError) as error:
+        raise RLSPError(f"{run.last}: is damaged ({error}); begin another run.") from error
+    step = int(model.optimizer.iterations)
+    steps = run.read_json("config.json")["steps"]
+    if steps != options.steps and step > (1 - DECAY) * min(steps, options.steps):
+        raise RLSPError(
+            f"{run.path}: stands at step {step}, too late to change --steps from {steps} to {options.steps}, "
+            f"since the learning rate falls over the last {DECAY:.0%} of them."
+        )
+    return step
+
+
+def _environment() -> dict[str, Any]:
+    backend = keras.backend.backend()
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "rlsp_tf": __version__,
+        "python": platform.python_version(),
+        "keras": keras.__version__,
+        backend: sys.modules[backend].__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "pid": os.getpid(),
+    }
