@@ -41,6 +41,7 @@ class FrameSource(Protocol):
         time_base: seconds per unit of ``Frame.pts``.
         frames: how many there should be, for a progress bar; ``None`` if unknown.
         color: how planes hold colour; ``None`` where frames are RGB.
+        depth: bits per sample, 8 to 16; RGB frames have 8 or 16.
         notes: sentences for the user: what had to be assumed, or was left out.
     """
 
@@ -51,6 +52,7 @@ class FrameSource(Protocol):
     time_base: Fraction
     frames: int | None
     color: ColorSpec | None
+    depth: int
     notes: list[str]
 
     def __iter__(self) -> Iterator[Frame]:

@@ -134,6 +134,7 @@ class FolderSource:
         if any(header.alpha for header in headers):
             self.notes.append(f"{self.path}: transparency was dropped.")
         self.width, self.height = first.size
+        self.depth = 16 if first.deep else 8
         self.frames: int | None = len(self._files)
 
     def __iter__(self) -> Iterator[Frame]:

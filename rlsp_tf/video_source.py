@@ -1,0 +1,240 @@
+"""Video files as clips: every frame once, with its time and the samples of the decoder."""
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.stream import Disposition
+
+from rlsp_tf.color import ColorSpec
+from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.frames import Frame
+from rlsp_tf.pixel_formats import MATRICES, UNTAGGED, is_transparent, layout_of, planes_of, spec_of, turned
+
+
+class VideoSource:
+    """A video file, decoded frame by frame.
+
+    It is a :class:`rlsp_tf.frames.FrameSource` that can be read once. Planes are those of the decoder;
+    RGB and palettes become RGB of 8 or 16 bits. Frames that the file asks to be turned, as those of
+    telephones do, are turned.
+
+    A damaged or truncated file gives the frames that can be decoded, and a note after the last one.
+
+    Args:
+        path: a video file in any format that FFmpeg reads.
+
+    Attributes:
+        sample_aspect_ratio: width of a pixel divided by its height, ``None`` if not given.
+        tags: what the file says about colour by the numbers of ITU-T H.273: matrix, primaries, transfer.
+        stream_index: which of the file's streams the video is.
+        metadata: of that stream.
+
+    Raises:
+        RLSPError: if the file is missing, empty or no video, or none of its frames can be decoded.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.notes: list[str] = []
+        if not self.path.is_file():
+            raise RLSPError(f"{self.path}: no such file; check the path.")
+        if not self.path.stat().st_size:
+            raise RLSPError(f"{self.path}: is empty; copy or make it again.")
+        with contextlib.ExitStack() as stack:
+            try:
+                self._container = stack.enter_context(open_input(self.path))
+            except av.FFmpegError as error:
+                sentence = libav_sentence(error, self.path, "not a video that can be read; check the file")
+                raise RLSPError(sentence) from error
+            self._stream = self._choose_stream()
+            self._damaged = self._restamped = 0
+            self._gaps: list[Fraction] = []
+            self._last: int | None = None
+            decoded = self._decode()
+            first = next(decoded, None)
+            if first is None:
+                raise RLSPError(f"{self.path}: no frame of its video can be decoded; make or copy it again.")
+            self._describe(first)
+            self._decoded = itertools.chain([first], decoded)
+            stack.pop_all()
+
+    def __iter__(self) -> Iterator[Frame]:
+        duration = 0
+        for decoded in self._decoded:
+            form = (decoded.width, decoded.height, decoded.format.name)
+            if form != self._form:
+                raise RLSPError(
+                    f"{self.path}: frames change from {self._form[0]}x{self._form[1]} {self._form[2]} to "
+                    f"{form[0]}x{form[1]} {form[2]} within the video; split it there."
+                )
+            planes = planes_of(decoded)
+            if self._turns:
+                planes = tuple(np.ascontiguousarray(np.rot90(plane, self._turns)) for plane in planes)
+            duration = decoded.duration or 0
+            self._damaged += decoded.is_corrupt
+            yield Frame(planes, pts=self._time_of(decoded), duration=duration or None)
+        self._note_damage(duration)
+
+    def __enter__(self) -> "VideoSource":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._container.close()
+
+    def _choose_stream(self) -> Any:
+        # Cover art is a video stream of one picture.
+        streams = [
+            stream
+            for stream in self._container.streams.video
+            if not stream.disposition & Disposition.attached_pic
+        ]
+        if not streams:
+            raise RLSPError(f"{self.path}: has no video in it; check the path.")
+        best = self._container.streams.best("video")
+        stream = best if best in streams else streams[0]
+        if stream.codec_context is None:
+            raise RLSPError(f"{self.path}: FFmpeg has no decoder for its video; convert it elsewhere first.")
+        # Threads by frame would be faster than is needed, and lose good frames beside a broken one.
+        stream.thread_type = "SLICE"
+        return stream
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:
+                # No further packet can be read; the decoder still holds frames of the ones before.
+                self._damaged += 1
+                with contextlib.suppress(av.FFmpegError):
+                    yield from self._stream.decode(None)
+                return
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:
+                self._damaged += 1
+                continue
+            yield from frames
+
+    def _describe(self, first: av.VideoFrame) -> None:
+        stream, context = self._stream, self._stream.codec_context
+        self._form = (first.width, first.height, first.format.name)
+        self._turns = round(first.rotation / 90) % 4
+        self.stream_index: int = stream.index
+        self.metadata: dict[str, str] = stream.metadata
+        self.time_base: Fraction = stream.time_base
+        # A single frame has no rate; any will do then.
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        self.rate: Fraction | None = rate
+        self.width, self.height = first.width, first.height
+        self.sample_aspect_ratio: Fraction | None = stream.sample_aspect_ratio or None
+        if self._turns % 2:
+            self.width, self.height = first.height, first.width
+            self.sample_aspect_ratio = self.sample_aspect_ratio and 1 / self.sample_aspect_ratio
+        self.tags: tuple[int, int, int] = (first.colorspace, context.color_primaries, context.color_trc)
+        color = spec_of(first, self.tags[0], first.color_range, context.name)
+        self.color = turned(color, self._turns) if color else None
+        self.depth: int = color.depth if color else 16 if layout_of(first.format.name) == "rgb48le" else 8
+        seconds = self._expected_end()
+        self.frames: int | None = stream.frames or (round(seconds * rate) if seconds else None)
+        if color:
+            self._note_matrix(color)
+        if is_transparent(first):
+            self.notes.append(f"{self.path}: transparency was dropped.")
+        if first.interlaced_frame:
+            self.notes.append(
+                f"{self.path}: is interlaced but taken as if it were not; deinterlace it first."
+            )
+        side_data: Any = first.side_data
+        if any(data.type.name == "MASTERING_DISPLAY_METADATA" for data in side_data):
+            self.notes.append(f"{self.path}: HDR mastering metadata was dropped; its colour tags are kept.")
+
+    def _note_matrix(self, color: ColorSpec) -> None:
+        name = {"bt601": "BT.601", "bt709": "BT.709", "bt2020": "BT.2020"}[color.matrix]
+        tag = self.tags[0]
+        if tag == UNTAGGED:
+            rule = "from 720 lines on" if color.matrix == "bt709" else "below 720 lines"
+            self.notes.append(
+                f"{self.path}: does not tell its colour matrix; taken for {name}, as is usual {rule}."
+            )
+        elif tag not in MATRICES:
+            self.notes.append(f"{self.path}: has an uncommon colour matrix (H.273: {tag}); taken for {name}.")
+
+    def _time_of(self, decoded: av.VideoFrame) -> int:
+        """The frame's time stamp, made to increase where the file has none or a wrong one."""
+        pts = decoded.pts if decoded.pts is not None else decoded.dts
+        if pts is None:
+            assert self.rate is not None
+            self._restamped += 1
+            step = decoded.duration or max(1, round(1 / (self.rate * self.time_base)))
+            pts = 0 if self._last is None else self._last + step
+        elif self._last is not None and pts <= self._last:
+            self._restamped += 1
+            pts = self._last + 1
+        elif self._last is not None and (pts - self._last) * self.time_base > 1:
+            self._gaps.append(self._last * self.time_base)
+        self._last = pts
+        return pts
+
+    def _expected_end(self) -> Fraction | None:
+        """When the video ends by what the file says, in seconds."""
+        stream = self._stream
+        if stream.duration:
+            return (stream.duration + (stream.start_time or 0)) * stream.time_base
+        with contextlib.suppress(ValueError, KeyError):
+            hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+            return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+        if self._container.duration:
+            return Fraction(self._container.duration, av.time_base)
+        return None
+
+    def _note_damage(self, duration: int) -> None:
+        def note(sentence: str) -> None:
+            self.notes.append(f"{self.path}: {sentence}.")
+
+        if self._restamped:
+            note(f"{self._restamped} frames had no or wrong time stamps and got new ones")
+        if self._damaged:
+            note(f"is damaged in {self._damaged} places; frames are missing or spoilt there")
+        if self._gaps:
+            note(
+                f"shows one frame for more than a second at {len(self._gaps)} places, the first "
+                f"{float(self._gaps[0]):.1f} s from the start; if it should not, it is damaged there"
+            )
+        expected = self._expected_end()
+        end = ((self._last or 0) + duration) * self.time_base
+        # The duration of the whole file counts where its video's is not known, and sound may be longer.
+        if expected is not None and end < expected - 1:
+            note(f"ends at {float(end):.1f} s, though it says {float(expected):.1f} s; it may be truncated")
+
+
+def open_input(path: Path) -> Any:
+    """Opens a file to read it by FFmpeg.
+
+    Raises:
+        av.FFmpegError: if that cannot be done.
+    """
+    # With the prefix, a colon in a name does not make it an address. Metadata may be in any encoding.
+    return av.open(f"file:{path}", metadata_errors="surrogateescape")
+
+
+def libav_sentence(error: av.FFmpegError, path: Path, failure: str) -> str:
+    """One sentence for an error of FFmpeg: what the system said if it was the system, else ``failure``.
+
+    Args:
+        error: as caught.
+        path: the file that the user knows.
+        failure: what went wrong and what to do, without a full stop.
+    """
+    if isinstance(error, OSError):
+        return describe_os_error(OSError(error.errno, error.strerror, str(path)))
+    return f"{path}: {failure} (FFmpeg: {(error.strerror or 'unknown error').lower()})."
