@@ -6,7 +6,7 @@ of logarithm and mean, so a number here always comes with its :class:`Protocol`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from skimage.metrics import structural_similarity
@@ -192,8 +192,7 @@ PROTOCOLS = {
 """The protocols that have a name."""
 
 
-@dataclass(frozen=True)
-class FrameErrors:
+class FrameErrors(NamedTuple):
     """What one frame is off by; ``mse_difference`` is that of the difference to the frame before."""
 
     mse_y: float
@@ -231,7 +230,7 @@ class Meter:
                 f"window of {SSIM_WINDOW}; use larger frames or a protocol that crops less."
             )
         inner = (slice(self._crop, height - self._crop), slice(self._crop, width - self._crop))
-        hr_y, sr_y = hr_y[inner], sr_y[inner]
+        hr_y, sr_y = (plane[inner].astype(np.float64) for plane in (hr_y, sr_y))
         difference = None
         if self._before is not None:
             hr_before, sr_before = self._before

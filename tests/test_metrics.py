@@ -150,6 +150,14 @@ def test_a_steady_error_costs_no_temporal_psnr(clips):
     assert summary["psnr_y"] == pytest.approx(decibels(16.0))
 
 
+def test_luma_in_bytes_does_not_wrap_around():
+    rgb = np.zeros((2, 12, 12, 3), np.uint8)
+    dark, bright = np.full((2, 12, 12), [[[10]], [[200]]], np.uint8)
+    summary = measured(PROTOCOLS["full"], rgb, rgb, np.stack([bright, dark]), np.stack([dark, dark]))
+    assert summary["psnr_y"] == INFINITY
+    assert summary["temporal_psnr_y"] == pytest.approx(20 * np.log10(255 / 190))
+
+
 def test_one_frame_has_no_temporal_psnr(clips):
     summary = measured(PROTOCOLS["full"], *(clip[:1] for clip in clips))
     assert summary["temporal_psnr_y"] is None
