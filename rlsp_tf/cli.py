@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_degrade(commands)
     _add_compare(commands)
     _add_train(commands)
+    _add_evaluate(commands)
     _add_demo(commands)
     return parser
 
@@ -295,6 +297,74 @@ def _train(arguments: argparse.Namespace) -> None:
         else f"; best validation {result['best_psnr']:.3f} dB: {result['best']}"
     )
     print(f"{arguments.out}: step {result['step']} of {result['steps']}{best}")
+
+
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        commands,
+        "evaluate",
+        _evaluate,
+        help="measure models, or frames that exist, against high resolution",
+        description="""\
+Degrades HR as the paper does, upscales with every model, and prints PSNR and SSIM, with bicubic
+interpolation beside. HR is a video file, a folder of frames, or a folder with several of these. With
+--sr, frames that exist are measured instead: RGB, or grey images that hold luma.
+
+Protocols: rlsp (of the paper: crop 8, without the first and last two frames, PSNR of the sequence's
+MSE), duf (of VSR-DUF and most tables: crop 8, mean over frames), full (no crop, all frames).
+
+  rlsp evaluate --model rlsp-7-64.keras --hr vid4/
+  rlsp evaluate --model rlsp-7-64.keras --model mine.keras --hr vid4/ --report report/
+  rlsp evaluate --sr their_frames/calendar --hr vid4/calendar --protocol duf --json calendar.json""",
+    )
+    parser.add_argument("--hr", required=True, metavar="HR", help="the truth")
+    parser.add_argument(
+        "--model", action="append", default=[], help="a .keras file or the name of weights; may be repeated"
+    )
+    parser.add_argument(
+        "--sr", action="append", default=[], help="frames to measure, laid out like HR; may be repeated"
+    )
+    parser.add_argument(
+        "--protocol", action="append", choices=("rlsp", "duf", "full"), help="may be repeated (default: rlsp)"
+    )
+    parser.add_argument(
+        "--precision",
+        action="append",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the models; may be repeated (default: as saved)",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write every number; a list of objects if there are several protocols"
+    )
+    parser.add_argument("--csv", metavar="FILE", help="write every number as a table")
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables and how they came about")
+    parser.add_argument("--report", metavar="DIR", help="make a page with tables, plots and pictures")
+    parser.add_argument("--force", action="store_true", help="replace what these options name if it exists")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    if not arguments.model and not arguments.sr:
+        raise UsageError("give --model or --sr.")
+    if arguments.report and len(arguments.protocol or ()) > 1:
+        raise UsageError("--report shows one protocol; give one.")
+    if arguments.model:
+        start_tensorflow()
+    from rlsp_tf.metrics import PROTOCOLS
+    from rlsp_tf.results import evaluate_to_files
+
+    evaluate_to_files(
+        arguments.hr,
+        models=arguments.model,
+        sr=arguments.sr,
+        precisions=arguments.precision or (None,),
+        protocols=[PROTOCOLS[name] for name in arguments.protocol or ("rlsp",)],
+        json_file=arguments.json,
+        csv_file=arguments.csv,
+        markdown_file=arguments.markdown,
+        report=arguments.report,
+        force=arguments.force,
+        command=shlex.join(["rlsp", *sys.argv[1:]]),
+    )
 
 
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
