@@ -12,7 +12,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -27,8 +26,9 @@ from rlsp_tf.images import FolderSource
 
 VERSION = 1
 """Part of the key of a cached clip: to be raised when the same source would give other arrays."""
-CUT_THRESHOLD = 10
-"""Of FFmpeg's scdet, in percent of full range (its default)."""
+CUT = 0.1 * 255
+"""A cut is where the mean change of luma rises or falls by this much, and is as large: in grey levels, the
+criterion and default of FFmpeg's filter ``scdet``."""
 CHUNK = 16
 LOSSY_IMAGES = (".jpg", ".jpeg", ".webp")
 
@@ -76,46 +76,6 @@ def prepare_clip(source: Path, cache: Path, *, scale: int, halve: Halving, notes
         }
         (part / CARD).write_text(json.dumps(card, indent=1), "utf-8")
     return folder
-
-
-class CutDetector:
-    """Finds scene cuts in a stream of frames with FFmpeg's filter ``scdet``, at constant memory.
-
-    Args:
-        height, width: of the frames.
-    """
-
-    def __init__(self, height: int, width: int) -> None:
-        self._count = 0
-        self._graph = av.filter.Graph()
-        source = self._graph.add_buffer(
-            width=width, height=height, format=av.VideoFormat("gray"), time_base=Fraction(1)
-        )
-        # sc_pass lets only the first frame after a cut pass.
-        detector = self._graph.add("scdet", f"threshold={CUT_THRESHOLD}:sc_pass=1")
-        sink = self._graph.add("buffersink")
-        source.link_to(detector)
-        detector.link_to(sink)
-        self._graph.configure()
-
-    def push(self, luma: np.ndarray) -> bool:
-        """Takes the next frame.
-
-        Args:
-            luma: uint8 ``(height, width)``.
-
-        Returns:
-            Whether it is the first after a cut.
-        """
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(luma), format="gray")
-        frame.pts, frame.time_base = self._count, Fraction(1)
-        self._count += 1
-        self._graph.push(frame)
-        try:
-            self._graph.pull()
-        except (av.BlockingIOError, av.EOFError):
-            return False
-        return True
 
 
 class _VideoReader:
@@ -198,16 +158,18 @@ def _write_arrays(
                     shape = hr.shape[:2]
                     if min(luma.shape) < CELL:
                         raise RLSPError(f"{reader.path}: frames of {shape[1]}x{shape[0]} are too small.")
-                    detector, before = CutDetector(*luma.shape), luma
+                    before, before_that = luma, 0.0
                 elif hr.shape[:2] != shape:
                     raise RLSPError(f"{reader.path}: the frame size changes within the clip; split it there.")
-                if detector.push(np.rint(luma).astype(np.uint8)):
+                change = np.abs(luma - before)
+                mean = float(change.mean())
+                if min(mean, abs(mean - before_that)) >= CUT:
                     cuts.append(count)
                 hr_file.write(hr.tobytes())
                 blurred_file.write(blurred.tobytes())
                 detail_file.write(_mean_of_cells(_slope(luma)).tobytes())
-                motion_file.write(_mean_of_cells(np.abs(luma - before)).tobytes())
-                before = luma
+                motion_file.write(_mean_of_cells(change).tobytes())
+                before, before_that = luma, mean
                 count += 1
     if shape is None:
         raise RLSPError(f"{reader.path}: holds no frame; remove it or make it again.")

@@ -27,7 +27,7 @@ CANDIDATES = 3
 LEAST_DETAIL = 2.0
 """Mean detail of a crop, in grey levels per pixel, below which it is flat; see ``Clip.detail``."""
 LEAST_MOTION = 0.3
-"""Mean change between frames, in grey levels, below which a crop that does not pan is frozen."""
+"""Mean change between frames, in grey levels, below which a crop is frozen, unless it pans."""
 ATTEMPTS = 20
 
 
@@ -145,8 +145,10 @@ class ClipSampler:
             kind = rng.random()
             pans, still = kind < PANS, kind < PANS / 2
             frames = self._draw_frames(rng, shots, still)
-            offsets, detail = self._draw_place(rng, clip, frames, self._draw_path(rng, clip, pans))
-            if detail >= LEAST_DETAIL and (pans or self._motion(clip, frames, offsets) >= LEAST_MOTION):
+            path = self._draw_path(rng, clip, pans)
+            offsets, detail = self._draw_place(rng, clip, frames, path)
+            moves = path.any() or self._motion(clip, frames, offsets) >= LEAST_MOTION
+            if moves and detail >= LEAST_DETAIL:
                 break
         if rng.random() < 0.5:
             frames, offsets = frames[::-1], offsets[::-1]
@@ -188,10 +190,10 @@ class ClipSampler:
 
     def _motion(self, clip: Clip, frames: np.ndarray, offsets: np.ndarray) -> float:
         changes = clip.motion[frames[0] + 1 : frames[-1] + 1]
-        return float(self._mean(changes, offsets[0])) if len(changes) else np.inf
+        return self._mean(changes, offsets[0]) if len(changes) else 0.0
 
     def _mean(self, cells: np.ndarray, offset: np.ndarray) -> float:
-        """The mean of a map over a crop, to whole cells."""
-        y, x = offset // (self.scale * CELL)
-        side = max(1, self.crop // CELL)
-        return float(cells[..., y : y + side, x : x + side].mean())
+        """The mean of a map over the cells that lie within a crop."""
+        cell = self.scale * CELL
+        first, stop = -(-offset // cell), (offset + self.scale * self.crop) // cell
+        return float(cells[..., first[0] : stop[0], first[1] : stop[1]].mean())

@@ -1,0 +1,244 @@
+import contextlib
+import io
+import itertools
+import json
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from rlsp_tf.clip_index import default_cache, find_sources, index_clips, open_clip, split_clips
+from rlsp_tf.color import PAPER_WEIGHTS
+from rlsp_tf.degradation import degrade
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.preparation import halve_frame
+from synthetic import make_clip
+
+
+def write_folder(folder, frames, suffix=".png"):
+    folder.mkdir(parents=True)
+    for index, frame in enumerate(frames):
+        iio.imwrite(folder / f"frame_{index:03d}{suffix}", frame)
+    return folder
+
+
+def index(*roots, cache, **options):
+    clips, notes = index_clips(roots, cache=cache, **options)
+    return clips, "\n".join(notes)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+def test_frames_without_loss_are_kept_as_they_are_and_blurred_as_degrade_does(tmp_path, cache):
+    frames = make_clip(3, 50, 61)
+    write_folder(tmp_path / "data" / "scene", frames)
+    (clip,), _ = index(tmp_path / "data", cache=cache)
+    assert (clip.name, clip.shape, clip.halved) == ("scene", (3, 50, 61), False)
+    np.testing.assert_array_equal(clip.hr, frames)
+    np.testing.assert_array_equal(clip.blurred[:, ::4, ::4], degrade(frames))
+    # Seen from any other pixel, it is the blur of the whole frame that counts.
+    np.testing.assert_array_equal(
+        clip.blurred[:, 2::4, 3::4], degrade(frames, scale=1, sigma=1.5)[:, 2::4, 3::4]
+    )
+
+
+def test_frames_of_a_lossy_format_are_halved(data, cache):
+    video = data / "video" / "realshort_320x240.mp4"
+    decoded = np.stack(list(iio.imiter(video, plugin="pyav")))
+    (clip,), _ = index(video, cache=cache)
+    means = decoded.reshape(36, 120, 2, 160, 2, 3).mean(axis=(2, 4))
+    np.testing.assert_array_equal(clip.hr, np.floor(means + 0.5).astype(np.uint8))
+    (whole,), _ = index(video, cache=cache, halve="never")
+    np.testing.assert_array_equal(whole.hr, decoded)
+
+
+def test_halving_drops_an_odd_row_and_column():
+    frame = np.arange(5 * 3 * 3, dtype=np.uint8).reshape(5, 3, 3)
+    corner = frame[:4, :2].astype(float)
+    expected = (corner[0::2, :1] + corner[1::2, :1] + corner[0::2, 1:] + corner[1::2, 1:]) / 4
+    np.testing.assert_array_equal(halve_frame(frame), np.floor(expected + 0.5))
+
+
+def test_a_cut_between_real_clips_ends_a_shot(data, tmp_path, cache):
+    short = np.stack(list(iio.imiter(data / "video" / "realshort_320x240.mp4", plugin="pyav")))[:12]
+    world = iio.imiter(data / "video" / "world_480x270.mp4", plugin="pyav")
+    other = np.stack([next(world)[:240, :320] for _ in range(9)])
+    write_folder(tmp_path / "data" / "cut", [*short, *other, *short[::-1]])
+    (clip,), _ = index(tmp_path / "data", cache=cache)
+    assert clip.shots == [(0, 12), (12, 21), (21, 33)]
+    assert clip.part(5, 15).shots == [(5, 12), (12, 15)]
+
+
+def test_cuts_are_those_of_ffmpeg_s_filter(data, tmp_path, cache):
+    film = iio.imiter(data / "video" / "tears_of_steel_800x332.webm", plugin="pyav")
+    frames = [frame[:320:2, :512:2] for frame in itertools.islice(film, 150, 230)]
+    write_folder(tmp_path / "data" / "film", frames)
+    (clip,), _ = index(tmp_path / "data", cache=cache)
+    graph = av.filter.Graph()
+    source = graph.add_buffer(width=64, height=40, format=av.VideoFormat("gray"), time_base=Fraction(1))
+    detector, sink = graph.add("scdet", "threshold=10:sc_pass=1"), graph.add("buffersink")
+    source.link_to(detector)
+    detector.link_to(sink)
+    graph.configure()
+    cuts = []
+    for count, frame in enumerate(clip.blurred[:, ::4, ::4]):
+        luma = np.rint(frame @ PAPER_WEIGHTS + 16).astype(np.uint8)
+        picture = av.VideoFrame.from_ndarray(luma, format="gray")
+        picture.pts, picture.time_base = count, Fraction(1)
+        graph.push(picture)
+        with contextlib.suppress(av.BlockingIOError):
+            cuts.append(graph.pull().pts)
+    assert list(clip.cuts) == cuts
+    assert len(cuts) == 2
+
+
+def test_a_clip_is_decoded_once(tmp_path, cache):
+    folder = write_folder(tmp_path / "data" / "scene", make_clip(2, 32, 32))
+    (clip,), _ = index(tmp_path / "data", cache=cache)
+    made = (clip.folder / "hr.raw").stat().st_mtime_ns
+    (again,), _ = index(tmp_path / "data", cache=cache)
+    assert again == clip
+    assert (again.folder / "hr.raw").stat().st_mtime_ns == made
+    # A source that has changed since is another one.
+    iio.imwrite(folder / "frame_000.png", make_clip(1, 32, 32, seed=1)[0])
+    (changed,), _ = index(tmp_path / "data", cache=cache)
+    assert changed.folder != clip.folder
+    assert changed.sha256 != clip.sha256
+
+
+def test_a_damaged_clip_in_the_cache_is_made_anew(tmp_path, cache):
+    frames = make_clip(2, 32, 32)
+    write_folder(tmp_path / "data" / "scene", frames)
+    (clip,), _ = index(tmp_path / "data", cache=cache)
+    with (clip.folder / "blurred.raw").open("r+b") as file:
+        file.truncate(100)
+    (again,), _ = index(tmp_path / "data", cache=cache)
+    np.testing.assert_array_equal(again.blurred[:, ::4, ::4], degrade(frames))
+
+
+def test_what_killed_processes_left_in_the_cache_is_removed(tmp_path, cache):
+    write_folder(tmp_path / "data" / "scene", make_clip(2, 32, 32))
+    dead = cache / ".other-0123.4194305-89abcdef.part"  # more than the largest process id there can be
+    dead.mkdir(parents=True)
+    index(tmp_path / "data", cache=cache)
+    assert not dead.exists()
+
+
+def test_clips_made_ready_can_be_moved_and_used_without_their_source(tmp_path, cache):
+    frames = make_clip(2, 32, 32)
+    write_folder(tmp_path / "data" / "scene", frames)
+    (clip,), _ = index(tmp_path / "data", cache=cache)
+    shutil.move(clip.folder, tmp_path / "kit")
+    shutil.rmtree(tmp_path / "data")
+    (moved,), _ = index(tmp_path / "kit", cache=cache)
+    np.testing.assert_array_equal(moved.hr, frames)
+    with pytest.raises(RLSPError, match="made ready for scale 4, not 2"):
+        index(tmp_path / "kit", cache=cache, scale=2)
+
+
+def test_bad_clips_are_named_and_skipped(data, tmp_path, cache):
+    folder = tmp_path / "data"
+    write_folder(folder / "good", make_clip(2, 32, 32))
+    write_folder(folder / "sizes", [make_clip(1, 32, 32)[0], make_clip(1, 32, 40)[0]])
+    (folder / "text.mp4").write_text("no video")
+    (folder / "empty.webm").touch()
+    (folder / "notes.txt").write_text("not a clip at all")
+    whole = (data / "video" / "realshort_320x240.mp4").read_bytes()
+    (folder / "cut_off.mp4").write_bytes(whole[: len(whole) // 2])  # its index is at the end
+    (folder / "sound.mp4").write_bytes(sound_only(data / "video" / "world_480x270.mp4"))
+    clips, notes = index(folder, cache=cache)
+    assert [clip.name for clip in clips] == ["good"]
+    for name in ("sizes/frame_001.png", "text.mp4", "empty.webm", "cut_off.mp4", "sound.mp4"):
+        assert f"skipped {folder}/{name}: " in notes
+    assert "notes.txt" not in notes
+    assert not list(cache.glob(".*"))
+
+
+def sound_only(video):
+    """The bytes of an mp4 file with the sound of another one."""
+    target = io.BytesIO()
+    with av.open(str(video)) as source, av.open(target, "w", format="mp4") as output:
+        stream = output.add_stream_from_template(source.streams.audio[0])
+        for packet in itertools.islice(source.demux(audio=0), 20):
+            packet.stream = stream
+            output.mux(packet)
+    return target.getvalue()
+
+
+def test_a_video_that_ends_early_is_named_and_used_so_far(data, tmp_path, cache):
+    whole = (data / "video" / "world_480x270.mp4").read_bytes()
+    early = tmp_path / "early.mp4"
+    early.write_bytes(whole[: len(whole) // 20])  # its index is at the beginning
+    (clip,), notes = index(early, cache=cache)
+    assert 0 < clip.shape[0] < 901
+    assert f"{early}: is truncated; {clip.shape[0]} of 901 frames are used." in notes
+
+
+def test_nothing_to_train_on_is_refused(tmp_path, cache):
+    with pytest.raises(RLSPError, match=r"missing: no such file or folder"):
+        index(tmp_path / "missing", cache=cache)
+    (tmp_path / "notes.txt").write_text("nothing here")
+    with pytest.raises(RLSPError, match=r"holds no video and no folder of images"):
+        index(tmp_path, cache=cache)
+    (tmp_path / "a.mp4").write_text("no video")
+    with pytest.raises(RLSPError, match=r"(?s)no clip can be used.*skipped .*a\.mp4: not a video"):
+        index(tmp_path, cache=cache)
+
+
+def test_clips_are_found_everywhere_and_have_names_of_their_own(tmp_path):
+    for name in ("a/x.mp4", "a/deeper/y.MKV", "b/x.mp4", "b/frames/1.jpg", "b/frames/2.jpg", ".hidden/z.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    names = dict(find_sources([tmp_path / "a", tmp_path / "b"]))
+    same = (tmp_path / "b" / "x.mp4").as_posix()
+    assert names == {
+        "x": tmp_path / "a" / "x.mp4",
+        "deeper/y": tmp_path / "a" / "deeper" / "y.MKV",
+        "frames": tmp_path / "b" / "frames",
+        same: tmp_path / "b" / "x.mp4",
+    }
+
+
+def test_a_clip_says_what_is_wrong_with_it(tmp_path):
+    with pytest.raises(RLSPError, match="is no clip made ready"):
+        open_clip(tmp_path)
+    (tmp_path / "clip.json").write_text(json.dumps({"source": "x"}))
+    with pytest.raises(RLSPError, match="is no clip made ready"):
+        open_clip(tmp_path)
+
+
+def test_clips_are_held_out_by_name_or_every_fifth(tmp_path, cache):
+    for index_ in range(7):
+        write_folder(tmp_path / "data" / f"{index_}", make_clip(1, 16, 16, seed=index_))
+    clips, _ = index(tmp_path / "data", cache=cache)
+    training, validation = split_clips(clips, ["2", "5"])
+    assert [clip.name for clip in training] == ["0", "1", "3", "4", "6"]
+    assert [clip.name for clip in validation] == ["2", "5"]
+    training, validation = split_clips(clips, None)
+    assert not {clip.name for clip in training} & {clip.name for clip in validation}
+    assert (len(training), len(validation)) == (5, 2)
+    with pytest.raises(RLSPError, match=r"8: no such clip to validate on; there are 0, 1, 2"):
+        split_clips(clips, ["8"])
+    with pytest.raises(RLSPError, match="every clip is held out"):
+        split_clips(clips, [clip.name for clip in clips])
+
+
+def test_a_single_clip_gives_its_last_fifth_for_validation(tmp_path, cache):
+    write_folder(tmp_path / "data" / "scene", make_clip(10, 16, 16))
+    clips, _ = index(tmp_path / "data", cache=cache)
+    (training,), (validation,) = split_clips(clips, None)
+    assert (training.start, training.stop, validation.start, validation.stop) == (0, 8, 8, 10)
+
+
+def test_the_cache_is_where_the_system_has_caches(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert default_cache() == tmp_path / "rlsp_tf"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_cache() == Path.home() / ".cache" / "rlsp_tf"
