@@ -1,0 +1,96 @@
+"""Clips to read and to write, be they video files, folders of images or single images."""
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+from rlsp_tf.color import ColorSpec
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.frames import Frame, FrameSink, FrameSource
+from rlsp_tf.images import FolderSink, FolderSource, ImageSink, is_image
+from rlsp_tf.video_sink import VIDEO_FORMATS, VideoSink
+from rlsp_tf.video_source import VideoSource
+
+__all__ = [
+    "FolderSink",
+    "FolderSource",
+    "Frame",
+    "FrameSink",
+    "FrameSource",
+    "ImageSink",
+    "VideoSink",
+    "VideoSource",
+    "open_sink",
+    "open_source",
+]
+
+_READ_ONLY = (".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".gif")
+"""Videos that are read but not written (AVI, for one, has no time stamps); no folder is meant by these."""
+
+
+def open_source(path: str | os.PathLike[str]) -> FrameSource:
+    """Opens a clip to read it.
+
+    Args:
+        path: a folder of images, an image, or a video file.
+
+    Raises:
+        RLSPError: if it cannot be read.
+    """
+    path = Path(path)
+    return FolderSource(path) if path.is_dir() or is_image(path) else VideoSource(path)
+
+
+def open_sink(
+    path: str | os.PathLike[str],
+    source: FrameSource,
+    *,
+    width: int,
+    height: int,
+    color: ColorSpec | None = None,
+    codec: str = "libx264",
+    crf: int = 18,
+    preset: str | None = None,
+    rate: float | Fraction | None = None,
+    force: bool = False,
+) -> FrameSink:
+    """Makes ready to write a clip: a video file if the suffix is that of one, an image, or else a folder.
+
+    Args:
+        path: what is to be written.
+        source: where the frames come from; see :class:`VideoSink`.
+        width, height, color, codec, crf, preset, rate: see :class:`VideoSink`.
+        force: replace what exists.
+
+    Raises:
+        RLSPError: if it cannot be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if path.exists() and path.samefile(source.path):
+        raise RLSPError(f"{path}: is the input; give the output another name.")
+    if not path.is_dir() and suffix in (*VIDEO_FORMATS, *_READ_ONLY):
+        return VideoSink(
+            path,
+            source,
+            width=width,
+            height=height,
+            color=color,
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            rate=rate,
+            force=force,
+        )
+    sink: FolderSink | ImageSink
+    if not path.is_dir() and is_image(path):
+        if source.frames != 1:
+            raise RLSPError(f"{path}: an image holds one frame; name a folder or a video file.")
+        sink = ImageSink(path, force=force)
+    else:
+        sink = FolderSink(path, force=force)
+    if source.rate is not None:
+        sink.notes.append(
+            f"{path}: images hold neither sound nor time; {source.path} has both, if you need them."
+        )
+    return sink
