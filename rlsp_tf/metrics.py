@@ -2,6 +2,9 @@
 
 The same frames give PSNR values up to 0.3 dB apart depending on borders, dropped frames and the order
 of logarithm and mean, so a number here always comes with its :class:`Protocol`.
+
+LPIPS is left out: the packages that have it need PyTorch, and fetch the weights of another network when
+they run.
 """
 
 from collections.abc import Sequence
@@ -186,7 +189,7 @@ PROTOCOLS = {
             source="Jo et al. 2018 (VSR-DUF, CVPR), and most tables since; matches their published table on "
             "their published frames",
         ),
-        Protocol("full", source="of this project: every pixel of every frame"),
+        Protocol("full", source="this project; every pixel of every frame counts"),
     )
 }
 """The protocols that have a name."""

@@ -36,7 +36,7 @@ class Published:
 
 
 _NOTHING = format_metric(None, "psnr_y")
-_PAPER = "Fuoli et al. 2019, arXiv 1909.08080"
+_PAPER = "Fuoli et al. 2019 (arXiv 1909.08080)"
 VID4 = ("calendar", "city", "foliage", "walk")
 PUBLISHED = (
     Published("RLSP 7-128", "rlsp", _PAPER, {"mean": "27.46"}),
@@ -44,7 +44,7 @@ PUBLISHED = (
     Published(
         "DUF-52L",
         "duf",
-        "Jo et al. 2018, VSR-DUF",
+        "Jo et al. 2018 (VSR-DUF)",
         {
             "calendar": "24.04 / 0.8110",
             "city": "28.27 / 0.8313",
@@ -203,11 +203,13 @@ def write_markdown(path: str | PathLike[str], results: Sequence[Results], *, for
         protocol = Protocol(**result["protocol"])
         header, *rows = _table(result)
         lines += ["", f"## Protocol `{protocol.name}`", "", f"{_capital(protocol.describe())}."]
-        lines += [f"{_capital(protocol.source)}."] if protocol.source else []
+        lines += ["", f"Source: {protocol.source}."] if protocol.source else []
         lines += ["", *_markdown([header, ["---", *["---:"] * (len(header) - 1)], *rows])]
         lines += [f"\n{line}" for line in _missing(result)]
-        sources = [f"{published.name}: {published.source}" for published in _published(result)]
-        lines += ["", f"Published: {'; '.join(sources)}."] if sources else []
+        sources: dict[str, list[str]] = {}
+        for entry in _published(result):
+            sources.setdefault(entry.source, []).append(entry.name)
+        lines += [f"\n{', '.join(names)}: as published by {source}." for source, names in sources.items()]
     lines += ["", "## Models", ""]
     rows = [["model", "network", "precision", "SHA-256 of the weights"], ["---"] * 4]
     for model in first["models"]:

@@ -132,7 +132,8 @@ def test_markdown_has_the_same_cells_and_says_how_they_came_about(results, tmp_p
             assert row == re.split(r"\s{2,}", line.strip())
     for protocol in ("rlsp", "full"):
         assert f"## Protocol `{protocol}`" in page
-        assert PROTOCOLS[protocol].source[1:] in page
+        assert f"Source: {PROTOCOLS[protocol].source}." in page
+    assert "RLSP 7-128, RLSP 7-256: as published by Fuoli et al. 2019 (arXiv 1909.08080)." in page
 
 
 def test_nothing_is_replaced_without_force(results, tmp_path):
