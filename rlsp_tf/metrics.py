@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
 from rlsp_tf.color import PAPER_WEIGHTS
 from rlsp_tf.errors import RLSPError
@@ -73,6 +72,8 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     Raises:
         ValueError: if the images are smaller or their shapes differ.
     """
+    from skimage.metrics import structural_similarity  # training measures PSNR and does without
+
     value = structural_similarity(
         a.astype(np.float64),
         b.astype(np.float64),
