@@ -4,11 +4,12 @@ Runs on every backend of Keras that can train: with TensorFlow, clips come throu
 (:mod:`rlsp_tf.clips`), elsewhere through a Keras ``PyDataset``. Both give the same batches.
 """
 
+import math
 import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -31,6 +32,8 @@ WARM_UP = 200
 """Steps over which the learning rate rises to its full value."""
 DECAY = 0.25
 """Share of the steps, at the end, over which the learning rate falls to (almost) zero."""
+AT_ONCE = 10
+"""Steps on JAX between looks at the loss, for which the device has to be waited for."""
 CLIP_NORM = 100.0
 """Largest norm of all gradients together, for a loss in squared grey levels."""
 
@@ -127,17 +130,23 @@ def frame_loss(hr: Any, output: Any) -> Any:
 
 
 class ClipSequence(keras.utils.PyDataset):
-    """What :func:`rlsp_tf.clips.clip_dataset` gives, for backends other than TensorFlow."""
+    """What :func:`rlsp_tf.clips.clip_dataset` gives, for backends other than TensorFlow.
 
-    def __init__(self, sampler: ClipSampler, start: int, stop: int) -> None:
-        super().__init__(workers=2, max_queue_size=8)
-        self._sampler, self._start, self._stop = sampler, start, stop
+    Args:
+        samples: gives the batch of a step.
+        start, stop: steps, counted from 0.
+        workers: threads that call it ahead of training; 1 calls it between the steps.
+    """
+
+    def __init__(self, samples: Callable[[int], Any], start: int, stop: int, *, workers: int) -> None:
+        super().__init__(workers=workers, max_queue_size=8)
+        self._samples, self._start, self._stop = samples, start, stop
 
     def __len__(self) -> int:
         return self._stop - self._start
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self._sampler.samples(self._start + index)
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        return self._samples(self._start + index)
 
 
 def train(
@@ -268,9 +277,14 @@ def compile_model(options: TrainingOptions) -> keras.Model:
         ema_momentum=max(0.5, min(0.999, 1 - 20 / options.steps)),
     )
     optimizer.build(model.trainable_variables)
-    # XLA makes this several times slower on a CPU under TensorFlow.
-    jit = "auto" if keras.backend.backend() != "tensorflow" else False
-    model.compile(optimizer, frame_loss, jit_compile=jit)
+    tensorflow = keras.backend.backend() == "tensorflow"
+    model.compile(
+        optimizer,
+        frame_loss,
+        # XLA makes this several times slower on a CPU under TensorFlow.
+        jit_compile=False if tensorflow else "auto",
+        steps_per_execution=1 if tensorflow else math.gcd(AT_ONCE, options.every),
+    )
     return model
 
 
@@ -280,7 +294,13 @@ def feed(sampler: ClipSampler, start: int, stop: int, waits: list[float]) -> Any
         from rlsp_tf.clips import clip_dataset
 
         return clip_dataset(sampler, start, stop, waits)
-    return ClipSequence(sampler, start, stop)
+    if keras.backend.backend() == "jax":
+        from rlsp_tf.device_clips import DeviceClips, fits
+
+        if fits(sampler.clips):
+            # The device works on while the host says what to cut next; a thread would be in its way.
+            return ClipSequence(DeviceClips(sampler).samples, start, stop, workers=1)
+    return ClipSequence(sampler.samples, start, stop, workers=2)
 
 
 def _record(clips: Sequence[Clip]) -> list[dict[str, Any]]:

@@ -1,0 +1,94 @@
+"""Training clips kept in the memory of an accelerator, where samples are cut without the host.
+
+For Keras's JAX backend. Cutting on the host and copying batches over would starve a fast accelerator: it
+is sent a few hundred integers a step instead.
+"""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rlsp_tf.clip_index import Clip
+from rlsp_tf.sampling import ClipSampler, Window
+
+SHARE = 0.5
+"""Of the memory that is free, what clips may take; the rest is for training."""
+
+
+def fits(clips: Sequence[Clip]) -> bool:
+    """Whether clips can be kept on the default device, and their pixels be counted in 31 bits."""
+    device = jax.devices()[0]
+    stats = device.memory_stats()
+    if stats is not None:
+        free = stats["bytes_limit"] - stats["bytes_in_use"]
+    elif device.platform == "cpu":
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    else:
+        return False
+    pixels = sum(int(np.prod(clip.shape)) for clip in clips)
+    return pixels < 2**31 and 6 * pixels <= SHARE * free
+
+
+class DeviceClips:
+    """A sampler's clips on the default device.
+
+    Args:
+        sampler: decides what is in a batch.
+    """
+
+    def __init__(self, sampler: ClipSampler) -> None:
+        self._sampler = sampler
+        clips = sampler.clips
+        self._first = np.cumsum([0, *(int(np.prod(clip.shape)) for clip in clips)])
+        self._hr, self._blurred = (
+            jax.device_put(np.concatenate([array.reshape(-1, 3) for array in arrays]))
+            for arrays in ((clip.hr for clip in clips), (clip.blurred for clip in clips))
+        )
+
+    def samples(self, step: int) -> tuple[jax.Array, jax.Array]:
+        """The batch of a step, equal to :meth:`rlsp_tf.sampling.ClipSampler.samples`, on the device.
+
+        Args:
+            step: counted from 0.
+        """
+        starts, strides = zip(*map(self._locate, self._sampler.windows(step)), strict=True)
+        return _cut(
+            self._hr,
+            self._blurred,
+            np.array(starts, np.int32),
+            np.array(strides, np.int32),
+            crop=self._sampler.crop,
+            scale=self._sampler.scale,
+        )
+
+    def _locate(self, window: Window) -> tuple[np.ndarray, tuple[int, int]]:
+        """Where in the row of all pixels a sample begins, and how far apart its rows and columns are.
+
+        Flipped or not, the first pixel of high and of low resolution is the same.
+        """
+        _, height, width = self._sampler.clips[window.clip].shape
+        last = self._sampler.scale * (self._sampler.crop - 1)
+        y, x = (window.offsets + np.multiply(window.flip, last)).T
+        starts = self._first[window.clip] + (window.frames * height + y) * width + x
+        down, across = (-1 if flip else 1 for flip in window.flip)
+        strides = (down * width, across)
+        return starts, strides[::-1] if window.transpose else strides
+
+
+@partial(jax.jit, static_argnames=("crop", "scale"))
+def _cut(
+    hr: jax.Array, blurred: jax.Array, starts: jax.Array, strides: jax.Array, *, crop: int, scale: int
+) -> tuple[jax.Array, jax.Array]:
+    """Gathers pixels ``(N, 3)`` from ``starts`` ``(B, T)`` on by ``strides`` ``(B, 2)``: ``(lr, hr)``."""
+
+    def gather(pixels: jax.Array, side: int, every: int) -> jax.Array:
+        steps = every * jnp.arange(side, dtype=jnp.int32)
+        rows, columns = strides[:, :1] * steps, strides[:, 1:] * steps
+        grid = rows[:, None, :, None] + columns[:, None, None, :]
+        return jnp.take(pixels, starts[:, :, None, None] + grid, axis=0, mode="clip")
+
+    return gather(blurred, crop, scale), gather(hr, scale * crop, 1)
