@@ -121,13 +121,15 @@ class Monitor(keras.callbacks.Callback):
         assert logs is not None
         # The mean since the row before: not a number as soon as one of its losses is not.
         loss = float(logs["loss"])
-        self.step = self._start + batch + 1
-        self._bar.update()
+        self._before = self.step
+        # Several steps may be done at once, where the backend is asked to, and at the end fewer of them.
+        self.step = min(self._start + batch + 1, self._steps)
+        self._bar.update(self.step - self._before)
         if not np.isfinite(loss):
             self._give_up()
         finish = self.step == self._steps or bool(self._stop)
-        validate = self.step % self._every == 0 or self.step == self._steps
-        if finish or validate or self.step % max(1, self._every // 10) == 0:
+        validate = self._passed(self._every) or self.step == self._steps
+        if finish or validate or self._passed(max(1, self._every // 10)):
             # Backends without state keep variables elsewhere during fit.
             getattr(self.model, "jax_state_sync", lambda: None)()
             self._close_row(loss, validate)
@@ -137,6 +139,9 @@ class Monitor(keras.callbacks.Callback):
             self._begin_row()
         if finish:
             self.model.stop_training = True
+
+    def _passed(self, every: int) -> bool:
+        return self.step // every > self._before // every
 
     def _begin_row(self) -> None:
         self._row_began, self._row_step, self._row_waits = time.monotonic(), self.step, len(self.waits)
@@ -196,9 +201,10 @@ class Monitor(keras.callbacks.Callback):
             self.model.save(part)
 
     def _give_up(self) -> None:
-        """Keeps the batch and stops; the last checkpoint is from before."""
+        """Keeps the batch, or those of all steps done at once, and stops; the last checkpoint is from before."""
         self._bar.close()
-        lr, hr = self._sampler.samples(self.step - 1)
+        batches = [self._sampler.samples(step) for step in range(self._before, self.step)]
+        lr, hr = (np.concatenate(part) for part in zip(*batches, strict=True))
         file = self._run.path / f"not_a_number_step_{self.step}.npz"
         with atomic_file(file, force=True) as part:
             np.savez(part, lr=lr, hr=hr, step=self.step)
