@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -176,14 +177,18 @@ class Monitor(keras.callbacks.Callback):
             if self._progress:
                 tqdm.write(
                     f"step {self.step}: validation {row['val_psnr']:.3f} dB, "
-                    f"{row['val_psnr_state_zeroed']:.3f} dB with the state zeroed at every frame"
+                    f"{row['val_psnr_state_zeroed']:.3f} dB with the state zeroed at every frame",
+                    file=sys.stderr,
                 )
 
     def _validate(self) -> tuple[float, float]:
         self.model.optimizer.finalize_variable_values(self._averaged.trainable_variables)
+        for variable in self._averaged.trainable_variables:
+            # On JAX they are the optimizer's own arrays by now, which predicting gives away.
+            variable.assign(ops.copy(variable.value))
         outputs = self._validator.carried(self._averaged)
-        carried = self._validator.measure(outputs)
-        zeroed = self._validator.measure(self._validator.zeroed(self._averaged))
+        carried = round(self._validator.measure(outputs), 4)
+        zeroed = round(self._validator.measure(self._validator.zeroed(self._averaged)), 4)
         picture = _compare(self._validator.lr[0, -1], outputs[0, -1], self._validator.hr[0, -1])
         with atomic_file(self._run.path / "sample.png", force=True) as part:
             Image.fromarray(picture).save(part)
@@ -192,7 +197,7 @@ class Monitor(keras.callbacks.Callback):
             self.best_psnr = carried
             with atomic_file(self._run.best, force=True) as part:
                 self._averaged.save(part)
-        return round(carried, 4), round(zeroed, 4)
+        return carried, zeroed
 
     def _save(self) -> None:
         if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
