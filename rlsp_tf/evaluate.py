@@ -122,7 +122,7 @@ def evaluate(
                     for m, method in enumerate(about)
                 ],
                 "unfinished": [name for name in sequences if name not in measured],
-                "notes": list(notes),
+                "notes": list(dict.fromkeys(notes)),
                 "versions": {"python": platform.python_version()}
                 | {package: metadata.version(package) for package in _PACKAGES},
                 "command": command,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rlsp_tf.degradation import _rgb_from_planes
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import FrameSource
 from rlsp_tf.images import is_image
@@ -63,26 +64,15 @@ def rgb_frames(source: FrameSource) -> Iterator[np.ndarray]:
         RLSPError: if a frame cannot be read or has another size, or if one is missing from numbered files.
     """
     names: deque[str | None] = deque(maxlen=3)
-    to_rgb = None
     for index, frame in enumerate(source):
         names.append(frame.name)
         _check_numbers(source, [name for name in names if name])
-        if frame.planes[0].shape[:2] != (source.height, source.width):
+        rgb = _rgb_from_planes(frame.planes, source.color) if source.color else frame.planes[0]
+        if rgb.shape[:2] != (source.height, source.width):
             raise RLSPError(
                 f"{source.path}: frame {index} has another size than the first; split the clip there."
             )
-        if source.color:
-            if to_rgb is None:
-                # Here, because folders of images need no TensorFlow, whose import takes seconds.
-                from rlsp_tf.chroma import ColorPath
-
-                to_rgb = ColorPath(source.height, source.width, 1, source=source.color).enter
-            rgb, _ = to_rgb(frame.planes)
-            yield eight_bits(rgb.numpy()[0])
-        elif frame.planes[0].dtype == np.uint16:
-            yield eight_bits(frame.planes[0] / 257)
-        else:
-            yield frame.planes[0]
+        yield eight_bits(rgb / 257) if rgb.dtype == np.uint16 else rgb
 
 
 def _check_numbers(source: FrameSource, names: list[str]) -> None:
