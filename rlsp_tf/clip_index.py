@@ -234,6 +234,11 @@ def find_sources(roots: Iterable[str | os.PathLike[str]]) -> list[tuple[str, Pat
     return sorted(found.items())
 
 
+def default_held_out(names: Sequence[str]) -> list[str]:
+    """The names of every fifth clip, or of the last of fewer."""
+    return list(names[len(names) % 5 // 2 :: 5] if len(names) >= 5 else names[-1:])
+
+
 def split_clips(clips: Sequence[Clip], held_out: Sequence[str] | None) -> tuple[list[Clip], list[Clip]]:
     """Takes clips away from training to validate on.
 
@@ -252,9 +257,7 @@ def split_clips(clips: Sequence[Clip], held_out: Sequence[str] | None) -> tuple[
         edge = clip.stop - max(1, (clip.stop - clip.start) // 5)
         return [clip.part(clip.start, edge)], [clip.part(edge, clip.stop)]
     if held_out is None:
-        held_out = (
-            [clip.name for clip in clips[len(clips) % 5 // 2 :: 5]] if len(clips) >= 5 else [clips[-1].name]
-        )
+        held_out = default_held_out([clip.name for clip in clips])
     unknown = sorted(set(held_out) - {clip.name for clip in clips})
     if unknown:
         raise RLSPError(
