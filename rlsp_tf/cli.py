@@ -4,8 +4,10 @@ import argparse
 import contextlib
 import os
 import shlex
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -33,8 +35,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_upscale(commands)
     _add_degrade(commands)
     _add_compare(commands)
-    _add_train(commands)
     _add_evaluate(commands)
+    _add_train(commands)
     _add_demo(commands)
     return parser
 
@@ -51,6 +53,9 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     :func:`add_command`.
     """
     arguments = parser.parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        # Ended like an interruption, so that half-written files go.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         arguments.command(arguments)
     except KeyboardInterrupt:
@@ -62,7 +67,9 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
             return _fail(parser, str(error), 2 if isinstance(error, UsageError) else 1)
         if isinstance(error, OSError):
             return _fail(parser, describe_os_error(error), 1)
-        return _fail(parser, "not enough memory for frames of this size; make them smaller or use --debug.", 1)
+        return _fail(
+            parser, "not enough memory for frames of this size; make them smaller or use --debug.", 1
+        )
     return 0
 
 
@@ -128,7 +135,9 @@ OUTPUT appears when it is complete, or not at all.
   rlsp upscale frames/ frames-4x/ --model rlsp-7-64.keras""",
     )
     parser.add_argument("input", metavar="INPUT", help="video file, folder of images, or image")
-    parser.add_argument("output", metavar="OUTPUT", help="video file (mp4, mkv, mov, webm ...), folder, or image")
+    parser.add_argument(
+        "output", metavar="OUTPUT", help="video file (mp4, mkv, mov, webm ...), folder, or image"
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     parser.add_argument(
         "--chroma",
@@ -137,9 +146,19 @@ OUTPUT appears when it is complete, or not at all.
         help="where chroma is sampled: aligned with the network's luma (default), or 1.5 pixels off and "
         "rounded as in the authors' own RGB frames",
     )
-    parser.add_argument("--codec", default="libx264", help="video encoder, by FFmpeg's name (default: %(default)s)")
     parser.add_argument(
-        "--crf", type=int, default=18, help="quality: 0 is lossless, 18 looks so, 51 is worst (default: %(default)s)"
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the convolutions (default: as the model was saved); bfloat16 is faster on CPUs that have it",
+    )
+    parser.add_argument(
+        "--codec", default="libx264", help="video encoder, by FFmpeg's name (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--crf",
+        type=int,
+        default=18,
+        help="quality: 0 is lossless, 18 looks so, 51 is worst (default: %(default)s)",
     )
     parser.add_argument("--preset", help="speed against size, ultrafast to veryslow (default: the encoder's)")
     parser.add_argument("--rate", type=float, help="frames per second for a folder of images (default: 25)")
@@ -154,7 +173,7 @@ def _upscale(arguments: argparse.Namespace) -> None:
     notes = upscale(
         arguments.input,
         arguments.output,
-        load_model(arguments.model),
+        load_model(arguments.model, precision=arguments.precision),
         chroma=arguments.chroma,
         codec=arguments.codec,
         crf=arguments.crf,
@@ -189,6 +208,74 @@ def _degrade(arguments: argparse.Namespace) -> None:
     from rlsp_tf.degradation import degrade_path
 
     degrade_path(arguments.hr, arguments.lr, force=arguments.force)
+
+
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        commands,
+        "evaluate",
+        _evaluate,
+        help="measure models, or frames that exist, against high resolution",
+        description="""\
+Degrades HR as the paper does, upscales with every model, and prints PSNR and SSIM, with bicubic
+interpolation beside. HR is a video file, a folder of frames, or a folder with several of these. With
+--sr, frames that exist are measured instead: RGB, or grey images that hold luma.
+
+Protocols: rlsp (of the paper: crop 8, without the first and last two frames, PSNR of the sequence's
+MSE), duf (of VSR-DUF and most tables: crop 8, mean over frames), full (no crop, all frames).
+
+  rlsp evaluate --model rlsp-7-64.keras --hr vid4/
+  rlsp evaluate --model rlsp-7-64.keras --model mine.keras --hr vid4/ --report report/
+  rlsp evaluate --sr their_frames/calendar --hr vid4/calendar --protocol duf --json calendar.json""",
+    )
+    parser.add_argument("--hr", required=True, metavar="HR", help="the truth")
+    parser.add_argument(
+        "--model", action="append", default=[], help="a .keras file or the name of weights; may be repeated"
+    )
+    parser.add_argument(
+        "--sr", action="append", default=[], help="frames to measure, laid out like HR; may be repeated"
+    )
+    parser.add_argument(
+        "--protocol", action="append", choices=("rlsp", "duf", "full"), help="may be repeated (default: rlsp)"
+    )
+    parser.add_argument(
+        "--precision",
+        action="append",
+        choices=("float32", "bfloat16", "float16"),
+        help="of the models; may be repeated (default: as saved)",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write every number; a list of objects if there are several protocols"
+    )
+    parser.add_argument("--csv", metavar="FILE", help="write every number as a table")
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables and how they came about")
+    parser.add_argument("--report", metavar="DIR", help="make a page with tables, plots and pictures")
+    parser.add_argument("--force", action="store_true", help="replace what these options name if it exists")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    if not arguments.model and not arguments.sr:
+        raise UsageError("give --model or --sr.")
+    if arguments.report and len(arguments.protocol or ()) > 1:
+        raise UsageError("--report shows one protocol; give one.")
+    if arguments.model:
+        start_tensorflow()
+    from rlsp_tf.metrics import PROTOCOLS
+    from rlsp_tf.results import evaluate_to_files
+
+    evaluate_to_files(
+        arguments.hr,
+        models=arguments.model,
+        sr=arguments.sr,
+        precisions=arguments.precision or (None,),
+        protocols=[PROTOCOLS[name] for name in arguments.protocol or ("rlsp",)],
+        json_file=arguments.json,
+        csv_file=arguments.csv,
+        markdown_file=arguments.markdown,
+        report=arguments.report,
+        force=arguments.force,
+        command=shlex.join(["rlsp", *sys.argv[1:]]),
+    )
 
 
 def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -299,74 +386,6 @@ def _train(arguments: argparse.Namespace) -> None:
     print(f"{arguments.out}: step {result['step']} of {result['steps']}{best}")
 
 
-def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = add_command(
-        commands,
-        "evaluate",
-        _evaluate,
-        help="measure models, or frames that exist, against high resolution",
-        description="""\
-Degrades HR as the paper does, upscales with every model, and prints PSNR and SSIM, with bicubic
-interpolation beside. HR is a video file, a folder of frames, or a folder with several of these. With
---sr, frames that exist are measured instead: RGB, or grey images that hold luma.
-
-Protocols: rlsp (of the paper: crop 8, without the first and last two frames, PSNR of the sequence's
-MSE), duf (of VSR-DUF and most tables: crop 8, mean over frames), full (no crop, all frames).
-
-  rlsp evaluate --model rlsp-7-64.keras --hr vid4/
-  rlsp evaluate --model rlsp-7-64.keras --model mine.keras --hr vid4/ --report report/
-  rlsp evaluate --sr their_frames/calendar --hr vid4/calendar --protocol duf --json calendar.json""",
-    )
-    parser.add_argument("--hr", required=True, metavar="HR", help="the truth")
-    parser.add_argument(
-        "--model", action="append", default=[], help="a .keras file or the name of weights; may be repeated"
-    )
-    parser.add_argument(
-        "--sr", action="append", default=[], help="frames to measure, laid out like HR; may be repeated"
-    )
-    parser.add_argument(
-        "--protocol", action="append", choices=("rlsp", "duf", "full"), help="may be repeated (default: rlsp)"
-    )
-    parser.add_argument(
-        "--precision",
-        action="append",
-        choices=("float32", "bfloat16", "float16"),
-        help="of the models; may be repeated (default: as saved)",
-    )
-    parser.add_argument(
-        "--json", metavar="FILE", help="write every number; a list of objects if there are several protocols"
-    )
-    parser.add_argument("--csv", metavar="FILE", help="write every number as a table")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables and how they came about")
-    parser.add_argument("--report", metavar="DIR", help="make a page with tables, plots and pictures")
-    parser.add_argument("--force", action="store_true", help="replace what these options name if it exists")
-
-
-def _evaluate(arguments: argparse.Namespace) -> None:
-    if not arguments.model and not arguments.sr:
-        raise UsageError("give --model or --sr.")
-    if arguments.report and len(arguments.protocol or ()) > 1:
-        raise UsageError("--report shows one protocol; give one.")
-    if arguments.model:
-        start_tensorflow()
-    from rlsp_tf.metrics import PROTOCOLS
-    from rlsp_tf.results import evaluate_to_files
-
-    evaluate_to_files(
-        arguments.hr,
-        models=arguments.model,
-        sr=arguments.sr,
-        precisions=arguments.precision or (None,),
-        protocols=[PROTOCOLS[name] for name in arguments.protocol or ("rlsp",)],
-        json_file=arguments.json,
-        csv_file=arguments.csv,
-        markdown_file=arguments.markdown,
-        report=arguments.report,
-        force=arguments.force,
-        command=shlex.join(["rlsp", *sys.argv[1:]]),
-    )
-
-
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = add_command(
         commands,
@@ -379,7 +398,9 @@ the video and a picture that shows the same details before and after, and prints
 
   rlsp demo""",
     )
-    parser.add_argument("folder", metavar="FOLDER", nargs="?", default="demo", help="to be made (default: demo)")
+    parser.add_argument(
+        "folder", metavar="FOLDER", nargs="?", default="demo", help="to be made (default: demo)"
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     parser.add_argument("--force", action="store_true", help="replace FOLDER if it exists")
 

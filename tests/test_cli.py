@@ -1,6 +1,6 @@
 """rlsp as a user meets it: commands on files, sentences on standard error, exit codes."""
 
-import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -175,16 +175,19 @@ class TestSentences:
             main(["upscale", str(tmp_path / "no.mp4"), str(tmp_path / "x.mp4"), "--model", model, "--debug"])
 
 
-def test_a_killed_run_leaves_no_file_under_the_final_name(data: Path, model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_run_leaves_no_file_under_the_final_name(
+    number: signal.Signals, data: Path, model: str, tmp_path: Path
+) -> None:
     source, target = data / "video" / "tears_of_steel_800x332.webm", tmp_path / "x.mkv"
     command = [sys.executable, "-m", "rlsp_tf.cli", "upscale", str(source), str(target), "--model", model]
-    process = subprocess.Popen(
-        command, stderr=subprocess.DEVNULL, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    )
-    try:
-        while not list(tmp_path.glob(".x.*")):
-            assert process.poll() is None
-    finally:
-        process.kill()
-        process.wait()
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob(".x.*")):
+        assert process.poll() is None
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
     assert not target.exists()
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert "interrupted" in said
+        assert not list(tmp_path.glob(".x.*"))
