@@ -9,7 +9,7 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-from rlsp_tf.video_source import open_input
+from rlsp_tf.video_source import JUMP, VideoSource, open_input
 
 _OF_ONE_FILE = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "vendor_id"),
@@ -24,33 +24,33 @@ class StreamCopy:
     The input is opened once more and read alongside the video, so that memory does not grow with
     the clip however its streams are interleaved.
 
-    Args:
-        path: the input.
-        video: index of the stream that is not copied.
-        output: the container where the others go; its header is not yet written.
-        suffix: of the output's name.
+    It is a context manager.
 
-    Attributes:
-        notes: sentences for the user on what the output cannot hold.
+    Args:
+        source: the input.
+        output: the container where the streams go; its header is not yet written.
+        suffix: of the output's name.
+        notes: gets sentences for the user on what the output cannot hold.
 
     Raises:
         av.FFmpegError: if the input cannot be read.
     """
 
-    def __init__(self, path: Path, video: int, output: Any, suffix: str) -> None:
-        self.notes: list[str] = []
-        self._path, self._output = path, output
-        self._input = open_input(path)
+    def __init__(self, source: VideoSource, output: Any, suffix: str, notes: list[str]) -> None:
+        self._path, self._output, self._notes = source.path, output, notes
+        self._input = open_input(source.path)
         self._targets: dict[int, Any] = {}
         chapters = self._input.chapters()
         for stream in self._input.streams:
-            if stream.index == video or (chapters and stream.name == "bin_data"):
+            if stream.index == source.stream_index:
+                continue
+            if chapters and stream.type == "data" and stream.name == "bin_data":
                 continue  # MP4 keeps the titles of chapters in such a stream
             if _is_cover(stream) and output.format.name == "matroska":
-                output.add_attachment(*_as_attachment(path, stream))
+                output.add_attachment(*_as_attachment(source.path, stream))
                 continue
             if not _can_hold(output.format.name, stream):
-                self.notes.append(f"{path}: {_left_out(stream, suffix)}")
+                notes.append(f"{source.path}: {_left_out(stream, suffix)}")
                 continue
             target = output.add_stream_from_template(stream, opaque=True)
             target.metadata.update(lasting_metadata(stream))
@@ -62,6 +62,15 @@ class StreamCopy:
         self._packets = self._read()
         self._next = next(self._packets, None)
         self._last: dict[int, int] = {}
+        self._shift: dict[int, int] = {}
+        # Matroska lets packets of one stream begin together, as subtitles do; MP4 does not.
+        self._least_step = 0 if output.format.name in ("matroska", "webm") else 1
+
+    def __enter__(self) -> "StreamCopy":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._input.close()
 
     def copy_until(self, time: Fraction | None) -> None:
         """Copies all packets that are due.
@@ -82,10 +91,6 @@ class StreamCopy:
             self._output.mux(packet)
             self._next = next(self._packets, None)
 
-    def close(self) -> None:
-        """Closes the input."""
-        self._input.close()
-
     def _read(self) -> Iterator[Any]:
         if not self._targets:
             return
@@ -94,7 +99,7 @@ class StreamCopy:
                 if packet.size:  # empty ones only tell decoders that there is no more
                     yield packet
         except av.FFmpegError:
-            self.notes.append(
+            self._notes.append(
                 f"{self._path}: is damaged or truncated; its sound and other streams end early."
             )
 
@@ -102,11 +107,18 @@ class StreamCopy:
         """Lets no time stamp go back, as it may in a broken file: a muxer would give up the whole output."""
         if packet.dts is None:
             return
-        last = self._last.get(packet.stream_index, packet.dts)
-        if packet.dts < last:
-            packet.dts = last
-            packet.pts = max(packet.pts if packet.pts is not None else last, last)
-        self._last[packet.stream_index] = packet.dts
+        index = packet.stream_index
+        shift = self._shift.get(index, 0)
+        least = self._last.get(index, packet.dts - 1) + self._least_step
+        late = least - (packet.dts + shift)
+        if late * packet.time_base > JUMP:
+            # As with the video, the sound goes on where it was.
+            shift = self._shift[index] = shift + late - self._least_step + (packet.duration or 1)
+        elif late > 0:
+            shift += late
+        packet.dts += shift
+        packet.pts = packet.dts if packet.pts is None else packet.pts + shift
+        self._last[index] = packet.dts
 
 
 def lasting_metadata(thing: Any) -> dict[str, str]:

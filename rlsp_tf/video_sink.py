@@ -40,27 +40,19 @@ VIDEO_FORMATS = {
 """Containers that are written: FFmpeg's name for each suffix."""
 
 _DEFAULT_RATE = 25
-_PRESETS = (
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-    "placebo",
-)
+_PRESETS = "ultrafast, superfast, veryfast, faster, fast, medium, slow, slower, veryslow, placebo"
 
 
 class VideoSink:
     """A video file in the making.
 
-    It is a :class:`rlsp_tf.frames.FrameSink`. Frames keep their time stamps: exactly in MP4 and MOV, to the
-    millisecond in Matroska and WebM, which count no finer. What
-    accompanies the video of ``source`` goes along unchanged: sound, subtitles, cover, attachments,
-    chapters, metadata, pixel aspect ratio, colour tags. What the container cannot hold is told in ``notes``.
+    It is a :class:`rlsp_tf.frames.FrameSink`. Frames keep their time stamps: exactly in MP4 and MOV, to
+    the millisecond in Matroska and WebM, which count no finer. These two have no times below zero
+    either: where sound begins before the video's zero, everything is moved alike.
+
+    What accompanies the video of ``source`` goes along unchanged: sound, subtitles, cover,
+    attachments, chapters, metadata, pixel aspect ratio, colour tags. What the container cannot hold
+    is told in ``notes``.
 
     Args:
         path: the file to be; its suffix decides the container, see ``VIDEO_FORMATS``.
@@ -172,37 +164,38 @@ class VideoSink:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        with atomic_file(self.path, force=self._force) as temporary:
-            try:
-                self._open(temporary)
+        try:
+            with contextlib.ExitStack() as stack:
+                temporary = stack.enter_context(atomic_file(self.path, force=self._force))
+                self._output = stack.enter_context(self._open_output(temporary))
+                self._stream = self._add_video()
+                self._others = None
+                if isinstance(self._source, VideoSource):
+                    others = StreamCopy(self._source, self._output, self.path.suffix.lower(), self.notes)
+                    self._others = stack.enter_context(others)
+                self._write_header()
                 yield
                 self._finish()
-            except av.FFmpegError as error:
-                sentence = libav_sentence(error, self.path, "cannot be written; try another --codec or .mkv")
-                raise RLSPError(sentence) from error
-            finally:
-                self._close()
+        except av.FFmpegError as error:
+            sentence = libav_sentence(error, self.path, "cannot be written; try another --codec or .mkv")
+            raise RLSPError(sentence) from error
 
-    def _open(self, temporary: Path) -> None:
+    def _open_output(self, temporary: Path) -> Any:
         options = {}
         if self._format in ("mp4", "mov"):
             # Left alone, the muxer counts frames in units of its own choice and the start in milliseconds.
             unit = self._time_base.denominator
             options["video_track_timescale"] = str(unit)
             options["movie_timescale"] = str(unit * -(-1000 // unit))
-        self._others: StreamCopy | None = None
-        self._output: Any = av.open(
+        return av.open(
             f"file:{temporary}",
             "w",
             format=self._format,
             container_options=options,
             metadata_errors="surrogateescape",
         )
-        self._stream = self._add_video()
-        if isinstance(self._source, VideoSource):
-            self._others = StreamCopy(
-                self._source.path, self._source.stream_index, self._output, self.path.suffix.lower()
-            )
+
+    def _write_header(self) -> None:
         try:
             self._output.start_encoding()
         except av.FFmpegError as error:
@@ -221,15 +214,6 @@ class VideoSink:
         self._mux(packets)
         if self._others:
             self._others.copy_until(None)
-        self._output.close()
-
-    def _close(self) -> None:
-        if self._others:
-            self._others.close()
-            self.notes += self._others.notes
-        # After a failure; it has been told already.
-        with contextlib.suppress(av.FFmpegError):
-            self._output.close()
 
     def _choose_format(self, color: ColorSpec | None) -> tuple[str, ColorSpec | None]:
         """The encoder's pixel format, and how planes in it hold colour; ``None`` for RGB."""
@@ -281,10 +265,8 @@ class VideoSink:
         context.flags |= Flags.frame_duration  # else all frames last one over the rate
         options = {"crf": str(self._crf)}
         if self._preset is not None:
-            if self._codec in ("libx264", "libx265") and self._preset not in _PRESETS:
-                raise RLSPError(
-                    f"{self._preset}: no preset of {self._codec}; choose one of {', '.join(_PRESETS)}."
-                )
+            if self._codec in ("libx264", "libx265") and self._preset not in _PRESETS.split(", "):
+                raise RLSPError(f"{self._preset}: no preset of {self._codec}; choose one of {_PRESETS}.")
             options["preset"] = self._preset
         if self._codec == "libvpx":
             context.bit_rate = 10**8  # VP8 takes the constant quality only as a limit below a bit rate

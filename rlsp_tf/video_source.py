@@ -17,6 +17,9 @@ from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.frames import Frame
 from rlsp_tf.pixel_formats import MATRICES, UNTAGGED, is_transparent, layout_of, planes_of, spec_of, turned
 
+JUMP = 1
+"""Seconds. Time that goes back farther starts anew, as in files that were put together of several."""
+
 
 class VideoSource:
     """A video file, decoded frame by frame.
@@ -54,7 +57,7 @@ class VideoSource:
                 sentence = libav_sentence(error, self.path, "not a video that can be read; check the file")
                 raise RLSPError(sentence) from error
             self._stream = self._choose_stream()
-            self._damaged = self._restamped = 0
+            self._damaged = self._restamped = self._shift = 0
             self._gaps: list[Fraction] = []
             self._last: int | None = None
             decoded = self._decode()
@@ -171,17 +174,22 @@ class VideoSource:
 
     def _time_of(self, decoded: av.VideoFrame) -> int:
         """The frame's time stamp, made to increase where the file has none or a wrong one."""
+        assert self.rate is not None
+        step = decoded.duration or max(1, round(1 / (self.rate * self.time_base)))
         pts = decoded.pts if decoded.pts is not None else decoded.dts
+        last = self._last
         if pts is None:
-            assert self.rate is not None
             self._restamped += 1
-            step = decoded.duration or max(1, round(1 / (self.rate * self.time_base)))
-            pts = 0 if self._last is None else self._last + step
-        elif self._last is not None and pts <= self._last:
+            pts = 0 if last is None else last + step
+        elif last is not None and (pts := pts + self._shift) <= last:
             self._restamped += 1
-            pts = self._last + 1
-        elif self._last is not None and (pts - self._last) * self.time_base > 1:
-            self._gaps.append(self._last * self.time_base)
+            if (last - pts) * self.time_base > JUMP:
+                self._shift += last + step - pts
+                pts = last + step
+            else:
+                pts = last + 1
+        elif last is not None and (pts - last) * self.time_base > JUMP:
+            self._gaps.append(last * self.time_base)
         self._last = pts
         return pts
 

@@ -6,7 +6,6 @@ import av
 import numpy as np
 
 TICK = Fraction(1, 90000)
-SUBTITLES = "1\n00:00:00,200 --> 00:00:00,600\nHello\n\n2\n00:00:01,000 --> 00:00:01,500\nWorld\n\n"
 
 
 def gradient(index, width, height):
@@ -27,7 +26,7 @@ def make_video(
     pixel_format="yuv420p",
     size=(64, 48),
     audio=(),
-    subtitles=False,
+    subtitles=None,
     attachment=False,
     chapters=False,
     container=None,
@@ -42,6 +41,7 @@ def make_video(
     Args:
         path: the file.
         pts: time stamps of the frames, in units of ``time_base``; sound lasts from the first to the last.
+        subtitles: an SRT file to be put in.
         audio: encoders of sound streams, each 48 kHz, stereo, German.
         settings: of the video's codec context.
     """
@@ -69,8 +69,7 @@ def make_video(
             sounds.append(sound)
         others = []
         if subtitles:
-            path.with_suffix(".srt").write_text(SUBTITLES)
-            source = av.open(str(path.with_suffix(".srt")))
+            source = av.open(str(subtitles))
             target = output.add_stream_from_template(source.streams[0], opaque=True)
             target.metadata["language"] = "eng"
             others = [(packet, target) for packet in source.demux() if packet.size]
