@@ -53,7 +53,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         if turned.mode.startswith("I"):
             return np.repeat(np.asarray(turned).astype(np.uint16)[..., None], 3, axis=-1)
         # Pillow has no colour of more than 8 bits; FFmpeg has.
-        with av.open(os.fspath(path)) as container:
+        with Path(path).open("rb") as file, av.open(file) as container:
             (decoded,) = container.decode(video=0)
             return decoded.reformat(format="rgb48le").to_ndarray()
 
