@@ -16,10 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.files import atomic_file, atomic_folder
-from rlsp_tf.frames import Frame
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-"""Files that are read as images."""
+from rlsp_tf.frames import IMAGE_SUFFIXES, Frame
 
 _BROKEN = (
     OSError,
@@ -53,7 +50,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         if turned.mode.startswith("I"):
             return np.repeat(np.asarray(turned).astype(np.uint16)[..., None], 3, axis=-1)
         # Pillow has no colour of more than 8 bits; FFmpeg has.
-        with Path(path).open("rb") as file, av.open(file) as container:
+        with Path(path).open("rb") as file, av.open(file, "r") as container:
             (decoded,) = container.decode(video=0)
             return decoded.reformat(format="rgb48le").to_ndarray()
 
