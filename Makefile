@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint format
+.PHONY: demo test lint format offline-kit
 
 demo: $(INSTALLED)  ## Upscales something and shows it.
 	$(BIN)/rlsp demo
@@ -21,6 +21,12 @@ lint: $(INSTALLED)  ## Checks style and types.
 format: $(INSTALLED)  ## Puts style right.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Clips for the kit. They are other people's: dist/ is never committed.
+DATA ?= $(or $(RLSP_DATA),../shared/data)/train
+
+offline-kit: $(INSTALLED)  ## Packs what training needs where there is JAX but no TensorFlow and no network.
+	$(BIN)/python -m rlsp_tf.offline_kit pack $(DATA) dist/offline-kit
 
 $(INSTALLED): setup.py pyproject.toml
 	@command -v $(PYTHON) >/dev/null || \
