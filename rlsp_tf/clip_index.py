@@ -18,12 +18,9 @@ import numpy as np
 from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 Halving = Literal["auto", "always", "never"]
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".ogv", ".flv")
-"""Files that are read as videos."""
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-"""Files that make their folder a clip."""
 CELL = 4
 """Side of a cell of the maps ``detail`` and ``motion``, in low-resolution pixels."""
 CARD = "clip.json"

@@ -7,9 +7,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from tqdm import tqdm
 
-from rlsp_tf.color import ColorSpec, from_codes, ycbcr_to_rgb
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.resample import chroma_matrices
+from rlsp_tf.pixel_formats import rgb_from_planes
 from rlsp_tf.video import open_sink, open_source
 
 SIGMA = 1.5 / 4
@@ -105,17 +104,6 @@ def degrade_path(
             for frame in bar:
                 rgb = frame.planes[0]
                 if frames.color is not None:
-                    rgb = _rgb_from_planes(frame.planes, frames.color)
+                    rgb = rgb_from_planes(frame.planes, frames.color)
                 sink.write(replace(frame, planes=(degrade(rgb, scale),)))
         return [*frames.notes, *sink.notes]
-
-
-def _rgb_from_planes(planes: tuple[np.ndarray, ...], spec: ColorSpec) -> np.ndarray:
-    """Planes of a video as RGB ``(H, W, 3)``, uint8 or (above 8 bits) uint16; chroma interpolated."""
-    y, cb, cr = (plane.astype(np.float32) for plane in planes)
-    y, cb, cr = from_codes(y, cb, cr, spec)
-    rows, columns = chroma_matrices(y.shape, spec, replace(spec, subsampling=(1, 1)))
-    rgb = np.stack(ycbcr_to_rgb(y, rows @ cb @ columns.T, rows @ cr @ columns.T, spec), axis=-1)
-    dtype = np.uint8 if spec.depth == 8 else np.uint16
-    most = np.iinfo(dtype).max
-    return np.clip(np.rint(rgb * (most / 255)), 0, most).astype(dtype)

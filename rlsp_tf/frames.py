@@ -10,6 +10,14 @@ import numpy as np
 
 from rlsp_tf.color import ColorSpec
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+"""Files that are read as images; a folder of them is a clip."""
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"),
+    *(".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".gif"),
+)
+"""Files that are taken for videos where a folder is searched."""
+
 
 @dataclass(frozen=True)
 class Frame:

@@ -206,7 +206,7 @@ class Monitor(keras.callbacks.Callback):
             self.model.save(part)
 
     def _give_up(self) -> None:
-        """Keeps the batch, or those of all steps done at once, and stops; the last checkpoint is from before."""
+        """Keeps the batches of the steps done at once, and stops; the last checkpoint is from before."""
         self._bar.close()
         batches = [self._sampler.samples(step) for step in range(self._before, self.step)]
         lr, hr = (np.concatenate(part) for part in zip(*batches, strict=True))

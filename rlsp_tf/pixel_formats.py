@@ -8,7 +8,7 @@ from typing import Any, get_args
 import av
 import numpy as np
 
-from rlsp_tf.color import ChromaLocation, ColorSpec, Matrix, rgb_to_ycbcr, to_codes
+from rlsp_tf.color import ChromaLocation, ColorSpec, Matrix, from_codes, rgb_to_ycbcr, to_codes, ycbcr_to_rgb
 from rlsp_tf.resample import chroma_matrices
 
 LIMITED, FULL = 1, 2
@@ -144,6 +144,25 @@ def planes_from_rgb(rgb: np.ndarray, spec: ColorSpec) -> tuple[np.ndarray, ...]:
     codes = to_codes(y, cb, cr, spec)
     dtype = np.uint8 if spec.depth == 8 else np.uint16
     return tuple(np.clip(np.rint(plane), 0, 2**spec.depth - 1).astype(dtype) for plane in codes)
+
+
+def rgb_from_planes(planes: tuple[np.ndarray, ...], spec: ColorSpec) -> np.ndarray:
+    """Planes of a video as RGB, chroma by cubic interpolation.
+
+    Args:
+        planes: ``(y, cb, cr)`` in the depth and subsampling of ``spec``.
+        spec: of the planes.
+
+    Returns:
+        ``(H, W, 3)``, uint8 or, above 8 bits, uint16, 0 to the type's largest number.
+    """
+    y, cb, cr = (plane.astype(np.float32) for plane in planes)
+    y, cb, cr = from_codes(y, cb, cr, spec)
+    rows, columns = chroma_matrices(y.shape, spec, replace(spec, subsampling=(1, 1)))
+    rgb = np.stack(ycbcr_to_rgb(y, rows @ cb @ columns.T, rows @ cr @ columns.T, spec), axis=-1)
+    dtype = np.uint8 if spec.depth == 8 else np.uint16
+    most = np.iinfo(dtype).max
+    return np.clip(np.rint(rgb * (most / 255)), 0, most).astype(dtype)
 
 
 def format_for(spec: ColorSpec) -> str:

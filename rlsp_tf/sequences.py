@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rlsp_tf.degradation import _rgb_from_planes
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.frames import FrameSource
+from rlsp_tf.frames import VIDEO_SUFFIXES, FrameSource
 from rlsp_tf.images import is_image
-from rlsp_tf.video_sink import VIDEO_FORMATS
+from rlsp_tf.pixel_formats import rgb_from_planes
 
 
 def find_sequences(path: str | PathLike[str]) -> dict[str, Path]:
@@ -38,14 +37,14 @@ def find_sequences(path: str | PathLike[str]) -> dict[str, Path]:
         return {path.name or path.resolve().name: path}
     sequences: dict[str, Path] = {}
     for entry in entries:
-        if entry.is_dir() or entry.suffix.lower() in VIDEO_FORMATS:
+        if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES:
             name = entry.name if entry.is_dir() else entry.stem
             if name in sequences:
                 raise RLSPError(f"{entry}: {sequences[name].name} has the same name; rename one of them.")
             sequences[name] = entry
     if not sequences:
         raise RLSPError(
-            f"{path}: holds no images, folders of images or videos ({', '.join(VIDEO_FORMATS)}); check the "
+            f"{path}: holds no images, folders of images or videos ({', '.join(VIDEO_SUFFIXES)}); check the "
             "path."
         )
     return sequences
@@ -67,7 +66,7 @@ def rgb_frames(source: FrameSource) -> Iterator[np.ndarray]:
     for index, frame in enumerate(source):
         names.append(frame.name)
         _check_numbers(source, [name for name in names if name])
-        rgb = _rgb_from_planes(frame.planes, source.color) if source.color else frame.planes[0]
+        rgb = rgb_from_planes(frame.planes, source.color) if source.color else frame.planes[0]
         if rgb.shape[:2] != (source.height, source.width):
             raise RLSPError(
                 f"{source.path}: frame {index} has another size than the first; split the clip there."

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.frames import Frame, FrameSink, FrameSource
+from rlsp_tf.frames import VIDEO_SUFFIXES, Frame, FrameSink, FrameSource
 from rlsp_tf.images import FolderSink, FolderSource, ImageSink, is_image
-from rlsp_tf.video_sink import VIDEO_FORMATS, VideoSink
+from rlsp_tf.video_sink import VideoSink
 from rlsp_tf.video_source import VideoSource
 
 __all__ = [
@@ -23,9 +23,6 @@ __all__ = [
     "open_sink",
     "open_source",
 ]
-
-_READ_ONLY = (".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".gif")
-"""Videos that are read but not written (AVI, for one, has no time stamps); no folder is meant by these."""
 
 
 def open_source(path: str | os.PathLike[str]) -> FrameSource:
@@ -69,7 +66,7 @@ def open_sink(
     suffix = path.suffix.lower()
     if path.exists() and path.samefile(source.path):
         raise RLSPError(f"{path}: is the input; give the output another name.")
-    if not path.is_dir() and suffix in (*VIDEO_FORMATS, *_READ_ONLY):
+    if not path.is_dir() and suffix in VIDEO_SUFFIXES:
         return VideoSink(
             path,
             source,
