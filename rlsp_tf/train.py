@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -332,7 +333,7 @@ def _restore(model: keras.Model, run: RunFolder, options: TrainingOptions) -> in
         return 0
     try:
         model.load_weights(run.last)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise RLSPError(f"{run.last}: is damaged ({error}); begin another run.") from error
     step = int(model.optimizer.iterations)
     steps = run.read_json("config.json")["steps"]
