@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo test lint format offline-kit
 
 demo: $(INSTALLED)  ## Upscales something and shows it.
-	$(BIN)/rlsp demo
+	$(BIN)/rlsp demo --force
 
 test: $(INSTALLED)  ## Runs every test.
 	$(BIN)/python -m pytest --durations=10
