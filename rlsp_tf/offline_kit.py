@@ -77,12 +77,12 @@ if [ ! -d "$work/packages" ]; then
     mv "$work/packages.part" "$work/packages"
 fi
 export PYTHONPATH="$work/packages${PYTHONPATH:+:$PYTHONPATH}"
-export KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR="$work/compiled"
+export KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR="$work/compiled" TQDM_MININTERVAL=10
 spent "packages ready"
 "$python" -m rlsp_tf.offline_kit ready "$kit/clips" "$work/clips"
 spent "clips ready"
 # The last seconds are for saving.
-left=$(awk "BEGIN { print $minutes - ($(date +%s) - $began + 15) / 60 }")
+left=$("$python" -c "print(max(0, $minutes - ($(date +%s) - $began + 15) / 60))")
 "$python" -m rlsp_tf.cli train --data "$kit/clips" --cache "$work/clips" --out "$run" --resume \\
     --minutes "$left" "$@"
 "$python" -m rlsp_tf.offline_kit finish "$run"
@@ -256,8 +256,7 @@ def _pack_packages(archive: Path, python: str, packages: Sequence[str]) -> None:
         site = Path(folder)
         if packages:
             _install(site, python, packages)
-        for source in (ours, ours.parent / "checkpoints"):
-            shutil.copytree(source, site / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ours, site / ours.name, ignore=shutil.ignore_patterns("__pycache__"))
         # The same content gives the same archive, whoever makes it and when.
         with lzma.open(archive, "wb", preset=9) as file, tarfile.open(fileobj=file, mode="w") as tar:
             for path in sorted(site.rglob("*")):
