@@ -5,11 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from rlsp_tf.config import RLSPConfig
-
-LUMA_WEIGHTS = (65.738 / 256, 129.057 / 256, 25.064 / 256)
-"""BT.601 luma of RGB 0..255, with the eight-bit coefficients that the authors trained with."""
-LUMA_OFFSET = 16.0
+from rlsp_tf.config import LUMA_OFFSET, PAPER_WEIGHTS, RLSPConfig
 
 
 @keras.saving.register_keras_serializable(package="rlsp_tf")
@@ -163,7 +159,7 @@ def luma(rgb: Any) -> Any:
     Returns:
         ``(..., 1)`` of the same kind, 16..235, not rounded.
     """
-    red, green, blue = LUMA_WEIGHTS
+    red, green, blue = PAPER_WEIGHTS
     return rgb[..., 0:1] * red + rgb[..., 1:2] * green + rgb[..., 2:3] * blue + LUMA_OFFSET
 
 

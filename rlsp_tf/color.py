@@ -6,6 +6,8 @@ Only ``+ - * /`` on whole planes, so NumPy arrays and TensorFlow tensors are bot
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from rlsp_tf.config import LUMA_OFFSET, PAPER_WEIGHTS
+
 Matrix = Literal["bt601", "bt709", "bt2020"]
 ChromaLocation = Literal["left", "center", "topleft", "top", "bottomleft", "bottom"]
 
@@ -15,9 +17,6 @@ LUMA_WEIGHTS: dict[Matrix, tuple[float, float, float]] = {
     "bt2020": (0.2627, 0.6780, 0.0593),
 }
 """Shares of R, G and B in luma: ITU-R BT.601-7 (2.5.1), BT.709-6 (3.2), BT.2020-2 (table 4, non-constant)."""
-
-PAPER_WEIGHTS = (65.738 / 256, 129.057 / 256, 25.064 / 256)
-"""Shares of R, G and B, 0..255, in the network's luma: limited BT.601, with the authors' digits."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def luma_from_bt601(luma: Any, cb: Any, cr: Any, spec: ColorSpec) -> Any:
     per_cb = 255 / chroma_span * 2 * (1 - kb) * (pb - pg * kb / kg)
     per_cr = 255 / chroma_span * 2 * (1 - kr) * (pr - pg * kr / kg)
     by_chroma = (cb - 128.0) * per_cb + (cr - 128.0) * per_cr
-    return (luma - 16.0 - by_chroma) * (luma_span / 255 / (pr + pg + pb)) + black
+    return (luma - LUMA_OFFSET - by_chroma) * (luma_span / 255 / (pr + pg + pb)) + black
 
 
 def from_codes(y: Any, cb: Any, cr: Any, spec: ColorSpec) -> tuple[Any, Any, Any]:

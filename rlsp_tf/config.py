@@ -6,6 +6,11 @@ from typing import Any, Literal
 
 from rlsp_tf.errors import RLSPError
 
+PAPER_WEIGHTS = (65.738 / 256, 129.057 / 256, 25.064 / 256)
+"""Shares of R, G and B, 0..255, in the network's luma: limited BT.601, in the authors' digits."""
+LUMA_OFFSET = 16.0
+"""The network's luma of black."""
+
 
 @dataclass(frozen=True)
 class RLSPConfig:

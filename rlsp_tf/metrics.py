@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from rlsp_tf.color import PAPER_WEIGHTS
+from rlsp_tf.config import LUMA_OFFSET, PAPER_WEIGHTS
 from rlsp_tf.errors import RLSPError
 
 PEAK = 255.0
@@ -31,7 +31,7 @@ def luma(rgb: np.ndarray) -> np.ndarray:
     Returns:
         ``(...)``, 16..235.
     """
-    return rgb.astype(np.float64) @ PAPER_WEIGHTS + 16.0
+    return rgb.astype(np.float64) @ PAPER_WEIGHTS + LUMA_OFFSET
 
 
 def mse(a: np.ndarray, b: np.ndarray) -> float:

@@ -18,7 +18,7 @@ import av
 import numpy as np
 
 from rlsp_tf.clip_index import CARD, CELL, Halving, open_clip
-from rlsp_tf.color import PAPER_WEIGHTS
+from rlsp_tf.config import PAPER_WEIGHTS
 from rlsp_tf.degradation import SIGMA, degrade
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import atomic_folder

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rlsp_tf.clip_index import default_cache, find_sources, index_clips, open_clip, split_clips
-from rlsp_tf.color import PAPER_WEIGHTS
+from rlsp_tf.config import PAPER_WEIGHTS
 from rlsp_tf.degradation import degrade
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.preparation import halve_frame

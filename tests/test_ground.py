@@ -46,7 +46,8 @@ def test_rlsp_tf_imports_no_converter():
 
 
 def test_the_cell_knows_nothing_of_ours_but_the_config():
-    assert our_imports(ROOT / "rlsp_tf" / "cell.py") == {"rlsp_tf.config", "rlsp_tf.config.RLSPConfig"}
+    modules = {name.split(".")[1] for name in our_imports(ROOT / "rlsp_tf" / "cell.py")}
+    assert modules == {"config"}
 
 
 def test_only_a_command_line_imports_a_command_line():
