@@ -19,7 +19,7 @@ TEST = [
 setup(
     name="rlsp_tf",
     version=re.search(r'^__version__ = "(.+)"$', (ROOT / "rlsp_tf/__init__.py").read_text("utf-8"), re.M)[1],
-    description="Real-time video super-resolution: RLSP (ICCV Workshops 2019) in TensorFlow and Keras",
+    description="Video super-resolution: RLSP (ICCV Workshops 2019) in TensorFlow and Keras",
     long_description=(ROOT / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license_expression="Apache-2.0",
