@@ -105,24 +105,25 @@ class ClipSampler:
         lr = np.empty((self.batch, self.frames, self.crop, self.crop, 3), np.uint8)
         hr = np.empty((self.batch, self.frames, side, side, 3), np.uint8)
         for index, window in enumerate(self.windows(step)):
-            lr[index], hr[index] = self.cut(window)
+            self.cut(window, lr[index], hr[index])
         return lr, hr
 
-    def cut(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """The sample of a window, as :meth:`samples` has it, without the batch axis."""
+    def cut(self, window: Window, lr: np.ndarray, hr: np.ndarray) -> None:
+        """Cuts the sample of a window into arrays as :meth:`samples` has them, without the batch axis."""
         clip, side = self.clips[window.clip], self.scale * self.crop
         # Low-resolution pixel i lies on pixel scale * i. A flipped crop keeps that if its last
         # low-resolution pixel lies on its last pixel before the flip.
         shift = [(self.scale - 1) * flip for flip in window.flip]
-        lr = np.empty((self.frames, self.crop, self.crop, 3), np.uint8)
-        hr = np.empty((self.frames, side, side, 3), np.uint8)
-        for t, (frame, (y, x)) in enumerate(zip(window.frames, window.offsets, strict=True)):
-            lr[t] = clip.blurred[frame, y : y + side : self.scale, x : x + side : self.scale]
-            top, left = y - shift[0], x - shift[1]
-            hr[t] = clip.hr[frame, top : top + side, left : left + side]
+        low, high = _pixels(lr), _pixels(hr)
+        if window.transpose:
+            low, high = low.swapaxes(1, 2), high.swapaxes(1, 2)
         down, across = (-1 if flip else 1 for flip in window.flip)
-        lr, hr = lr[:, ::down, ::across], hr[:, ::down, ::across]
-        return (lr.swapaxes(1, 2), hr.swapaxes(1, 2)) if window.transpose else (lr, hr)
+        low, high = low[:, ::down, ::across], high[:, ::down, ::across]
+        blurred, frames = _pixels(clip.blurred), _pixels(clip.hr)
+        for t, (frame, (y, x)) in enumerate(zip(window.frames, window.offsets, strict=True)):
+            low[t] = blurred[frame, y : y + side : self.scale, x : x + side : self.scale]
+            top, left = y - shift[0], x - shift[1]
+            high[t] = frames[frame, top : top + side, left : left + side]
 
     def _reason_against(self, clip: Clip) -> str | None:
         longest = max(stop - start for start, stop in clip.shots)
@@ -197,3 +198,8 @@ class ClipSampler:
         cell = self.scale * CELL
         first, stop = -(-offset // cell), (offset + self.scale * self.crop) // cell
         return float(cells[..., first[0] : stop[0], first[1] : stop[1]].mean())
+
+
+def _pixels(array: np.ndarray) -> np.ndarray:
+    """Elements of three bytes instead of an axis of three, which NumPy flips several times faster."""
+    return np.asarray(array).view("V3")[..., 0]
