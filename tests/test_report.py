@@ -17,7 +17,7 @@ from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from rlsp_tf.compare import find_regions
 from rlsp_tf.errors import RLSPError
@@ -283,9 +283,13 @@ def test_the_page_and_its_plots_follow_the_theme(browser, theme):
     background = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     brightness = np.mean([int(part) for part in re.findall(r"\d+", background)])
     assert brightness > 200 if theme == "light" else brightness < 50
-    plots = [source for source, _, text in load_pictures(browser) if text.startswith("Luma PSNR")]
-    assert len(plots) == 2
-    assert all(source.endswith(f"-{theme}.svg") for source in plots)
+
+    def plots_of_theme(browser):
+        plots = [source for source, _, text in load_pictures(browser) if text.startswith("Luma PSNR")]
+        return len(plots) == 2 and all(source.endswith(f"-{theme}.svg") for source in plots)
+
+    # A picture chooses its source some time after the theme has changed.
+    assert WebDriverWait(browser, 10).until(plots_of_theme)
 
 
 @pytest.mark.parametrize("width", [360, 768, 1920])
