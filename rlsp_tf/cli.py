@@ -37,6 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     _add_evaluate(commands)
     _add_train(commands)
+    _add_benchmark(commands)
     _add_demo(commands)
     return parser
 
@@ -313,6 +314,21 @@ KERAS_BACKEND=jax rlsp train ... trains on JAX, where TensorFlow need not be ins
     parser.add_argument("--batch", type=int, default=8, help="samples per step (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=7, help="frames per sample (default: %(default)s)")
     parser.add_argument(
+        "--pieces",
+        type=int,
+        default=1,
+        help="samples that follow each other in a sequence: the state is carried from one to the next, "
+        "gradients are not (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--curriculum",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="begin with stills that pan at one velocity, and let motion become what it is in clips over "
+        "STEPS (default: %(default)s): how to fuse frames is learned many times sooner",
+    )
+    parser.add_argument(
         "--crop",
         type=int,
         default=32,
@@ -352,7 +368,10 @@ KERAS_BACKEND=jax rlsp train ... trains on JAX, where TensorFlow need not be ins
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    from rlsp_tf.threads import thread_settings
+
     if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        os.environ.update({**thread_settings(arguments.batch), **os.environ})
         start_tensorflow()
     from rlsp_tf.train import TrainingOptions, network_of, train
 
@@ -363,6 +382,8 @@ def _train(arguments: argparse.Namespace) -> None:
             network=network_of(arguments.network, arguments.output, arguments.init),
             batch=arguments.batch,
             frames=arguments.frames,
+            pieces=arguments.pieces,
+            curriculum=arguments.curriculum,
             crop=arguments.crop,
             steps=arguments.steps,
             learning_rate=arguments.learning_rate,
@@ -384,6 +405,45 @@ def _train(arguments: argparse.Namespace) -> None:
         else f"; best validation {result['best_psnr']:.3f} dB: {result['best']}"
     )
     print(f"{arguments.out}: step {result['step']} of {result['steps']}{best}")
+
+
+def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "benchmark",
+        help="measure speed on this machine, beside others",
+        description="Measures speed: all contenders in one run, in turn, with machine and versions.",
+    )
+    benchmarks = parser.add_subparsers(metavar="WHAT", required=True)
+    train = add_command(
+        benchmarks,
+        "train",
+        _benchmark_train,
+        help="training steps per second, beside the authors' own graph",
+        description="""\
+Training steps per second of rlsp train (bfloat16, clips sampled meanwhile) and of the training graph
+that the paper's authors published (float32, fed from memory), batches of 4 samples of 10 frames,
+32x32 low-resolution pixels. The .meta file of their checkpoint is enough: speed does not depend on
+weights.
+
+  rlsp benchmark train --authors ckpt_rlsp_48.meta --data clips/""",
+    )
+    train.add_argument("--authors", required=True, metavar="META", help="the .meta file of a checkpoint")
+    train.add_argument("--data", nargs="+", required=True, metavar="DATA", help="folders of clips, or clips")
+    train.add_argument("--cache", metavar="DIR", help="for prepared clips (default: ~/.cache/rlsp_tf)")
+    train.add_argument("--json", metavar="FILE", help="write every number")
+    train.add_argument("--force", action="store_true", help="replace FILE if it exists")
+
+
+def _benchmark_train(arguments: argparse.Namespace) -> None:
+    from rlsp_tf.benchmark import benchmark_train, describe
+    from rlsp_tf.files import check_target, write_json
+
+    if arguments.json:
+        check_target(arguments.json, force=arguments.force)
+    result = benchmark_train(arguments.authors, arguments.data, cache=arguments.cache, progress=True)
+    print(describe(result))
+    if arguments.json:
+        write_json(arguments.json, result, force=arguments.force)
 
 
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -23,13 +23,11 @@ def clip_dataset(
     Returns:
         A dataset of ``(lr, hr)`` as :meth:`rlsp_tf.sampling.ClipSampler.samples` gives.
     """
-    side = sampler.scale * sampler.crop
-    leading = (sampler.batch, sampler.frames)
 
-    def load(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        lr, hr = tf.numpy_function(sampler.samples, [step], (tf.uint8, tf.uint8), stateful=False)
-        lr = tf.ensure_shape(lr, (*leading, sampler.crop, sampler.crop, 3))
-        return lr, tf.ensure_shape(hr, (*leading, side, side, 3))
+    def load(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        parts = tf.numpy_function(sampler.samples, [step], (tf.uint8, tf.uint8), stateful=False)
+        shapes = ((sampler.batch, *shape) for shape in sampler.shapes)
+        return tuple(map(tf.ensure_shape, parts, shapes))
 
     batches = tf.data.Dataset.range(start, stop)
     batches = batches.map(load, num_parallel_calls=2, deterministic=True).prefetch(AHEAD)

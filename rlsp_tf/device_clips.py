@@ -61,6 +61,8 @@ class DeviceClips:
             self._blurred,
             np.array(starts, np.int32),
             np.array(strides, np.int32),
+            first=self._sampler.neighbours[0],
+            frames=self._sampler.frames,
             crop=self._sampler.crop,
             scale=self._sampler.scale,
         )
@@ -79,16 +81,26 @@ class DeviceClips:
         return starts, strides[::-1] if window.transpose else strides
 
 
-@partial(jax.jit, static_argnames=("crop", "scale"))
+@partial(jax.jit, static_argnames=("first", "frames", "crop", "scale"))
 def _cut(
-    hr: jax.Array, blurred: jax.Array, starts: jax.Array, strides: jax.Array, *, crop: int, scale: int
+    hr: jax.Array,
+    blurred: jax.Array,
+    starts: jax.Array,
+    strides: jax.Array,
+    *,
+    first: int,
+    frames: int,
+    crop: int,
+    scale: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Gathers pixels ``(N, 3)`` from ``starts`` ``(B, T)`` on by ``strides`` ``(B, 2)``: ``(lr, hr)``."""
 
-    def gather(pixels: jax.Array, side: int, every: int) -> jax.Array:
+    def gather(pixels: jax.Array, starts: jax.Array, side: int, every: int) -> jax.Array:
         steps = every * jnp.arange(side, dtype=jnp.int32)
         rows, columns = strides[:, :1] * steps, strides[:, 1:] * steps
         grid = rows[:, None, :, None] + columns[:, None, None, :]
         return jnp.take(pixels, starts[:, :, None, None] + grid, axis=0, mode="clip")
 
-    return gather(blurred, crop, scale), gather(hr, scale * crop, 1)
+    return gather(blurred, starts, crop, scale), gather(
+        hr, starts[:, first : first + frames], scale * crop, 1
+    )

@@ -2,11 +2,13 @@
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rlsp_tf.errors import RLSPError
 
@@ -29,8 +31,8 @@ def atomic_file(target: str | os.PathLike[str], *, force: bool = False) -> Itera
         RLSPError: if the folder is missing or cannot be written, if ``target`` is a folder, or if it
             exists and ``force`` is false.
     """
-    target = Path(target)
     check_target(target, force=force)
+    target = Path(target)
     temporary = _temporary_sibling(target)
     try:
         yield temporary
@@ -80,18 +82,33 @@ def atomic_folder(target: str | os.PathLike[str], *, force: bool = False) -> Ite
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_target(target: Path, *, force: bool = False) -> None:
+def check_target(target: str | os.PathLike[str], *, force: bool = False) -> None:
     """Raises an ``RLSPError`` if the file ``target`` could not be written in the end.
 
     Args:
         target: the file to be written.
         force: accept that it exists already.
     """
+    target = Path(target)
     if target.is_dir():
         raise RLSPError(f"{target}: is a folder; give the name of a file.")
     if target.exists() and not force:
         raise RLSPError(f"{target}: exists already; give another name or --force to replace it.")
     _check_parent(target)
+
+
+def write_json(target: str | os.PathLike[str], value: Any, *, force: bool = False) -> None:
+    """Writes a value as JSON, whole or not at all.
+
+    Args:
+        target, force: see :func:`atomic_file`.
+        value: of types that JSON knows.
+
+    Raises:
+        RLSPError: if ``target`` cannot be written.
+    """
+    with atomic_file(target, force=force) as part:
+        part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
 def sha256_of(path: Path) -> str:

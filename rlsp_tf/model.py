@@ -4,7 +4,7 @@ import json
 import os
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -14,6 +14,7 @@ from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import sha256_of
 
+Border = Literal["replicate", "given"]
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 """Precisions by name, and the Keras dtype policy behind each; all keep weights and outputs in float32."""
@@ -32,6 +33,9 @@ class RLSP(keras.layers.RNN):
         return_state: also return the last hidden state and feedback.
         unroll: trace every step of a clip of known length instead of looping (faster training
             steps, longer tracing).
+        border: ``"replicate"`` as above; or ``"given"``: the first ``frames_before`` and the last
+            ``frames_after`` frames of a clip are neighbours only and give no output, so that a clip
+            can be a piece of a longer one.
 
     Call arguments:
         sequences: ``(B, T, H, W, 3)``, RGB 0..255, any numeric dtype.
@@ -39,12 +43,19 @@ class RLSP(keras.layers.RNN):
             zeros by default.
 
     Returns:
-        ``(B, T, scale*H, scale*W, C)`` float32, luma 16..235 (C = 1) or RGB 0..255 (C = 3), neither
-        rounded nor clipped; with ``return_state``, a list of that, hidden and feedback.
+        ``(B, T, scale*H, scale*W, C)`` float32 (T less the neighbours if these are given), luma
+        16..235 (C = 1) or RGB 0..255 (C = 3), neither rounded nor clipped; with ``return_state``, a
+        list of that, hidden and feedback.
     """
 
     def __init__(
-        self, config: RLSPConfig, *, return_state: bool = False, unroll: bool = False, **kwargs: Any
+        self,
+        config: RLSPConfig,
+        *,
+        return_state: bool = False,
+        unroll: bool = False,
+        border: Border = "replicate",
+        **kwargs: Any,
     ) -> None:
         policy = kwargs.pop("dtype", None) or keras.config.dtype_policy()
         super().__init__(
@@ -57,6 +68,7 @@ class RLSP(keras.layers.RNN):
             **kwargs,
         )
         self.config = config
+        self.border = border
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         """Creates the weights; only rank and channels of ``sequences_shape`` matter."""
@@ -88,6 +100,8 @@ class RLSP(keras.layers.RNN):
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
         """Shape of the output, and of the states with ``return_state``; unknown sides stay ``None``."""
         batch, time, *frame = sequences_shape
+        if self.border == "given" and time is not None:
+            time -= self.config.window - 1
         output, states = self.cell.compute_output_shape((batch, *frame))
         output = (batch, time, *output[1:])
         return [output, *states] if self.return_state else output
@@ -103,18 +117,19 @@ class RLSP(keras.layers.RNN):
     def get_config(self) -> dict[str, Any]:
         own = {"name", "trainable", "dtype", "return_state", "unroll"}
         config = {key: value for key, value in super().get_config().items() if key in own}
-        return {**config, "config": self.config.to_dict()}
+        return {**config, "border": self.border, "config": self.config.to_dict()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "RLSP":
         return cls(RLSPConfig.from_dict(config.pop("config")), **config)
 
     def _windows(self, clip: Any) -> Any:
-        """``(B, T, H, W, 3)`` -> ``(B, T, H, W, 3 * window)``, edge frames replicated."""
-        before, after = self.config.frames_before, self.config.frames_after
-        length = ops.shape(clip)[1]
-        padded = ops.concatenate([clip[:, :1]] * before + [clip] + [clip[:, -1:]] * after, axis=1)
-        return ops.concatenate([padded[:, i : i + length] for i in range(self.config.window)], axis=-1)
+        """Frames beside their neighbours on the channel axis: ``(B, T, H, W, 3 * window)``."""
+        if self.border == "replicate":
+            before, after = self.config.frames_before, self.config.frames_after
+            clip = ops.concatenate([clip[:, :1]] * before + [clip] + [clip[:, -1:]] * after, axis=1)
+        length = ops.shape(clip)[1] - (self.config.window - 1)
+        return ops.concatenate([clip[:, i : i + length] for i in range(self.config.window)], axis=-1)
 
 
 def build_model(config: RLSPConfig, *, precision: str | None = None, unroll: bool = False) -> keras.Model:
@@ -194,7 +209,7 @@ def load_model(path_or_name: str | os.PathLike[str], *, precision: str | None = 
     if policy is None or keras.dtype_policies.get(policy).name == layer.dtype_policy.name:
         return model
     recast = build_model(layer.config, precision=precision)
-    recast.set_weights(model.get_weights())
+    recast.set_weights(layer.cell.get_weights())
     return recast
 
 

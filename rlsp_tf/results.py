@@ -1,7 +1,6 @@
 """Results of an evaluation as text: a table, Markdown, JSON and CSV."""
 
 import csv
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from rlsp_tf import files
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluate import Results, evaluate
@@ -130,8 +130,7 @@ def write_json(path: str | PathLike[str], results: Sequence[Results], *, force: 
         RLSPError: if the file cannot be written.
     """
     legal = _legal(results[0] if len(results) == 1 else list(results))
-    with atomic_file(path, force=force) as part:
-        part.write_text(json.dumps(legal, indent=1, allow_nan=False) + "\n", "utf-8")
+    files.write_json(path, legal, force=force)
 
 
 def write_csv(path: str | PathLike[str], results: Sequence[Results], *, force: bool = False) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from rlsp_tf.errors import RLSPError, describe_os_error
-from rlsp_tf.files import atomic_file
+from rlsp_tf.files import atomic_file, write_json
 
 COLUMNS = (
     "step",
@@ -65,8 +65,7 @@ class RunFolder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file, whole or not at all."""
-        with atomic_file(self.path / name, force=True) as part:
-            part.write_text(json.dumps(value, indent=1) + "\n", "utf-8")
+        write_json(self.path / name, value, force=True)
 
     def read_json(self, name: str) -> Any:
         """Reads a JSON file of a run that was begun.

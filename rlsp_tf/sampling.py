@@ -29,6 +29,10 @@ LEAST_DETAIL = 2.0
 LEAST_MOTION = 0.3
 """Mean change between frames, in grey levels, below which a crop is frozen, unless it pans."""
 ATTEMPTS = 20
+FIRST_VELOCITY = (1, 2)
+"""Of the curriculum's first pans, in high-resolution pixels per frame, downwards and to the right."""
+FASTEST = 5
+"""Velocity in either direction up to which the curriculum's pans grow."""
 
 
 class Window(NamedTuple):
@@ -36,8 +40,10 @@ class Window(NamedTuple):
 
     Attributes:
         clip: position in the sampler's clips.
-        frames: ``(T,)`` indices of frames.
-        offsets: ``(T, 2)`` pixel (y, x) of the frame on which the first low-resolution pixel lies.
+        frames: ``(before + T + after,)`` indices of frames: of the sample, and of its neighbours, which
+            are needed at low resolution only.
+        offsets: ``(before + T + after, 2)`` pixel (y, x) of the frame on which the first low-resolution
+            pixel lies.
         flip: ``(vertical, horizontal)``.
         transpose: whether rows and columns are exchanged, after flipping.
     """
@@ -52,12 +58,23 @@ class Window(NamedTuple):
 class ClipSampler:
     """Random training samples out of clips.
 
+    A sample is a piece of a sequence of ``pieces * frames`` frames, and the next step has the next piece.
+    At low resolution it has the neighbours of its first and last frame too; at the ends of the sequence
+    these are the edge frames again, as the network has it at the ends of a clip.
+
+    With a curriculum, samples are stills at first that pan at one velocity, because from these it is
+    learned in minutes that frames can be fused, which from clips of all kinds of motion takes days.
+    Velocities then spread to all directions while, in the second half, other samples take over.
+
     Args:
         clips: as :func:`rlsp_tf.clip_index.index_clips` gives them.
         batch: samples per step.
         frames: of a sample.
         crop: side of a sample, in low-resolution pixels.
         seed: of everything random.
+        pieces: samples that a sequence has.
+        curriculum: steps that it takes; 0 is none.
+        neighbours: frames ``(before, after)`` that the network sees beside the present one.
 
     Attributes:
         clips: those that can be used.
@@ -67,8 +84,21 @@ class ClipSampler:
         RLSPError: if none can be used.
     """
 
-    def __init__(self, clips: Sequence[Clip], *, batch: int, frames: int, crop: int, seed: int) -> None:
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        *,
+        batch: int,
+        frames: int,
+        crop: int,
+        seed: int,
+        pieces: int = 1,
+        curriculum: int = 0,
+        neighbours: tuple[int, int] = (1, 1),
+    ) -> None:
         self.batch, self.frames, self.crop, self.seed = batch, frames, crop, seed
+        self.pieces, self.curriculum, self.neighbours = pieces, curriculum, neighbours
+        self._length = pieces * frames
         self.clips: list[Clip] = []
         self.notes: list[str] = []
         for clip in clips:
@@ -81,7 +111,7 @@ class ClipSampler:
             reasons = "".join(f"\n  {note}" for note in self.notes)
             raise RLSPError(f"no clip is large and long enough to train on.{reasons}")
         self.scale = self.clips[0].scale
-        self._shots = [[s for s in clip.shots if s[1] - s[0] >= frames] for clip in self.clips]
+        self._shots = [[s for s in clip.shots if s[1] - s[0] >= self._length] for clip in self.clips]
 
     def windows(self, step: int) -> list[Window]:
         """What the batch of a step is cut from; no pixel is touched.
@@ -89,8 +119,21 @@ class ClipSampler:
         Args:
             step: counted from 0.
         """
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, step]))
-        return [self._window(rng) for _ in range(self.batch)]
+        sequence, piece = divmod(step, self.pieces)
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, sequence]))
+        learned = min(1.0, sequence * self.pieces / self.curriculum) if self.curriculum else 1.0
+        before, after = self.neighbours
+        part = np.arange(-before, self.frames + after) + piece * self.frames
+        part = part.clip(0, self._length - 1)
+        windows = [self._window(rng, learned) for _ in range(self.batch)]
+        return [each._replace(frames=each.frames[part], offsets=each.offsets[part]) for each in windows]
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of a sample, at low and at high resolution; see :meth:`samples`."""
+        side = self.scale * self.crop
+        frames = sum(self.neighbours) + self.frames
+        return (frames, self.crop, self.crop, 3), (self.frames, side, side, 3)
 
     def samples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """The batch of a step.
@@ -99,11 +142,10 @@ class ClipSampler:
             step: counted from 0.
 
         Returns:
-            ``(lr, hr)``: uint8 RGB ``(B, T, crop, crop, 3)`` and ``(B, T, scale*crop, scale*crop, 3)``.
+            ``(lr, hr)``: uint8 RGB ``(B, before + T + after, crop, crop, 3)`` and
+            ``(B, T, scale*crop, scale*crop, 3)``.
         """
-        side = self.scale * self.crop
-        lr = np.empty((self.batch, self.frames, self.crop, self.crop, 3), np.uint8)
-        hr = np.empty((self.batch, self.frames, side, side, 3), np.uint8)
+        lr, hr = (np.empty((self.batch, *shape), np.uint8) for shape in self.shapes)
         for index, window in enumerate(self.windows(step)):
             self.cut(window, lr[index], hr[index])
         return lr, hr
@@ -122,13 +164,15 @@ class ClipSampler:
         blurred, frames = _pixels(clip.blurred), _pixels(clip.hr)
         for t, (frame, (y, x)) in enumerate(zip(window.frames, window.offsets, strict=True)):
             low[t] = blurred[frame, y : y + side : self.scale, x : x + side : self.scale]
-            top, left = y - shift[0], x - shift[1]
-            high[t] = frames[frame, top : top + side, left : left + side]
+            inner = t - self.neighbours[0]
+            if 0 <= inner < self.frames:
+                top, left = y - shift[0], x - shift[1]
+                high[inner] = frames[frame, top : top + side, left : left + side]
 
     def _reason_against(self, clip: Clip) -> str | None:
         longest = max(stop - start for start, stop in clip.shots)
-        if longest < self.frames:
-            return f"its longest shot has {longest} frames, a sample {self.frames}"
+        if longest < self._length:
+            return f"its longest shot has {longest} frames, a sample {self._length}"
         _, height, width = clip.shape
         if min(height, width) < self.crop * clip.scale:
             halved = " after halving" if clip.halved else ""
@@ -138,50 +182,79 @@ class ClipSampler:
             return "all its frames are flat"
         return None
 
-    def _window(self, rng: np.random.Generator) -> Window:
+    def _window(self, rng: np.random.Generator, learned: float) -> Window:
         """Draws until a window is neither flat nor frozen; gives the last one if none is."""
         for _ in range(ATTEMPTS):
             index = int(rng.integers(len(self.clips)))
             clip, shots = self.clips[index], self._shots[index]
+            flip, transpose = self._draw_symmetry(rng, clip)
             kind = rng.random()
-            pans, still = kind < PANS, kind < PANS / 2
+            lesson = rng.random() >= 2 * learned - 1
+            pans, still = lesson or kind < PANS, lesson or kind < PANS / 2
             frames = self._draw_frames(rng, shots, still)
-            path = self._draw_path(rng, clip, pans)
-            offsets, detail = self._draw_place(rng, clip, frames, path)
-            moves = path.any() or self._motion(clip, frames, offsets) >= LEAST_MOTION
+            if lesson:
+                path = self._lesson(rng, min(1.0, 2 * learned), flip, transpose)
+            elif pans:
+                path = self._draw_path(rng)
+            else:
+                path = np.zeros((self._length, 2), int)
+            offsets, detail = self._draw_place(rng, clip, frames, path, flip)
+            moves = np.ptp(offsets, axis=0).any() or self._motion(clip, frames, offsets) >= LEAST_MOTION
             if moves and detail >= LEAST_DETAIL:
                 break
-        if rng.random() < 0.5:
+        if not lesson and rng.random() < 0.5:
             frames, offsets = frames[::-1], offsets[::-1]
+        return Window(index, frames, offsets, flip, transpose)
+
+    def _draw_symmetry(self, rng: np.random.Generator, clip: Clip) -> tuple[tuple[bool, bool], bool]:
+        """Flips and transposition."""
         vertical, horizontal, transpose = rng.random(3) < 0.5
-        room = offsets.min(axis=0) >= self.scale - 1
-        flip = (bool(vertical and room[0]), bool(horizontal and room[1]))
-        return Window(index, frames, offsets, flip, bool(transpose))
+        # A flipped crop begins some pixels further in; see :meth:`cut`.
+        room = np.subtract(clip.shape[1:], self.scale * self.crop) >= self.scale - 1
+        return (bool(vertical and room[0]), bool(horizontal and room[1])), bool(transpose)
 
     def _draw_frames(self, rng: np.random.Generator, shots: list[tuple[int, int]], still: bool) -> np.ndarray:
         lengths = np.array([stop - start for start, stop in shots])
         start, stop = shots[rng.choice(len(shots), p=lengths / lengths.sum())]
-        stride = 2 if rng.random() < STRIDE_TWO and stop - start >= 2 * self.frames else 1
+        stride = 2 if rng.random() < STRIDE_TWO and stop - start >= 2 * self._length else 1
         if still:
-            return np.full(self.frames, rng.integers(start, stop))
-        return rng.integers(start, stop - stride * (self.frames - 1)) + stride * np.arange(self.frames)
+            return np.full(self._length, rng.integers(start, stop))
+        return rng.integers(start, stop - stride * (self._length - 1)) + stride * np.arange(self._length)
 
-    def _draw_path(self, rng: np.random.Generator, clip: Clip, pans: bool) -> np.ndarray:
-        """``(T, 2)`` offsets of the crop, the smallest of which is 0 in either direction."""
-        path = np.zeros((self.frames, 2), int)
-        if pans:
-            velocity = rng.normal(0, 1, 2) * rng.choice(PAN_SPEEDS)
-            jitter = np.cumsum(rng.normal(0, PAN_JITTER, (self.frames, 2)), axis=0)
-            path = np.rint(np.arange(self.frames)[:, None] * velocity + jitter).astype(int)
-        path -= path.min(axis=0)
-        return np.minimum(path, np.subtract(clip.shape[1:], self.scale * self.crop))
+    def _draw_path(self, rng: np.random.Generator) -> np.ndarray:
+        """``(T, 2)`` offsets of a crop that pans as an unsteady hand does."""
+        velocity = rng.normal(0, 1, 2) * rng.choice(PAN_SPEEDS)
+        jitter = np.cumsum(rng.normal(0, PAN_JITTER, (self._length, 2)), axis=0)
+        return np.rint(np.arange(self._length)[:, None] * velocity + jitter).astype(int)
+
+    def _lesson(
+        self, rng: np.random.Generator, spread: float, flip: tuple[bool, bool], transpose: bool
+    ) -> np.ndarray:
+        """``(T, 2)`` offsets of a crop that pans steadily, flipped and transposed or not.
+
+        Velocities are uniform in a square, which grows from the first one to the fastest.
+        """
+        center = (1 - spread) * np.array(FIRST_VELOCITY)
+        velocity = rng.uniform(center - spread * FASTEST, center + spread * FASTEST)
+        if transpose:
+            velocity = velocity[::-1]
+        velocity = np.where(flip, -velocity, velocity)
+        return np.rint(np.arange(self._length)[:, None] * velocity).astype(int)
 
     def _draw_place(
-        self, rng: np.random.Generator, clip: Clip, frames: np.ndarray, path: np.ndarray
+        self,
+        rng: np.random.Generator,
+        clip: Clip,
+        frames: np.ndarray,
+        path: np.ndarray,
+        flip: tuple[bool, bool],
     ) -> tuple[np.ndarray, float]:
-        room = np.subtract(clip.shape[1:], self.scale * self.crop) - path.max(axis=0)
+        first = (self.scale - 1) * np.array(flip)
+        last = np.subtract(clip.shape[1:], self.scale * self.crop)
+        path = np.minimum(path - path.min(axis=0), last - first)
         best, most = path, -1.0
-        for place in rng.integers(0, room + 1, (CANDIDATES, 2)):
+        best, most = path, -1.0
+        for place in rng.integers(first, last - path.max(axis=0) + 1, (CANDIDATES, 2)):
             offsets = path + place
             middle = len(frames) // 2
             detail = self._mean(clip.detail[frames[middle]], offsets[middle])

@@ -19,14 +19,16 @@ import numpy as np
 from keras import ops
 
 from rlsp_tf import __version__
+from rlsp_tf.carried import CarriedRLSP
 from rlsp_tf.cell import luma
 from rlsp_tf.clip_index import Clip, Halving, index_clips, split_clips
 from rlsp_tf.config import PRESETS, RLSPConfig
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.model import build_model, load_model, rlsp_layer
+from rlsp_tf.model import build_model, load_model, policy_of, rlsp_layer
 from rlsp_tf.monitor import Monitor, Stop
 from rlsp_tf.run_folder import RunFolder, differences
 from rlsp_tf.sampling import ClipSampler
+from rlsp_tf.threads import parts_of
 from rlsp_tf.validation import Validator
 
 WARM_UP = 200
@@ -47,6 +49,10 @@ class TrainingOptions:
         network: the network's shape.
         batch: samples per step.
         frames: frames per sample.
+        pieces: samples that follow each other, with the state carried over and no gradients; see
+            :class:`rlsp_tf.carried.CarriedRLSP`.
+        curriculum: steps over which motion becomes what it is in clips; see
+            :class:`rlsp_tf.sampling.ClipSampler`.
         crop: side of a sample in low-resolution pixels.
         steps: length of the training.
         learning_rate: the largest; see :class:`WarmUpAndDecay`.
@@ -64,6 +70,8 @@ class TrainingOptions:
     network: RLSPConfig = PRESETS["7-48"]
     batch: int = 8
     frames: int = 7
+    pieces: int = 1
+    curriculum: int = 0
     crop: int = 32
     steps: int = 100_000
     learning_rate: float = 1e-3
@@ -78,6 +86,8 @@ class TrainingOptions:
         for name, least in (
             ("batch", 1),
             ("frames", 2),
+            ("pieces", 1),
+            ("curriculum", 0),
             ("crop", 8),
             ("steps", 1),
             ("seed", 0),
@@ -87,6 +97,19 @@ class TrainingOptions:
                 raise RLSPError(f"--{name} must be at least {least}, not {getattr(self, name)}.")
         if not 0 < self.learning_rate < 1:
             raise RLSPError(f"--learning-rate must be between 0 and 1, not {self.learning_rate}.")
+
+    def sampler(self, clips: Sequence[Clip]) -> ClipSampler:
+        """What draws samples from clips."""
+        return ClipSampler(
+            clips,
+            batch=self.batch,
+            frames=self.frames,
+            crop=self.crop,
+            seed=self.seed,
+            pieces=self.pieces,
+            curriculum=self.curriculum,
+            neighbours=(self.network.frames_before, self.network.frames_after),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON can hold them."""
@@ -187,9 +210,7 @@ def train(
         data, cache=cache, scale=options.network.scale, halve=options.halve, progress=progress
     )
     training, validation = split_clips(clips, options.held_out)
-    sampler = ClipSampler(
-        training, batch=options.batch, frames=options.frames, crop=options.crop, seed=options.seed
-    )
+    sampler = options.sampler(training)
     validator = Validator(validation)
     notes += sampler.notes
     if progress:
@@ -261,14 +282,29 @@ def network_of(name: str | None, output: Literal["y", "rgb"] | None, init: str |
 def compile_model(options: TrainingOptions) -> keras.Model:
     """The network to be trained, with loss and optimizer, at step 0."""
     keras.utils.set_random_seed(options.seed)
-    model = build_model(options.network, precision=options.precision, unroll=True)
+    before, after = options.network.frames_before, options.network.frames_after
+    clip = keras.Input(
+        (before + options.frames + after, options.crop, options.crop, 3),
+        batch_size=options.batch,
+        dtype="float32",
+        name="clip",
+    )
+    on_cpu = keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
+    layer = CarriedRLSP(
+        options.network,
+        pieces=options.pieces,
+        parts=parts_of(options.batch) if on_cpu else 1,
+        dtype=policy_of(options.precision),
+        name="rlsp",
+    )
+    model = keras.Model(clip, layer(clip))
     if options.init is not None:
         initial = load_model(options.init)
         if rlsp_layer(initial).config != options.network:
             raise RLSPError(
                 f"{options.init}: is another network ({rlsp_layer(initial).config}); give its --network."
             )
-        model.set_weights(initial.get_weights())
+        layer.cell.set_weights(rlsp_layer(initial).cell.get_weights())
     optimizer = keras.optimizers.Adam(
         WarmUpAndDecay(options.learning_rate, options.steps),
         beta_2=0.99,

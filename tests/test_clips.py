@@ -18,7 +18,8 @@ def sampler(tmp_path):
 
 def test_the_dataset_gives_the_sampler_s_batches_from_any_step_on(sampler):
     dataset = clip_dataset(sampler, 5, 25)
-    assert [spec.shape.as_list() for spec in dataset.element_spec] == [[2, 3, 16, 16, 3], [2, 3, 64, 64, 3]]
+    # At low resolution with a neighbour at either end.
+    assert [spec.shape.as_list() for spec in dataset.element_spec] == [[2, 5, 16, 16, 3], [2, 3, 64, 64, 3]]
     batches = list(dataset.as_numpy_iterator())
     assert len(batches) == 20
     for step, batch in enumerate(batches, start=5):

@@ -28,10 +28,15 @@ def sampler(clips):
 
 
 def cut(sampler, window):
-    lr = np.empty((sampler.frames, sampler.crop, sampler.crop, 3), np.uint8)
-    hr = np.empty((sampler.frames, 4 * sampler.crop, 4 * sampler.crop, 3), np.uint8)
+    lr, hr = (np.empty(shape, np.uint8) for shape in sampler.shapes)
     sampler.cut(window, lr, hr)
     return lr, hr
+
+
+def apparent_path(window):
+    """``(frames, 2)`` offsets as they look in the sample, flipped and transposed."""
+    path = np.where(window.flip, -1, 1) * window.offsets
+    return path[:, ::-1] if window.transpose else path
 
 
 def all_windows(sampler):
@@ -56,7 +61,9 @@ def test_low_resolution_is_the_degradation_of_high_resolution(sampler):
             # SciPy blurs columns first, which is not the same in the last bit.
             lr, hr = lr.swapaxes(1, 2), hr.swapaxes(1, 2)
         # The blur reaches 6 pixels: only near its borders does a crop know less than its frame.
-        np.testing.assert_array_equal(lr[:, 2:-2, 2:-2], degrade(hr)[:, 2:-2, 2:-2])
+        np.testing.assert_array_equal(lr[1:-1, 2:-2, 2:-2], degrade(hr)[:, 2:-2, 2:-2])
+        # Beyond the ends, the edge frames again.
+        np.testing.assert_array_equal(lr[[0, -1]], lr[[1, -2]])
         kinds.add((*window.flip, window.transpose))
     assert len(kinds) == 8
 
@@ -72,7 +79,7 @@ def test_no_sample_spans_a_cut(sampler):
 
 def test_motion_is_of_many_kinds(sampler):
     windows = all_windows(sampler)
-    steps = [np.unique(np.diff(window.frames)) for window in windows]
+    steps = [np.unique(np.diff(window.frames[1:-1])) for window in windows]
     assert all(len(step) == 1 for step in steps)
     assert {int(step[0]) for step in steps} == {-2, -1, 0, 1, 2}
     panning = [np.ptp(window.offsets, axis=0).max() > 0 for window in windows]
@@ -97,6 +104,45 @@ def test_crops_stay_inside_and_use_all_of_a_frame(sampler):
     for clip, (low, high) in corners.items():
         assert (low < 4).all()
         assert (np.subtract(sampler.clips[clip].shape[1:], high) < 4).all()
+
+
+def test_pieces_of_a_sequence_follow_each_other(clips):
+    whole = ClipSampler(clips, batch=4, frames=6, crop=16, seed=7)
+    pieces = ClipSampler(clips, batch=4, frames=2, crop=16, seed=7, pieces=3)
+    for sequence in range(8):
+        lr, hr = whole.samples(sequence)
+        parts = [pieces.samples(3 * sequence + piece) for piece in range(3)]
+        np.testing.assert_array_equal(np.concatenate([part[1] for part in parts], axis=1), hr)
+        for piece, (part, _) in enumerate(parts):
+            # Neighbours are true ones, but at the ends of the sequence, where lr has edge frames again.
+            np.testing.assert_array_equal(part, lr[:, 2 * piece : 2 * piece + 4])
+    too_long = ClipSampler(clips, batch=1, frames=3, crop=16, seed=0, pieces=3)
+    assert too_long.notes == [f"skipped {clips[0].source}: its longest shot has 8 frames, a sample 9."]
+
+
+def test_the_curriculum_begins_with_one_velocity_and_ends_with_all_motion(clips):
+    """The clips' frames are not large enough for fast pans, which are cut short, so look at short ones."""
+    curriculum = ClipSampler(clips[-1:], batch=8, frames=3, crop=8, seed=7, curriculum=1000)
+    without = ClipSampler(clips[-1:], batch=8, frames=3, crop=8, seed=7)
+
+    def velocities(step):
+        windows = [window for each in range(step, step + 8) for window in curriculum.windows(each)]
+        return windows, [np.diff(apparent_path(window)[1:-1], axis=0) for window in windows]
+
+    windows, speeds = velocities(0)
+    # However a still is flipped and transposed, it pans alike.
+    assert len({(*window.flip, window.transpose) for window in windows}) == 8
+    assert all(len(set(window.frames)) == 1 for window in windows)
+    assert np.abs(np.array(speeds) - [1, 2]).max() <= 1  # the velocities spread a little already
+    assert (np.median(speeds, axis=0) == [1, 2]).all()
+    windows, speeds = velocities(500)
+    assert all(len(set(window.frames)) == 1 for window in windows)
+    assert np.array(speeds).min() == -5
+    assert np.array(speeds).max() == 5
+    windows, _ = velocities(750)
+    assert 0.2 < np.mean([len(set(window.frames)) > 1 for window in windows]) < 0.4
+    for ours, theirs in zip(curriculum.windows(1000), without.windows(1000), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def test_flat_crops_are_left_out(tmp_path):
