@@ -33,6 +33,9 @@ FIRST_VELOCITY = (1, 2)
 """Of the curriculum's first pans, in high-resolution pixels per frame, downwards and to the right."""
 FASTEST = 5
 """Velocity in either direction up to which the curriculum's pans grow."""
+SPREADING = (0.2, 0.6)
+"""Share of the curriculum at which velocities begin to spread, and at which they have and other samples begin
+to take over."""
 
 
 class Window(NamedTuple):
@@ -64,7 +67,7 @@ class ClipSampler:
 
     With a curriculum, samples are stills at first that pan at one velocity, because from these it is
     learned in minutes that frames can be fused, which from clips of all kinds of motion takes days.
-    Velocities then spread to all directions while, in the second half, other samples take over.
+    Velocities then spread to all directions, and then other samples take over.
 
     Args:
         clips: as :func:`rlsp_tf.clip_index.index_clips` gives them.
@@ -189,11 +192,12 @@ class ClipSampler:
             clip, shots = self.clips[index], self._shots[index]
             flip, transpose = self._draw_symmetry(rng, clip)
             kind = rng.random()
-            lesson = rng.random() >= 2 * learned - 1
+            lesson = rng.random() >= (learned - SPREADING[1]) / (1 - SPREADING[1])
             pans, still = lesson or kind < PANS, lesson or kind < PANS / 2
             frames = self._draw_frames(rng, shots, still)
             if lesson:
-                path = self._lesson(rng, min(1.0, 2 * learned), flip, transpose)
+                spread = float(np.interp(learned, SPREADING, (0, 1)))
+                path = self._lesson(rng, spread, flip, transpose)
             elif pans:
                 path = self._draw_path(rng)
             else:

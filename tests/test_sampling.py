@@ -133,14 +133,14 @@ def test_the_curriculum_begins_with_one_velocity_and_ends_with_all_motion(clips)
     # However a still is flipped and transposed, it pans alike.
     assert len({(*window.flip, window.transpose) for window in windows}) == 8
     assert all(len(set(window.frames)) == 1 for window in windows)
-    assert np.abs(np.array(speeds) - [1, 2]).max() <= 1  # the velocities spread a little already
-    assert (np.median(speeds, axis=0) == [1, 2]).all()
-    windows, speeds = velocities(500)
+    assert (np.array(speeds) == [1, 2]).all()
+    windows, speeds = velocities(590)
     assert all(len(set(window.frames)) == 1 for window in windows)
     assert np.array(speeds).min() == -5
     assert np.array(speeds).max() == 5
-    windows, _ = velocities(750)
-    assert 0.2 < np.mean([len(set(window.frames)) > 1 for window in windows]) < 0.4
+    windows, _ = velocities(800)
+    # Half of the windows are others, 70 % of which are no stills: 0.35 of 64, give or take three deviations.
+    assert 0.17 < np.mean([len(set(window.frames)) > 1 for window in windows]) < 0.53
     for ours, theirs in zip(curriculum.windows(1000), without.windows(1000), strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 

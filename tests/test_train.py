@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from networks import random_weights
-from rlsp_tf.cli import main
 from rlsp_tf.clip_index import index_clips, split_clips
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
@@ -67,7 +66,7 @@ def state(run):
     return arrays
 
 
-def test_a_run_that_is_stopped_and_killed_goes_on_as_if_nothing_had_happened(data, tmp_path, capsys):
+def test_a_run_that_is_stopped_and_killed_goes_on_as_if_nothing_had_happened(data, tmp_path):
     """From scratch on one real clip, through the command line."""
 
     def command(out):
@@ -82,14 +81,24 @@ def test_a_run_that_is_stopped_and_killed_goes_on_as_if_nothing_had_happened(dat
         )
         return [*arguments.split(), *map(str, paths)]
 
-    def interrupt(number, step):
-        """Sends a signal to a run of its own when the log has come to a step."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rlsp_tf.cli", *command(run)],
+    def start(out):
+        """Always in a process of its own: how threads share the work is decided when TensorFlow starts."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "rlsp_tf.cli", *command(out)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def finish(out):
+        process = start(out)
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        return output
+
+    def interrupt(number, step):
+        """Sends a signal to a run when the log has come to a step."""
+        process = start(run)
         while process.poll() is None:
             if (run / "log.csv").exists() and (rows := read_log(run)) and int(rows[-1]["step"] or 0) >= step:
                 process.send_signal(number)
@@ -100,9 +109,8 @@ def test_a_run_that_is_stopped_and_killed_goes_on_as_if_nothing_had_happened(dat
         return process.returncode, errors
 
     whole, run = tmp_path / "whole", tmp_path / "interrupted"
-    assert main(command(whole)) == 0
     assert re.search(
-        r"whole: step 80 of 80; best validation \d+\.\d+ dB: .*best\.keras$", capsys.readouterr().out
+        r"whole: step 80 of 80; best validation \d+\.\d+ dB: .*best\.keras$", finish(whole).strip()
     )
 
     code, errors = interrupt(signal.SIGTERM, 14)
@@ -111,7 +119,7 @@ def test_a_run_that_is_stopped_and_killed_goes_on_as_if_nothing_had_happened(dat
     assert read_log(run)[-1]["step"] == stopped[1]
     code, _ = interrupt(signal.SIGKILL, 44)
     assert code == -signal.SIGKILL
-    assert main(command(run)) == 0
+    finish(run)
 
     sittings = [json.loads(line)["step"] for line in (run / "sittings.jsonl").read_text().splitlines()]
     assert sittings[:2] == [0, int(stopped[1])]
@@ -242,6 +250,20 @@ def test_what_differs_is_named_before_anything_is_overwritten(folder):
         quick(folder, "mine", options, resume=True)
 
 
+def test_pieces_and_a_curriculum_go_on_in_the_middle_of_a_sequence(folder):
+    """Stopped after one of three pieces: the state is in the checkpoint, and the next step is the second."""
+    options = replace(QUICK, frames=2, pieces=3, curriculum=12)
+    quick(folder, "pieces", options)
+    assert quick(folder, "pieces_stopped", options, minutes=0)["step"] == 1
+    assert np.abs(state(folder / "pieces_stopped")["layers/carried_rlsp/vars/0"]).max() > 0
+    quick(folder, "pieces_stopped", options, resume=True)
+    expected, actual = state(folder / "pieces"), state(folder / "pieces_stopped")
+    assert expected.keys() == actual.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(actual[name], array, err_msg=name)
+    assert rlsp_layer(load_model(folder / "pieces" / "last.keras")).config == TINY
+
+
 def test_a_run_that_does_not_decay_yet_can_be_made_longer(folder):
     options = replace(QUICK, steps=1000)
     assert quick(folder, "longer", options, minutes=0)["step"] == 1
@@ -313,7 +335,10 @@ def test_the_learning_rate_rises_stays_and_falls():
 
 
 def test_options_out_of_range_are_refused():
-    for name, value in (("batch", 0), ("frames", 1), ("crop", 7), ("steps", 0), ("seed", -1), ("every", 0)):
+    for name, value in (
+        *(("batch", 0), ("frames", 1), ("pieces", 0), ("curriculum", -1), ("crop", 7)),
+        *(("steps", 0), ("seed", -1), ("every", 0)),
+    ):
         with pytest.raises(RLSPError, match=f"--{name} must be at least"):
             TrainingOptions(**{name: value})
     with pytest.raises(RLSPError, match="--learning-rate must be between 0 and 1"):
