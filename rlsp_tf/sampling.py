@@ -33,7 +33,7 @@ FIRST_VELOCITY = (1, 2)
 """Of the curriculum's first pans, in high-resolution pixels per frame, downwards and to the right."""
 FASTEST = 5
 """Velocity in either direction up to which the curriculum's pans grow."""
-SPREADING = (0.2, 0.6)
+SPREADING = (0.1, 0.7)
 """Share of the curriculum at which velocities begin to spread, and at which they have and other samples begin
 to take over."""
 
@@ -192,7 +192,7 @@ class ClipSampler:
             clip, shots = self.clips[index], self._shots[index]
             flip, transpose = self._draw_symmetry(rng, clip)
             kind = rng.random()
-            lesson = rng.random() >= (learned - SPREADING[1]) / (1 - SPREADING[1])
+            lesson = learned < 1 and rng.random() >= (learned - SPREADING[1]) / (1 - SPREADING[1])
             pans, still = lesson or kind < PANS, lesson or kind < PANS / 2
             frames = self._draw_frames(rng, shots, still)
             if lesson:

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from rlsp_tf.chroma import ChromaGeometry, ColorPath
 from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.model import rlsp_layer
+from rlsp_tf.steps import KerasStep, Step
 from rlsp_tf.video import open_sink, open_source
 
 
@@ -24,19 +24,18 @@ class RecurrentStream:
     ``frames_after`` frames behind the input.
 
     Args:
-        model: a model that holds an :class:`rlsp_tf.RLSP` layer.
+        model: a model that holds an :class:`rlsp_tf.RLSP` layer, or an export of one.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        self._cell = rlsp_layer(model).cell
-        self.config = self._cell.config
-        self._step = tf.function(lambda window, state: self._cell(tf.concat(window, axis=-1), state))
+    def __init__(self, model: keras.Model | Step) -> None:
+        self._step = KerasStep(model) if isinstance(model, keras.Model) else model
+        self.config = self._step.config
         self.reset()
 
     def reset(self) -> None:
         """Forgets the clip: the next frame is the first of another."""
         self._window: deque[tf.Tensor] = deque(maxlen=self.config.window)
-        self._state: list[tf.Tensor] = []
+        self._state: Any = None
 
     def push(self, frame: tf.Tensor) -> list[tf.Tensor]:
         """Takes the next frame, gives those that are ready.
@@ -49,11 +48,11 @@ class RecurrentStream:
         """
         if not self._window:
             self._window.extend([frame] * self.config.frames_before)
-            self._state = self._cell.get_initial_state(*frame.shape[:3])
+            self._state = self._step.initial_state(*frame.shape[:3])
         self._window.append(frame)
         if len(self._window) < self.config.window:
             return []
-        output, self._state = self._step(tuple(self._window), self._state)
+        output, self._state = self._step(self._window, self._state)
         return [output]
 
     def flush(self) -> list[tf.Tensor]:
@@ -63,7 +62,7 @@ class RecurrentStream:
             As many tensors as :meth:`push` has withheld.
         """
         outputs: list[tf.Tensor] = []
-        if self._state:
+        if self._window:
             last = self._window[-1]
             for _ in range(self.config.frames_after):
                 outputs += self.push(last)
@@ -79,7 +78,8 @@ class StreamingUpscaler:
     the siting of its chroma costs a rounding on the way.
 
     Args:
-        model: as :func:`rlsp_tf.load_model` gives it. One with RGB output makes colour itself.
+        model: as :func:`rlsp_tf.load_model` or :func:`rlsp_tf.steps.load_step` gives it. One with RGB
+            output makes colour itself.
         chroma: ``"aligned"`` samples chroma where the network puts luma; ``"authors"`` as in the
             authors' RGB frames: 1.5 pixels off (at scale 4), all planes rounded to 8 bits on the way.
         source: the colour of pushed frames if they are ``(y, cb, cr)`` planes.
@@ -91,7 +91,7 @@ class StreamingUpscaler:
 
     def __init__(
         self,
-        model: keras.Model,
+        model: keras.Model | Step,
         *,
         chroma: ChromaGeometry = "aligned",
         source: ColorSpec | None = None,
@@ -192,7 +192,7 @@ class StreamingUpscaler:
 def upscale(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    model: keras.Model,
+    model: keras.Model | Step,
     *,
     chroma: ChromaGeometry = "aligned",
     codec: str = "libx264",
@@ -210,7 +210,7 @@ def upscale(
     Args:
         source: a video file, a folder of images, or an image.
         target: a video file (by its suffix), a folder to be made, or an image for an image.
-        model: as :func:`rlsp_tf.load_model` gives it.
+        model: as for :class:`StreamingUpscaler`.
         chroma: see :class:`StreamingUpscaler`.
         codec, crf, preset: of the video encoder, as FFmpeg names them.
         rate: frames per second where the source has none (a folder of images); 25 by default.
@@ -223,7 +223,8 @@ def upscale(
     Raises:
         RLSPError: if anything about the files keeps this from being done.
     """
-    config = rlsp_layer(model).config
+    step = KerasStep(model) if isinstance(model, keras.Model) else model
+    config = step.config
     with open_source(source) as frames:
         sink = open_sink(
             target,
@@ -236,7 +237,7 @@ def upscale(
             rate=rate,
             force=force,
         )
-        upscaler = StreamingUpscaler(model, chroma=chroma, source=frames.color, target=sink.color)
+        upscaler = StreamingUpscaler(step, chroma=chroma, source=frames.color, target=sink.color)
         waiting: deque[Any] = deque()
         bar = tqdm(
             total=frames.frames, unit=" frames", desc=os.fspath(target), disable=None if progress else True

@@ -1,0 +1,237 @@
+"""One step of a network, whatever runs it: Keras, a SavedModel, ONNX Runtime, LiteRT.
+
+Outside Python the state is in the hands of the client: a step takes ``window`` ``(B, H, W, 3 * frames)``,
+``hidden`` and ``feedback`` and gives ``frame``, ``hidden`` and ``feedback``, all float32; see
+:class:`rlsp_tf.RLSPCell` for what they hold.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rlsp_tf.config import RLSPConfig
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.model import load_model, rlsp_layer
+
+INPUTS = ("window", "hidden", "feedback")
+OUTPUTS = ("frame", "hidden", "feedback")
+CARD = "rlsp.json"
+"""In the folder of a SavedModel; that of a file has its name and ``.json``. Says what was exported."""
+
+
+class Step(Protocol):
+    """Runs a network frame by frame.
+
+    Attributes:
+        config: the network's shape.
+    """
+
+    config: RLSPConfig
+
+    def initial_state(self, batch: int, height: int, width: int) -> Any:
+        """The state that a clip begins with, for frames of a size at low resolution."""
+
+    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
+        """One step.
+
+        Args:
+            window: the frames around the present one, oldest first, float32 ``(B, H, W, 3)``, RGB 0..255.
+            state: from :meth:`initial_state` or the step before.
+
+        Returns:
+            The frame, float32 ``(B, scale*H, scale*W, C)``, and the next state.
+        """
+
+
+class KerasStep:
+    """A Keras model, compiled for each size of frames.
+
+    Args:
+        model: one with an :class:`rlsp_tf.RLSP` layer.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._cell = rlsp_layer(model).cell
+        self.config: RLSPConfig = self._cell.config
+        self._step = tf.function(lambda window, state: self._cell(tf.concat(window, axis=-1), state))
+
+    def initial_state(self, batch: int, height: int, width: int) -> Any:
+        return self._cell.get_initial_state(batch, height, width)
+
+    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
+        return self._step(tuple(window), state)
+
+
+class _ExportedStep:
+    """What exports have in common: names, and a state of zeros."""
+
+    def __init__(self, path: Path) -> None:
+        self.config = RLSPConfig.from_dict(read_card(path)["config"])
+
+    def initial_state(self, batch: int, height: int, width: int) -> Any:
+        sizes = (self.config.hidden_channels, self.config.feedback_channels)
+        return [tf.zeros((batch, height, width, size)) for size in sizes]
+
+    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
+        inputs = (tf.concat(list(window), axis=-1), *state)
+        frame, *state = self._run(dict(zip(INPUTS, inputs, strict=True)))
+        return frame, state
+
+    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+        raise NotImplementedError
+
+
+class SavedModelStep(_ExportedStep):
+    """A SavedModel that :func:`rlsp_tf.export.export` has written.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        RLSPError: if it is another one, or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            self._model = tf.saved_model.load(os.fspath(path))
+            self._step = self._model.signatures["step"]
+        except Exception as error:
+            raise _damaged(path, error) from error
+
+    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+        outputs = self._step(**inputs)
+        return [outputs[name] for name in OUTPUTS]
+
+
+class OnnxStep(_ExportedStep):
+    """An ONNX file that :func:`rlsp_tf.export.export` has written, run by ONNX Runtime.
+
+    Args:
+        path: the file.
+
+    Raises:
+        RLSPError: if it is another one, or damaged, or onnxruntime is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise RLSPError(
+                f"{path}: needs onnxruntime to be run; install it by: pip install 'rlsp_tf[onnx]'."
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                os.fspath(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise _damaged(path, error) from error
+
+    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+        # In the order of OUTPUTS; the state stays its own arrays, only frames become tensors.
+        arrays = {name: np.asarray(value) for name, value in inputs.items()}
+        frame, *state = self._session.run(None, arrays)
+        return [tf.convert_to_tensor(frame), *state]
+
+
+class LiteRTStep(_ExportedStep):
+    """A LiteRT file that :func:`rlsp_tf.export.export` has written.
+
+    Args:
+        path: the file.
+
+    Raises:
+        RLSPError: if it is another one, or damaged, or ai-edge-litert is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise RLSPError(
+                f"{path}: needs ai-edge-litert to be run; install it by: pip install 'rlsp_tf[litert]'."
+            ) from error
+        try:
+            self._interpreter = Interpreter(os.fspath(path), num_threads=os.cpu_count())
+            # Resizes by itself where sizes are open.
+            self._runner = self._interpreter.get_signature_runner("step")
+        except Exception as error:
+            raise _damaged(path, error) from error
+
+    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+        outputs = self._runner(**{name: np.asarray(value) for name, value in inputs.items()})
+        # The interpreter's own memory, which the next step overwrites.
+        return [tf.convert_to_tensor(outputs[name]) for name in OUTPUTS]
+
+
+EXPORTS = {".onnx": OnnxStep, ".tflite": LiteRTStep}
+"""What runs an exported file, by its suffix; a folder is a SavedModel."""
+
+
+def load_step(path_or_name: str | os.PathLike[str], *, precision: str | None = None) -> Step:
+    """Makes a network ready to run frame by frame.
+
+    Args:
+        path_or_name: a ``.keras`` file or the name of a weight set, as :func:`rlsp_tf.load_model` takes
+            them; or an export: the folder of a SavedModel, an ``.onnx`` or a ``.tflite`` file.
+        precision: see :func:`rlsp_tf.load_model`; exports have theirs.
+
+    Raises:
+        RLSPError: if it is none of these or damaged, or an export is to have another precision.
+    """
+    path = Path(path_or_name)
+    kind: type[_ExportedStep] | None = EXPORTS.get(path.suffix.lower())
+    if (path / "saved_model.pb").is_file():
+        kind = SavedModelStep
+    if kind is None:
+        return KerasStep(load_model(path_or_name, precision=precision))
+    step = kind(path)
+    if precision is not None and precision != (own := read_card(path)["precision"]):
+        raise RLSPError(f"{path}: was exported in {own}; export it again to have {precision}.")
+    return step
+
+
+def card_of(export: Path) -> Path:
+    """Where the card of an export lies."""
+    return export / CARD if export.is_dir() else export.with_name(f"{export.name}.json")
+
+
+def read_card(export: Path) -> dict[str, Any]:
+    """The card of an export.
+
+    Raises:
+        RLSPError: if the export or its card is missing, or the card is damaged.
+    """
+    card = card_of(export)
+    if not export.exists():
+        raise RLSPError(f"{export}: no such file or folder; check the path.")
+    try:
+        content = json.loads(card.read_text("utf-8"))
+        RLSPConfig.from_dict(content["config"])
+        content["precision"]
+    except FileNotFoundError as error:
+        raise RLSPError(
+            f"{export}: its card {card.name} is missing; put it back or export again with rlsp export."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RLSPError(f"{card}: is damaged; export again with rlsp export.") from error
+    return content
+
+
+def _damaged(path: Path, error: Exception) -> RLSPError:
+    reason = str(error).strip().splitlines()
+    return RLSPError(
+        f"{path}: cannot be loaded ({reason[0] if reason else type(error).__name__}); export it again with "
+        "rlsp export."
+    )
