@@ -66,6 +66,9 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
+        # The authors' PyTorch checkpoints; before 2.10, a file could run code though only data was asked for
+        # (CVE-2025-32434, CVE-2026-24747).
+        "pytorch": ["torch>=2.10"],
         "test": TEST,
         "dev": [*TEST, "mypy>=1.11", "pre-commit>=3.5", "ruff>=0.9", "scipy-stubs", "types-tqdm"],
     },

@@ -13,6 +13,7 @@ Gets weights for rlsp, from other formats and into them.
   rlsp-convert download 7-64 weights/
   rlsp-convert tf1 ckpt_rlsp_64 rlsp-7-64.keras
   rlsp-convert verify ckpt_rlsp_64 rlsp-7-64.keras
+  rlsp-convert pytorch 0500000.pt rlsp-7-128-rgb.keras
 """
 
 
@@ -25,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_download(commands)
     _add_tf1(commands)
     _add_verify(commands)
+    _add_pytorch(commands)
     return parser
 
 
@@ -110,9 +112,7 @@ Written checkpoints have Adam's slots as before a first step, so that the author
 
 def _tf1(arguments: argparse.Namespace) -> None:
     source, target = arguments.source, arguments.target
-    to_keras = target.endswith(".keras")
-    if to_keras == source.endswith(".keras"):
-        raise UsageError(f"{source} and {target}: one of the two must end in .keras, the other must not.")
+    to_keras = _to_keras(source, target)
     start_tensorflow()
     from converters.tf1 import keras_from_tf1, save_tf1
     from rlsp_tf.model import load_model
@@ -122,6 +122,14 @@ def _tf1(arguments: argparse.Namespace) -> None:
     else:
         save_tf1(load_model(source), target, force=arguments.force)
     print(f"{target}: written from {source}.")
+
+
+def _to_keras(source: str, target: str) -> bool:
+    """Whether a conversion makes a ``.keras`` file, and not something else of one."""
+    to_keras = target.endswith(".keras")
+    if to_keras == source.endswith(".keras"):
+        raise UsageError(f"{source} and {target}: one of the two must end in .keras, the other must not.")
+    return to_keras
 
 
 def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -147,6 +155,51 @@ def _verify(arguments: argparse.Namespace) -> None:
     from converters.verify import verify
 
     print("\n".join(verify(arguments.prefix, arguments.model)))
+
+
+def _add_pytorch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        commands,
+        "pytorch",
+        _pytorch,
+        help="convert a PyTorch checkpoint of RLSP with RGB output, or write one",
+        description="""\
+Converts between checkpoints of the authors' PyTorch training, whose networks make all three colours,
+and .keras files. Whichever of the two arguments ends in .keras decides the direction. Weights stay
+equal bit for bit. Needs PyTorch: pip install 'rlsp_tf[pytorch]'.
+
+A file of a state_dict alone will do. No code in a file is run: one with more than data is refused.
+The scale is taken to be the one that makes the hidden state as wide as the filters; where there is
+none, or another is right, give --scale. Written files have a new Adam, so that the authors' training
+goes on from them.
+
+  rlsp-convert pytorch logs/checkpoints/0500000.pt rlsp-7-128-rgb.keras
+  rlsp-convert pytorch rlsp-7-128-rgb.keras mine.pt""",
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a .pt file, or a .keras file")
+    parser.add_argument("target", metavar="TARGET", help="a .keras file, or a .pt file")
+    parser.add_argument(
+        "--scale", type=int, metavar="N", help="of the network in a .pt file, if its widths do not tell"
+    )
+    parser.add_argument("--force", action="store_true", help="replace TARGET if it exists")
+
+
+def _pytorch(arguments: argparse.Namespace) -> None:
+    source, target = arguments.source, arguments.target
+    to_keras = _to_keras(source, target)
+    if arguments.scale is not None and not to_keras:
+        raise UsageError(f"{source}: knows its scale; leave out --scale.")
+    start_tensorflow()
+    from converters.pytorch import keras_from_pytorch, save_pytorch
+    from rlsp_tf.model import load_model
+
+    if to_keras:
+        found = keras_from_pytorch(source, target, scale=arguments.scale, force=arguments.force)
+        network = f"a {found.name} network of scale {found.scale} with {found.hidden_channels} state channels"
+        print(f"{target}: written from {source}, {network}.")
+    else:
+        save_pytorch(load_model(source), target, force=arguments.force)
+        print(f"{target}: written from {source}.")
 
 
 if __name__ == "__main__":

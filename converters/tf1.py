@@ -192,7 +192,7 @@ def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
     others = {variable.path for variable in model.weights} - {variable.path for variable in table.values()}
     if others:
         raise RLSPError(
-            f"the model has other weights than RLSP's ({_listed(sorted(others))}); give an RLSP model."
+            f"the model has other weights than RLSP's ({listed(sorted(others))}); give an RLSP model."
         )
     return table
 
@@ -237,7 +237,7 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], prefix: str | os.PathLike[s
             ]
     if problems:
         raise RLSPError(
-            f"{prefix}: give a checkpoint of an RLSP network with luma output; this one: {_listed(problems)}."
+            f"{prefix}: give a checkpoint of an RLSP network with luma output; this one: {listed(problems)}."
         )
     return config
 
@@ -261,7 +261,7 @@ def _open(prefix: Path, plain: Path) -> Any:
     if not index.is_file():
         folder = prefix if prefix.is_dir() else prefix.parent
         known = sorted(file.stem for file in folder.glob("*.index"))
-        advice = f"{folder} has {_listed(known)}" if known else "check the path"
+        advice = f"{folder} has {listed(known)}" if known else "check the path"
         raise RLSPError(f"{prefix}: not the prefix of a checkpoint, there is no {index.name}; {advice}.")
     try:
         return tf.compat.v1.train.NewCheckpointReader(os.fspath(plain))
@@ -292,7 +292,7 @@ def _reason(error: Exception) -> str:
     return re.sub(r"^\{\{.*?\}\} ?| ?\[Op:.*$", "", lines[0]).rstrip(".")
 
 
-def _listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """At most twelve of them, separated by commas."""
     names = list(names)
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

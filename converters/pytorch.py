@@ -1,0 +1,317 @@
+"""The authors' PyTorch checkpoints, of RLSP with RGB output, to Keras models, and back.
+
+Such a file is ``{"rlsp": weights, "optimizer": ..., "iteration": ...}`` as ``torch.save`` writes it. The
+network in it is :class:`rlsp_tf.RLSPCell` with RGB output, and it too takes and gives 0..255, so that
+weights only change places:
+
+- Kernels are ``(out, in, 3, 3)``; ours are ``(3, 3, in, out)``.
+- ``conv1`` takes frames, feedback, hidden state; our ``layer0`` takes frames, hidden state, feedback.
+- ``conv_out`` makes the output, then the hidden state; ours are two convolutions, first the state's.
+
+The sum of output and state channels is all that such a file tells of the two, hence of the scale.
+"""
+
+import io
+import math
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from converters.tf1 import Shapes, listed, variables_of
+from rlsp_tf.config import RLSPConfig
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.files import atomic_file
+from rlsp_tf.model import build_model, rlsp_layer
+
+PARTS = {"rlsp", "optimizer", "iteration"}
+"""What the authors' training puts into a file."""
+ADAM = {"lr": 1e-4, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0, "amsgrad": False}
+"""The optimizer of the authors' training, which takes these from the file."""
+
+
+def load_pytorch(path: str | os.PathLike[str], *, scale: int | None = None) -> keras.Model:
+    """Makes a Keras model of a PyTorch checkpoint, whatever its layers, filters, state and scale.
+
+    No code from the file runs.
+
+    Args:
+        path: the file; one of the weights alone will do.
+        scale: of the network; by default that which makes the hidden state as wide as the filters.
+
+    Returns:
+        A float32 model with RGB output as :func:`rlsp_tf.model.build_model` makes it, with weights
+        equal bit for bit.
+
+    Raises:
+        RLSPError: if the file is missing, damaged or holds more than data, if the tensors are not
+            exactly those of an RLSP network of this scale, finite and float32, if the scale is left
+            open, or if PyTorch is not installed.
+    """
+    tensors = read_tensors(path)
+    config = config_of({name: tensor.shape for name, tensor in tensors.items()}, path, scale)
+    if broken := [name for name, tensor in tensors.items() if not np.isfinite(tensor).all()]:
+        raise RLSPError(f"{path}: has NaN or infinity in {listed(broken)}; give an earlier checkpoint.")
+    model = build_model(config, precision="float32")
+    weights = _to_ours(tensors, config)
+    for name, variable in variables_of(model).items():
+        variable.assign(weights[name])
+    return model
+
+
+def keras_from_pytorch(
+    path: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    scale: int | None = None,
+    force: bool = False,
+) -> RLSPConfig:
+    """Writes a PyTorch checkpoint as a ``.keras`` file for :func:`rlsp_tf.load_model`.
+
+    Args:
+        path, scale: as :func:`load_pytorch` takes them.
+        target: the ``.keras`` file.
+        force: replace a file that is there already.
+
+    Returns:
+        What the network was found to be.
+
+    Raises:
+        RLSPError: as :func:`load_pytorch` does, or if ``target`` cannot be written.
+    """
+    with atomic_file(target, force=force) as part:
+        model = load_pytorch(path, scale=scale)
+        try:
+            model.save(part)
+        except OSError as error:
+            error.filename = os.fspath(target)  # HDF5 leaves it out
+            raise
+    return rlsp_layer(model).config
+
+
+def save_pytorch(model: keras.Model, target: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Writes a model's weights as a PyTorch checkpoint, equal bit for bit.
+
+    With them goes what the authors' training needs to go on from there: Adam as before a first step,
+    and iteration 0.
+
+    Args:
+        model: as :func:`rlsp_tf.load_model` gives it.
+        target: the file.
+        force: replace a file that is there already.
+
+    Raises:
+        RLSPError: if the layout has no place for this network (luma output, other than three frames,
+            weights that are not RLSP's), if the file cannot be written, or if PyTorch is not installed.
+    """
+    torch = _import_torch(target)
+    config = rlsp_layer(model).config
+    if (config.output, config.frames_before, config.frames_after) != ("rgb", 1, 1):
+        raise RLSPError(
+            f"{target}: the authors' PyTorch layout holds networks with RGB output that see one frame before "
+            f"and one after, not this one ({config}); keep the .keras file, or for luma use rlsp-convert tf1."
+        )
+    ours = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables_of(model).items()}
+    weights = {
+        # NumPy may lend its memory read-only, which PyTorch warns of.
+        name: torch.from_numpy(np.array(tensor, np.float32, order="C"))
+        for name, tensor in _to_theirs(ours, config).items()
+    }
+    # Not made by torch.optim: that loads Triton, which crashes beside TensorFlow.
+    optimizer = {"state": {}, "param_groups": [ADAM | {"params": list(range(len(weights)))}]}
+    written = io.BytesIO()
+    torch.save({"rlsp": weights, "optimizer": optimizer, "iteration": 0}, written)
+    with atomic_file(target, force=force) as part:
+        try:
+            part.write_bytes(written.getbuffer())
+        except OSError as error:
+            error.filename = os.fspath(target)
+            raise
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The weights in a PyTorch checkpoint by name.
+
+    Raises:
+        RLSPError: if the file is missing, damaged or holds more than data, if it holds anything but
+            float32 tensors by name, or if PyTorch is not installed.
+    """
+    torch = _import_torch(path)
+    contents = _load(torch, Path(path))
+    if isinstance(contents, dict) and "rlsp" in contents:
+        if others := sorted(repr(name) for name in contents.keys() - PARTS):
+            raise RLSPError(f"{path}: has {listed(others)} beside the weights; give a file of the authors'.")
+        contents = contents["rlsp"]
+    if not isinstance(contents, dict):
+        raise RLSPError(
+            f"{path}: holds {type(contents).__name__} instead of weights by name; save a state_dict in it."
+        )
+    for name, tensor in contents.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise RLSPError(
+                f"{path}: {name!r} is {type(tensor).__name__} instead of a tensor; save a state_dict in it."
+            )
+        if tensor.dtype != torch.float32 or tensor.layout != torch.strided or tensor.is_meta:
+            kind = f"{tensor.dtype}, {tensor.layout}, {tensor.device}".replace("torch.", "")
+            raise RLSPError(f"{path}: {name!r} is {kind}; give a checkpoint of dense float32 tensors.")
+    return {name: tensor.detach().numpy() for name, tensor in contents.items()}
+
+
+def tensor_shapes(config: RLSPConfig) -> Shapes:
+    """The weights in the authors' PyTorch layout, in its order: name and shape."""
+    both = config.feedback_channels + config.hidden_channels
+    names = _convolutions(config.layers)
+    outputs = [config.filters] * (config.layers - 1) + [both]
+    inputs = [config.input_channels] + [config.filters] * (config.layers - 1)
+    shapes: Shapes = {}
+    for name, channels, entering in zip(names, outputs, inputs, strict=True):
+        shapes[f"{name}.weight"] = (channels, entering, 3, 3)
+        shapes[f"{name}.bias"] = (channels,)
+    return shapes
+
+
+def config_of(
+    shapes: Mapping[str, tuple[int, ...]], path: str | os.PathLike[str], scale: int | None = None
+) -> RLSPConfig:
+    """Reads the shape of the network off the shapes of a checkpoint's tensors.
+
+    Args:
+        shapes: by name.
+        path: what to call the checkpoint in messages.
+        scale: as :func:`load_pytorch` takes it.
+
+    Returns:
+        The configuration of this scale whose :func:`tensor_shapes` these are.
+
+    Raises:
+        RLSPError: if there is none, or if ``scale`` is not given and left open; lists the tensors that
+            are missing, unexpected or of wrong shape.
+    """
+    layers = 2 + sum(1 for name in shapes if re.fullmatch(r"conv_list\.\d+\.weight", name))
+    names = {f"{name}.{part}" for name in _convolutions(layers) for part in ("weight", "bias")}
+    problems = [f"missing {name}" for name in sorted(names - set(shapes))]
+    problems += [f"unexpected {name!r}" for name in sorted(set(shapes) - names)]
+    if not problems:
+        filters, both = (math.prod(shapes[name]) for name in ("conv1.bias", "conv_out.bias"))
+        scale = _scale_of(filters, both, path, scale)
+        try:
+            config = RLSPConfig(
+                filters=filters, layers=layers, state_filters=both - 3 * scale**2, scale=scale, output="rgb"
+            )
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            problems += [
+                f"{name} has shape {shapes[name]} instead of {expected}"
+                for name, expected in tensor_shapes(config).items()
+                if shapes[name] != expected
+            ]
+    if problems:
+        raise RLSPError(
+            f"{path}: give a checkpoint of RLSP in the authors' PyTorch layout; this one: {listed(problems)}."
+        )
+    return config
+
+
+def _scale_of(filters: int, both: int, path: str | os.PathLike[str], scale: int | None) -> int:
+    """The scale of a network whose output and hidden state have ``both`` channels together."""
+    most = math.isqrt((both - 1) // 3) if both > 3 else 0
+    if not most:
+        raise RLSPError(
+            f"{path}: conv_out makes {both} channels, too few for RGB and a state; give a checkpoint of RLSP."
+        )
+    if scale is None:
+        usual = [guess for guess in range(1, most + 1) if both - 3 * guess**2 == filters]
+        if not usual and most > 1:
+            raise RLSPError(
+                f"{path}: is as wide in conv_out as networks of scale 1 to {most} may be ({both} channels); "
+                "give the right one with --scale."
+            )
+        return usual[0] if usual else most
+    if not 1 <= scale <= most:
+        raise RLSPError(
+            f"{path}: cannot be of scale {scale}, with {both} channels in conv_out; "
+            f"give --scale from 1 to {most}."
+        )
+    return scale
+
+
+def _convolutions(layers: int) -> list[str]:
+    return ["conv1", *(f"conv_list.{index}" for index in range(layers - 2)), "conv_out"]
+
+
+def _to_ours(theirs: Mapping[str, np.ndarray], config: RLSPConfig) -> dict[str, np.ndarray]:
+    """Weights by the names of :func:`tensor_shapes` -> by those of :func:`converters.tf1.variables_of`."""
+    ours = {}
+    for index, name in enumerate(_convolutions(config.layers)):
+        ours[f"layer{index}/kernel"] = theirs[f"{name}.weight"].transpose(2, 3, 1, 0)
+        ours[f"layer{index}/bias"] = theirs[f"{name}.bias"]
+    window, packed = 3 * config.window, config.feedback_channels
+    frames, feedback, hidden = np.split(ours["layer0/kernel"], [window, window + packed], axis=2)
+    ours["layer0/kernel"] = np.concatenate([frames, hidden, feedback], axis=2)
+    for part in ("kernel", "bias"):
+        both = ours.pop(f"layer{config.layers - 1}/{part}")
+        to_output, to_hidden = np.split(both, [packed], axis=-1)
+        ours |= {f"layer{config.layers - 1}/{part}": to_hidden, f"layer{config.layers}/{part}": to_output}
+    return ours
+
+
+def _to_theirs(ours: Mapping[str, np.ndarray], config: RLSPConfig) -> dict[str, np.ndarray]:
+    """The inverse of :func:`_to_ours`."""
+    window = 3 * config.window
+    joined = dict(ours)
+    frames, hidden, feedback = np.split(
+        joined["layer0/kernel"], [window, window + config.hidden_channels], axis=2
+    )
+    joined["layer0/kernel"] = np.concatenate([frames, feedback, hidden], axis=2)
+    for part in ("kernel", "bias"):
+        to_hidden, to_output = (joined.pop(f"layer{config.layers - 1 + i}/{part}") for i in (0, 1))
+        joined[f"layer{config.layers - 1}/{part}"] = np.concatenate([to_output, to_hidden], axis=-1)
+    theirs = {}
+    for index, name in enumerate(_convolutions(config.layers)):
+        theirs[f"{name}.weight"] = joined[f"layer{index}/kernel"].transpose(3, 2, 0, 1)
+        theirs[f"{name}.bias"] = joined[f"layer{index}/bias"]
+    return theirs
+
+
+def _import_torch(path: str | os.PathLike[str]) -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise RLSPError(
+            f"{path}: such files need PyTorch ({error}); install it with pip install 'rlsp_tf[pytorch]'."
+        ) from error
+    return torch
+
+
+def _load(torch: Any, path: Path) -> Any:
+    """What ``torch.save`` put into a file, as long as it is only data."""
+    if not path.is_file():
+        raise RLSPError(f"{path}: no such file; give a .pt file as torch.save writes it.")
+    file = io.BytesIO(path.read_bytes())
+    try:
+        # PyTorch does not look at the checksums.
+        damaged = zipfile.ZipFile(file).testzip() if zipfile.is_zipfile(file) else None
+        file.seek(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it warns of it then refuses
+            contents = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # PyTorch's reader raises whatever its parts do
+        if function := re.search(r"GLOBAL (\S+)", str(error)):
+            raise RLSPError(
+                f"{path}: asks to run {function[1]}, which was not done, because a file of weights is only "
+                "data; save a state_dict in it."
+            ) from error
+        # PyTorch's own words are many, and advise to run the code in the file.
+        raise RLSPError(
+            f"{path}: not a file that torch.save wrote, or a damaged one; copy or download it again."
+        ) from error
+    if damaged:
+        raise RLSPError(f"{path}: is damaged (checksum of {damaged}); copy or download it again.")
+    return contents
