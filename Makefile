@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# pytorch adds the tests of PyTorch checkpoints, and gigabytes: make EXTRAS=dev,pytorch test
+EXTRAS ?= dev
 
 .PHONY: demo test lint format offline-kit
 
@@ -40,5 +42,5 @@ $(INSTALLED): setup.py pyproject.toml
 	@echo "Setting up $(VENV); TensorFlow is large, this takes some minutes."
 	@# A virtual environment that was interrupted while it was made has no pip, or no pyvenv.cfg.
 	@{ test -f $(VENV)/pyvenv.cfg && $(BIN)/python -m pip --version; } >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$(EXTRAS)]"
 	@touch $@

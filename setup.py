@@ -7,7 +7,18 @@ from setuptools import setup
 
 ROOT = Path(__file__).parent
 
+LITERT = [
+    # Runs LiteRT files, in the form in which TensorFlow no longer ships it.
+    "ai-edge-litert>=2.0",
+]
+ONNX = [
+    # The first with opset 21 and wheels for Python 3.13.
+    "onnx>=1.17",
+    "onnxruntime>=1.20",
+]
 TEST = [
+    *LITERT,
+    *ONNX,
     "hypothesis>=6.100",
     # The cell has to give the same numbers on a second Keras backend.
     "jax>=0.4.34",
@@ -66,6 +77,8 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
+        "litert": LITERT,
+        "onnx": ONNX,
         # The authors' PyTorch checkpoints; before 2.10, a file could run code though only data was asked for
         # (CVE-2025-32434, CVE-2026-24747).
         "pytorch": ["torch>=2.10"],

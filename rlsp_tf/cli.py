@@ -93,7 +93,7 @@ def add_command(
 
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Keeps what TensorFlow's C++ prints while it starts off the terminal, unless starting fails.
+    """Keeps what TensorFlow's C++ prints off the terminal, unless something unexpected happens.
 
     It writes to the file descriptor before any of its log levels is in force.
     """
@@ -103,6 +103,8 @@ def quiet_tensorflow() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except RLSPError:
+            raise  # says itself what the matter is
         except BaseException:
             held.seek(0)
             os.write(saved, held.read())
