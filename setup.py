@@ -65,6 +65,8 @@ setup(
         "numpy>=1.26",
         # Image files, and text in the demo's scene; 10.1 is the first whose built-in font comes in any size.
         "pillow>=10.1",
+        # How much memory is free, and how much a process has used.
+        "psutil>=5.9",
         # Downloads of weights; TensorFlow needs it anyway.
         "requests>=2.31",
         # SSIM.
@@ -83,7 +85,7 @@ setup(
         # (CVE-2025-32434, CVE-2026-24747).
         "pytorch": ["torch>=2.10"],
         "test": TEST,
-        "dev": [*TEST, "mypy>=1.11", "pre-commit>=3.5", "ruff>=0.9", "scipy-stubs", "types-tqdm"],
+        "dev": [*TEST, "mypy>=1.11", "pre-commit>=3.5", "ruff>=0.9", "scipy-stubs", "types-psutil", "types-tqdm"],
     },
     # The weights travel as a package of data, so that they lie beside rlsp_tf wherever it is installed.
     packages=["rlsp_tf", "converters", "checkpoints"],

@@ -152,8 +152,17 @@ OUTPUT appears when it is complete, or not at all.
     )
     parser.add_argument(
         "--precision",
-        choices=("float32", "bfloat16", "float16"),
-        help="of the convolutions (default: as the model was saved); bfloat16 is faster on CPUs that have it",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the convolutions; auto (default): bfloat16 where the processor or GPU computes in it, "
+        "float16 on older GPUs, else float32",
+    )
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="GB",
+        help="what may be used, beside the lookahead of an encoder (default: half of what is free); large "
+        "frames are computed in strips, which look the same",
     )
     parser.add_argument(
         "--codec", default="libx264", help="video encoder, by FFmpeg's name (default: %(default)s)"
@@ -183,6 +192,7 @@ def _upscale(arguments: argparse.Namespace) -> None:
         crf=arguments.crf,
         preset=arguments.preset,
         rate=arguments.rate,
+        memory=None if arguments.memory is None else arguments.memory * 1e9,
         force=arguments.force,
         progress=True,
     )

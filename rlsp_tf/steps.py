@@ -18,6 +18,7 @@ import tensorflow as tf
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.model import load_model, rlsp_layer
+from rlsp_tf.precision import fastest_precision
 
 INPUTS = ("window", "hidden", "feedback")
 OUTPUTS = ("frame", "hidden", "feedback")
@@ -30,9 +31,11 @@ class Step(Protocol):
 
     Attributes:
         config: the network's shape.
+        itemsize: bytes per number in the convolutions.
     """
 
     config: RLSPConfig
+    itemsize: int
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         """The state that a clip begins with, for frames of a size at low resolution."""
@@ -59,6 +62,7 @@ class KerasStep:
     def __init__(self, model: keras.Model) -> None:
         self._cell = rlsp_layer(model).cell
         self.config: RLSPConfig = self._cell.config
+        self.itemsize = tf.as_dtype(self._cell.compute_dtype).size
         self._step = tf.function(lambda window, state: self._cell(tf.concat(window, axis=-1), state))
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
@@ -72,7 +76,9 @@ class _ExportedStep:
     """What exports have in common: names, and a state of zeros."""
 
     def __init__(self, path: Path) -> None:
-        self.config = RLSPConfig.from_dict(read_card(path)["config"])
+        card = read_card(path)
+        self.config = RLSPConfig.from_dict(card["config"])
+        self.itemsize = 2 if card["precision"] in ("bfloat16", "float16") else 4
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         sizes = (self.config.hidden_channels, self.config.feedback_channels)
@@ -185,7 +191,8 @@ def load_step(path_or_name: str | os.PathLike[str], *, precision: str | None = N
     Args:
         path_or_name: a ``.keras`` file or the name of a weight set, as :func:`rlsp_tf.load_model` takes
             them; or an export: the folder of a SavedModel, an ``.onnx`` or a ``.tflite`` file.
-        precision: see :func:`rlsp_tf.load_model`; exports have theirs.
+        precision: see :func:`rlsp_tf.load_model`; or ``"auto"``: the fastest here, see
+            :func:`rlsp_tf.precision.fastest_precision`. Exports have theirs.
 
     Raises:
         RLSPError: if it is none of these or damaged, or an export is to have another precision.
@@ -194,6 +201,8 @@ def load_step(path_or_name: str | os.PathLike[str], *, precision: str | None = N
     kind: type[_ExportedStep] | None = EXPORTS.get(path.suffix.lower())
     if (path / "saved_model.pb").is_file():
         kind = SavedModelStep
+    if precision == "auto":
+        precision = fastest_precision() if kind is None else None
     if kind is None:
         return KerasStep(load_model(path_or_name, precision=precision))
     step = kind(path)

@@ -7,14 +7,17 @@ from typing import Any
 
 import keras
 import numpy as np
+import psutil
 import tensorflow as tf
 from tqdm import tqdm
 
 from rlsp_tf.chroma import ChromaGeometry, ColorPath
 from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.pipeline import Ahead, Behind
 from rlsp_tf.steps import KerasStep, Step
-from rlsp_tf.video import open_sink, open_source
+from rlsp_tf.tiles import within_memory
+from rlsp_tf.video import Frame, open_sink, open_source
 
 
 class RecurrentStream:
@@ -199,6 +202,7 @@ def upscale(
     crf: int = 18,
     preset: str | None = None,
     rate: float | None = None,
+    memory: float | None = None,
     force: bool = False,
     progress: bool = False,
 ) -> list[str]:
@@ -214,6 +218,8 @@ def upscale(
         chroma: see :class:`StreamingUpscaler`.
         codec, crf, preset: of the video encoder, as FFmpeg names them.
         rate: frames per second where the source has none (a folder of images); 25 by default.
+        memory: bytes that may be used, beside the lookahead of an encoder; half of what is free by
+            default. Frames that need more are computed in strips (:mod:`rlsp_tf.tiles`).
         force: replace a target that exists.
         progress: show a progress bar with the frame rate and the time left, if standard error is a terminal.
 
@@ -226,6 +232,9 @@ def upscale(
     step = KerasStep(model) if isinstance(model, keras.Model) else model
     config = step.config
     with open_source(source) as frames:
+        if memory is None:
+            memory = psutil.virtual_memory().available / 2
+        step = within_memory(step, frames.height, frames.width, memory)
         sink = open_sink(
             target,
             frames,
@@ -242,21 +251,24 @@ def upscale(
         bar = tqdm(
             total=frames.frames, unit=" frames", desc=os.fspath(target), disable=None if progress else True
         )
-        with sink, bar:
 
-            def write(planes: Any) -> None:
-                planes = planes if isinstance(planes, tuple) else (planes,)
-                sink.write(replace(waiting.popleft(), planes=planes))
-                bar.update()
+        def write(frame: Frame) -> None:
+            sink.write(frame)
+            bar.update()
 
-            for frame in frames:
+        with sink, bar, Behind("encoding", write) as encoder, Ahead("decoding", frames) as decoded:
+            for frame in decoded:
                 waiting.append(replace(frame, planes=()))
                 rgb = frames.color is None
                 for planes in upscaler.push(frame.planes[0] if rgb else frame.planes):
-                    write(planes)
+                    encoder.put(_with_planes(waiting.popleft(), planes))
             for planes in upscaler.flush():
-                write(planes)
+                encoder.put(_with_planes(waiting.popleft(), planes))
         return [*frames.notes, *sink.notes]
+
+
+def _with_planes(frame: Frame, planes: Any) -> Frame:
+    return replace(frame, planes=planes if isinstance(planes, tuple) else (planes,))
 
 
 def _size_of(form: tuple[Any, ...]) -> str:

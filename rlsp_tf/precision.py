@@ -1,0 +1,34 @@
+"""Which precision a machine computes fastest in without losing quality."""
+
+from functools import cache
+from pathlib import Path
+
+import tensorflow as tf
+
+BFLOAT16_FLAGS = frozenset(("amx_bf16", "avx512_bf16"))
+"""Of /proc/cpuinfo: instructions that multiply bfloat16 and add in float32, which oneDNN uses."""
+
+
+@cache
+def fastest_precision() -> str:
+    """``"bfloat16"`` where the processor or every GPU has it, ``"float16"`` on older GPUs, or ``"float32"``.
+
+    Without such instructions bfloat16 is emulated and slower. Only Linux tells which a processor has; on
+    other systems it is taken for one without.
+    """
+    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    if gpus:
+        capability = min(gpu.get("compute_capability", (0, 0)) for gpu in gpus)
+        # NVIDIA: tensor cores for float16 since Volta (7.0), for bfloat16 since Ampere (8.0).
+        return "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
+    return "bfloat16" if BFLOAT16_FLAGS & cpu_flags() else "float32"
+
+
+def cpu_flags() -> frozenset[str]:
+    """What the first processor can do, in the words of /proc/cpuinfo; nothing where there is none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    flags = (line.partition(":")[2] for line in lines if line.partition(":")[0].strip() == "flags")
+    return frozenset(next(flags, "").split())
