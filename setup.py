@@ -79,6 +79,11 @@ setup(
         "tqdm>=4.60",
     ],
     extras_require={
+        # Contenders of rlsp benchmark step, each of which is left out if it is not installed. OpenVINO 2024.4
+        # is the first that works with NumPy 2; for PyTorch see below.
+        "benchmark": [*LITERT, *ONNX, "openvino>=2024.4", "torch>=2.10"],
+        # OpenVINO in 8 bits there; apart, because it brings scikit-learn and more for one contender.
+        "benchmark-int8": ["nncf>=3.4"],
         "litert": LITERT,
         "onnx": ONNX,
         # The authors' PyTorch checkpoints; before 2.10, a file could run code though only data was asked for

@@ -1,219 +1,74 @@
-"""How fast this is, measured beside what the paper's authors have published, in one run on one machine."""
+"""What all benchmarks share: contenders in processes of their own that take turns, and the machine.
 
+Every result says how it came about: ``"benchmark"``, ``"command"``, ``"machine"`` and ``"versions"``.
+"""
+
+import contextlib
 import os
 import platform
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
-from rlsp_tf.clip_index import index_clips
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.threads import thread_settings
+from rlsp_tf.threads import cores
 
-BATCH, FRAMES, CROP = 4, 10, 32
-"""Of a training step: what the authors' graph is made for."""
-ROUNDS = 7
-STEPS = 20
-"""Of a round, for either."""
-WARM_UP = 3
-"""Steps more, of every round, that do not count: threads wake up, and the pipeline fills."""
+REST = 0.3
+"""Seconds before each turn: threads of the one before wait actively for up to 0.2, on cores not theirs."""
+INSTRUCTIONS = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni")
+"""Of processors, in the words of /proc/cpuinfo, that decide what bfloat16 and 8 bits gain."""
 
 
-def benchmark_train(
-    authors_meta: str | os.PathLike[str],
-    data: Sequence[str | os.PathLike[str]],
-    *,
-    cache: str | os.PathLike[str] | None = None,
-    progress: bool = False,
-) -> dict[str, Any]:
-    """Training steps per second: the authors' own graph, and ours, in turn.
+class Worker:
+    """An object in a process of its own.
 
-    Both do the same work: batches of 4 samples of 10 frames of 32x32 low-resolution pixels, forward,
-    back-propagation through time, Adam. Theirs runs in float32 as it was made, fed from memory. Ours
-    is what ``rlsp train`` does, in bfloat16, with clips sampled meanwhile, gradients clipped and weights
-    averaged. Each has a process of its own and rests while the other works.
+    Libraries have one pool of threads a process, each runs best with another one, and some crash beside
+    each other. A process begins by ``spawn``, with nothing of this one in it.
 
     Args:
-        authors_meta: the ``.meta`` file of a checkpoint of theirs; its size decides the network.
-        data: clips to train on; see :func:`rlsp_tf.clip_index.index_clips`.
-        cache: for clips made ready.
-        progress: show a progress bar on standard error.
-
-    Returns:
-        What :func:`describe` prints: machine, versions, and under ``"authors"`` and ``"ours"``
-        ``"steps_per_second"``, the median of the rounds, and each of them; ``"ratio"``, ours to theirs, in
-        the median of the rounds; ``"waiting"``, the share of our time spent waiting for clips.
-
-    Raises:
-        RLSPError: if the graph or the clips cannot be used.
-    """
-    roots = [os.fspath(root) for root in data]
-    authors = _Worker(AuthorsTraining, os.fspath(authors_meta))
-    ours = None
-    try:
-        index_clips(roots, cache=cache, progress=progress)
-        ours = _Worker(OurTraining, authors.about["filters"], roots, cache)
-        rounds = []
-        for _ in tqdm(range(ROUNDS), desc="rounds", disable=not progress, leave=False):
-            rounds.append((authors.run(), ours.run()))
-    finally:
-        for worker in (authors, ours):
-            if worker is not None:
-                worker.close()
-    return {
-        "machine": _machine(),
-        "versions": {"python": platform.python_version()}
-        | {package: metadata.version(package) for package in ("rlsp_tf", "tensorflow", "keras")},
-        "step": f"batch {BATCH}, {FRAMES} frames, {CROP}x{CROP} low-resolution pixels",
-        "network": f"7-{authors.about['filters']}",
-        "authors": _summary(
-            "their graph, float32, fed from memory", [theirs["rate"] for theirs, _ in rounds]
-        ),
-        "ours": _summary("rlsp train, bfloat16, clips sampled meanwhile", [own["rate"] for _, own in rounds]),
-        "ratio": statistics.median(own["rate"] / theirs["rate"] for theirs, own in rounds),
-        "waiting": statistics.median(own["waiting"] for _, own in rounds),
-    }
-
-
-def describe(result: dict[str, Any]) -> str:
-    """The result of :func:`benchmark_train` as lines of text."""
-    machine = result["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    lines = [
-        f"{machine['processor']}, {machine['cpus']} cores, load {machine['load']:.1f}; {versions}",
-        f"training {result['network']}: {result['step']}",
-    ]
-    for name in ("authors", "ours"):
-        rates = result[name]["rounds"]
-        lines.append(
-            f"{name:>8} {result[name]['steps_per_second']:6.2f} steps/s ({min(rates):.2f} to "
-            f"{max(rates):.2f} in {len(rates)} rounds): {result[name]['what']}"
-        )
-    lines.append(f"   ratio {result['ratio']:6.2f} (waiting for clips: {result['waiting']:.1%} of our time)")
-    return "\n".join(lines)
-
-
-class AuthorsTraining:
-    """The authors' own training graph, out of the ``.meta`` file of a checkpoint, fed from memory.
-
-    Args:
-        meta: the file; the weights beside it are not needed, since speed does not depend on them.
+        name: what to call it in messages.
+        side: the class; importing its module should load no more than it needs. It has an attribute
+            ``about``, of types that can be pickled.
+        arguments: for the class.
 
     Attributes:
-        about: ``{"filters"}`` of the network in it.
+        name: as given.
+        about: the object's.
 
     Raises:
-        RLSPError: if the file holds no such graph.
+        RLSPError: if the object cannot be made; the process has ended then.
     """
 
-    def __init__(self, meta: str) -> None:
-        import tensorflow as tf
-
-        try:
-            with tf.Graph().as_default() as graph:
-                tf.compat.v1.train.import_meta_graph(meta, clear_devices=True)
-                self._step = graph.get_operation_by_name("Adam")
-                filters = int(graph.get_tensor_by_name("init_state:0").shape[-1])
-                rng = np.random.default_rng(0)
-                hr = 4 * CROP
-                arrays: dict[str, np.ndarray] = {
-                    # A frame more at both ends, for the windows.
-                    "s_input:0": rng.uniform(0, 255, (BATCH, FRAMES + 2, CROP, CROP, 3)),
-                    "s_target:0": rng.uniform(0, 255, (BATCH, FRAMES, hr, hr, 3)),
-                    "init_state:0": np.zeros((BATCH, CROP, CROP, filters)),
-                    "s_init_fb:0": np.zeros((BATCH, hr, hr, 1)),
-                    "learning_rate:0": np.array(1e-4),
-                }
-                self._feed = {
-                    graph.get_tensor_by_name(name): array.astype(np.float32) for name, array in arrays.items()
-                }
-                begin = tf.compat.v1.global_variables_initializer()
-        except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
-            raise RLSPError(
-                f"{meta}: holds no training graph of the paper's authors; give a .meta file of theirs."
-            ) from error
-        self.about = {"filters": filters}
-        self._session = tf.compat.v1.Session(graph=graph)
-        self._session.run(begin)
-
-    def run(self, steps: int) -> dict[str, float]:
-        """Does some steps; gives ``{"rate"}`` in steps per second."""
-        for step in range(WARM_UP + steps):
-            if step == WARM_UP:
-                began = time.perf_counter()
-            self._session.run(self._step, self._feed)
-        return {"rate": steps / (time.perf_counter() - began)}
-
-
-class OurTraining:
-    """Training as ``rlsp train`` does it, without checkpoints and validation.
-
-    Args:
-        filters: of the network.
-        roots, cache: see :func:`rlsp_tf.clip_index.index_clips`.
-    """
-
-    def __init__(self, filters: int, roots: list[str], cache: str | None) -> None:
-        os.environ.update(thread_settings(BATCH))
-        from rlsp_tf.config import RLSPConfig
-        from rlsp_tf.train import TrainingOptions, compile_model
-
-        self.about: dict[str, Any] = {}
-        clips, _ = index_clips(roots, cache=cache)
-        options = TrainingOptions(
-            network=RLSPConfig(filters=filters), batch=BATCH, frames=FRAMES, crop=CROP, precision="bfloat16"
-        )
-        self._sampler = options.sampler(clips)
-        self._model = compile_model(options)
-        self._step = 0
-
-    def run(self, steps: int) -> dict[str, float]:
-        """Does some steps; gives ``{"rate", "waiting"}``: steps per second, share of time spent waiting."""
-        import keras
-
-        from rlsp_tf.train import feed
-
-        ticks: list[float] = []
-        waits: list[float] = []
-        first, self._step = self._step, self._step + WARM_UP + steps
-        tick = keras.callbacks.LambdaCallback(
-            on_train_batch_end=lambda batch, logs: ticks.append(time.perf_counter())
-        )
-        self._model.fit(feed(self._sampler, first, self._step, waits), callbacks=[tick], verbose=0)
-        seconds = ticks[-1] - ticks[WARM_UP - 1]
-        return {"rate": steps / seconds, "waiting": sum(waits[WARM_UP:]) / seconds}
-
-
-class _Worker:
-    """A side of the benchmark in a process of its own.
-
-    TensorFlow has one pool of threads a process, and each side runs best with another one.
-    """
-
-    def __init__(self, side: type, *arguments: Any) -> None:
+    def __init__(self, name: str, side: type, *arguments: Any) -> None:
+        self.name = name
         context = get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, side, arguments), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, name, side, arguments), daemon=True)
         self._process.start()
         theirs.close()
         try:
             self.about = self._receive()
-            self._ask(1)  # makes the graph
         except BaseException:
             self.close()
             raise
 
-    def run(self) -> dict[str, float]:
-        """A round."""
-        return self._ask(STEPS)
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Calls a method of the object.
+
+        Raises:
+            RLSPError: if it fails; what it raises itself is passed on if it is one.
+        """
+        # One that has failed before has ended: receiving tells so.
+        with contextlib.suppress(BrokenPipeError):
+            self._connection.send((method, arguments))
+        return self._receive()
 
     def close(self) -> None:
         """Ends the process."""
@@ -221,44 +76,123 @@ class _Worker:
         self._process.terminate()
         self._process.join()
 
-    def _ask(self, steps: int) -> dict[str, float]:
-        self._connection.send(steps)
-        return self._receive()
-
     def _receive(self) -> Any:
         try:
             answer = self._connection.recv()
-        except EOFError as error:
-            raise RLSPError("a process of the benchmark ended; there may be too little memory.") from error
+        except (EOFError, ConnectionResetError) as error:
+            raise RLSPError(f"{self.name}: its process ended; there may be too little memory.") from error
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-def _serve(connection: Connection, side: type, arguments: tuple[Any, ...]) -> None:
-    # What TensorFlow has to say when it starts is no part of the result.
+def _serve(connection: Connection, name: str, side: type, arguments: tuple[Any, ...]) -> None:
+    # What libraries have to say when they start is no part of the result.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
         worker = side(*arguments)
         connection.send(worker.about)
         while True:
-            connection.send(worker.run(connection.recv()))
+            method, values = connection.recv()
+            connection.send(getattr(worker, method)(*values))
     except (EOFError, BrokenPipeError):
         pass
     except Exception as error:
-        connection.send(error if isinstance(error, RLSPError) else RLSPError(repr(error)))
+        own = isinstance(error, RLSPError)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        connection.send(error if own else RLSPError(f"{name}: {type(error).__name__}: {reason}"))
 
 
-def _summary(what: str, rates: Sequence[float]) -> dict[str, Any]:
-    return {"what": what, "steps_per_second": statistics.median(rates), "rounds": list(rates)}
+def take_turns(
+    workers: Sequence[Worker], rounds: int, *arguments: Any, progress: bool = False
+) -> list[list[Any]]:
+    """Lets each worker run while the others rest, round after round, so that all see the same machine.
+
+    Args:
+        workers: their objects have a method ``run``.
+        rounds: how many.
+        arguments: for ``run``.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        What ``run`` gave, for every worker a list of all rounds.
+    """
+    results: list[list[Any]] = [[] for _ in workers]
+    with tqdm(total=rounds * len(workers), desc="turns", disable=not progress, leave=False) as bar:
+        for _ in range(rounds):
+            for worker, own in zip(workers, results, strict=True):
+                bar.set_postfix_str(worker.name)
+                time.sleep(REST)
+                own.append(worker.call("run", *arguments))
+                bar.update()
+    return results
 
 
-def _machine() -> dict[str, Any]:
-    processor = platform.processor() or platform.machine()
+def ratio(over: Sequence[float], under: Sequence[float]) -> float:
+    """The median over rounds of the quotient in a round: what slows the machine slows both."""
+    return statistics.median(a / b for a, b in zip(over, under, strict=True))
+
+
+def heading(benchmark: str, command: str, packages: Iterable[str] = ()) -> dict[str, Any]:
+    """What every result begins with; call it before the work, which is a load, too.
+
+    Args:
+        benchmark: its name.
+        command: the command line behind it.
+        packages: whose versions matter, beside ours, TensorFlow, Keras and NumPy.
+    """
+    versions = {"python": platform.python_version()}
+    for package in ("rlsp_tf", "tensorflow", "keras", "numpy", *packages):
+        versions[package] = metadata.version(package)
+    return {
+        "benchmark": benchmark,
+        "command": command,
+        "machine": machine(),
+        "versions": versions,
+    }
+
+
+def installed(package: str) -> bool:
+    """Whether there is a package, by its name in the registry."""
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def machine() -> dict[str, Any]:
+    """The processor, its cores, how many of them this process may use, its load, and INSTRUCTIONS it has.
+
+    Only Linux tells what instructions there are; elsewhere they are ``None``.
+    """
+    processor, instructions = platform.processor() or platform.machine(), None
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
-        for line in cpuinfo.read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                processor = line.partition(":")[2].strip()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    return {"processor": processor, "cpus": os.cpu_count(), "load": load, "platform": platform.platform()}
+        fields = [line.partition(":") for line in cpuinfo.read_text("utf-8").splitlines()]
+        values = {key.strip(): value.strip() for key, _, value in reversed(fields)}
+        processor = values.get("model name", processor)
+        flags = values.get("flags", "").split()
+        instructions = [name for name in INSTRUCTIONS if name in flags]
+    return {
+        "processor": processor,
+        "cpus": os.cpu_count(),
+        "usable": cores(),
+        "instructions": instructions,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "platform": platform.platform(),
+    }
+
+
+def describe_machine(result: Mapping[str, Any]) -> list[str]:
+    """Machine and versions of a result, in two lines of text."""
+    machine = result["machine"]
+    parts = [machine["processor"], f"{machine['usable']} of {machine['cpus']} cores"]
+    if machine["instructions"] is not None:
+        parts.append(f"with {', '.join(machine['instructions']) or 'none of ' + ', '.join(INSTRUCTIONS)}")
+    if machine["load"] is not None:
+        parts.append(f"load {machine['load']:.1f} before")
+    return [
+        ", ".join(parts),
+        ", ".join([machine["platform"], *(f"{name} {text}" for name, text in result["versions"].items())]),
+    ]

@@ -147,11 +147,11 @@ def _write(
 
         height, width = size or SIZES[0]
         write_litert(
-            model, part, precision=precision, size=size, examples=lambda: _inputs(model, height, width)
+            model, part, precision=precision, size=size, examples=lambda: step_inputs(model, height, width)
         )
 
 
-def _scene(height: int, width: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
+def scene(height: int, width: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
     """The demo's scene: lr ``(STEPS, height, width, 3)`` and hr, uint8 RGB."""
     hr = np.stack(list(render_scene(STEPS, height * scale, width * scale)))
     return degrade(hr, scale), hr
@@ -165,10 +165,10 @@ def _windows(lr: np.ndarray, step: Step) -> Iterator[list[tf.Tensor]]:
         yield [frames[min(max(index, 0), len(frames) - 1)] for index in around]
 
 
-def _inputs(model: keras.Model, height: int, width: int) -> Iterator[dict[str, np.ndarray]]:
-    """What every step of the scene is given, by name."""
+def step_inputs(model: keras.Model, height: int, width: int) -> Iterator[dict[str, np.ndarray]]:
+    """What every step of the scene is given, by name, for ranges of activations to be learned from."""
     step = KerasStep(model)
-    lr, _ = _scene(height, width, step.config.scale)
+    lr, _ = scene(height, width, step.config.scale)
     state = step.initial_state(1, height, width)
     for window in _windows(lr, step):
         inputs = (tf.concat(window, axis=-1), *state)
@@ -182,7 +182,7 @@ def _compare(step: Step, reference: Step, precision: str, height: int, width: in
     Raises:
         RLSPError: if they differ too much.
     """
-    lr, hr = _scene(height, width, reference.config.scale)
+    lr, hr = scene(height, width, reference.config.scale)
     runs = []
     for each in (step, reference):
         state, frames = each.initial_state(1, height, width), []
@@ -221,7 +221,7 @@ def _compare_clip(folder: Path, model: keras.Model, height: int, width: int) -> 
     """
     from rlsp_tf.upscale import StreamingUpscaler
 
-    lr, _ = _scene(height, width, rlsp_layer(model).config.scale)
+    lr, _ = scene(height, width, rlsp_layer(model).config.scale)
     signatures = tf.saved_model.load(os.fspath(folder)).signatures
     clip = tf.constant(lr[None])
     luma_difference = np.abs(

@@ -203,7 +203,7 @@ def write_markdown(path: str | PathLike[str], results: Sequence[Results], *, for
         header, *rows = _table(result)
         lines += ["", f"## Protocol `{protocol.name}`", "", f"{_capital(protocol.describe())}."]
         lines += ["", f"Source: {protocol.source}."] if protocol.source else []
-        lines += ["", *_markdown([header, ["---", *["---:"] * (len(header) - 1)], *rows])]
+        lines += ["", *markdown_table([header, ["---", *["---:"] * (len(header) - 1)], *rows])]
         lines += [f"\n{line}" for line in _missing(result)]
         sources: dict[str, list[str]] = {}
         for entry in _published(result):
@@ -214,7 +214,7 @@ def write_markdown(path: str | PathLike[str], results: Sequence[Results], *, for
     for model in first["models"]:
         network = RLSPConfig.from_dict(model["config"]).name if model["config"] else _NOTHING
         rows.append([model["name"], network, model["precision"] or _NOTHING, model["sha256"] or _NOTHING])
-    lines += _markdown(rows)
+    lines += markdown_table(rows)
     versions = ", ".join(f"{package} {version}" for package, version in first["versions"].items())
     lines += ["", f"Versions: {versions}."]
     with atomic_file(path, force=force) as part:
@@ -253,7 +253,8 @@ def _missing(result: Results) -> list[str]:
     return [f"Not measured: {', '.join(names)}; means are without them."] if names else []
 
 
-def _markdown(rows: list[list[str]]) -> list[str]:
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table in Markdown; the second row is that of dashes."""
     return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
 
 

@@ -14,8 +14,8 @@ def parts_of(batch: int) -> int:
     Args:
         batch: samples.
     """
-    cores = _cores()
-    return max(parts for parts in range(1, batch + 1) if batch % parts == 0 and parts <= cores)
+    most = cores()
+    return max(parts for parts in range(1, batch + 1) if batch % parts == 0 and parts <= most)
 
 
 def thread_settings(batch: int) -> dict[str, str]:
@@ -28,9 +28,9 @@ def thread_settings(batch: int) -> dict[str, str]:
         As many operations at a time as there are parts, with the cores divided among them.
     """
     parts = parts_of(batch)
-    return {"TF_NUM_INTEROP_THREADS": str(parts), "TF_NUM_INTRAOP_THREADS": str(_cores() // parts)}
+    return {"TF_NUM_INTEROP_THREADS": str(parts), "TF_NUM_INTRAOP_THREADS": str(cores() // parts)}
 
 
-def _cores() -> int:
-    # Fewer than the machine has, where this process may not use all.
+def cores() -> int:
+    """How many cores this process may use, which may be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,10 +1,13 @@
+"""The machinery of benchmarks, and training, timed beside the authors' graph."""
+
 import json
+import os
 import re
 
 import numpy as np
 import pytest
 
-from rlsp_tf import benchmark
+from rlsp_tf import benchmark, benchmark_train
 from rlsp_tf.cli import main
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.threads import parts_of, thread_settings
@@ -21,9 +24,79 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def short(monkeypatch):
-    monkeypatch.setattr(benchmark, "ROUNDS", 2)
-    monkeypatch.setattr(benchmark, "STEPS", 2)
-    monkeypatch.setattr(benchmark, "WARM_UP", 1)
+    monkeypatch.setattr(benchmark, "REST", 0)
+    monkeypatch.setattr(benchmark_train, "ROUNDS", 2)
+    monkeypatch.setattr(benchmark_train, "STEPS", 2)
+    monkeypatch.setattr(benchmark_train, "WARM_UP", 1)
+
+
+class Counter:
+    """Counts its turns, in a list that all processes write to."""
+
+    def __init__(self, path, name):
+        self.about = {"pid": os.getpid()}
+        self._path, self._name = path, name
+
+    def run(self, steps):
+        with self._path.open("a") as file:
+            file.write(f"{self._name}{steps} ")
+        return self._name * steps
+
+    def fail(self, kind):
+        if kind == "ours":
+            raise RLSPError("a sentence.")
+        if kind == "end":
+            os._exit(1)
+        raise KeyError("weights")
+
+
+def test_workers_take_turns_in_processes_of_their_own(tmp_path, short):
+    workers = [benchmark.Worker(name, Counter, tmp_path / "turns", name) for name in "ab"]
+    try:
+        assert len({os.getpid(), *(worker.about["pid"] for worker in workers)}) == 3
+        assert benchmark.take_turns(workers, 3, 2) == [["aa"] * 3, ["bb"] * 3]
+    finally:
+        for worker in workers:
+            worker.close()
+    assert (tmp_path / "turns").read_text() == "a2 b2 " * 3
+
+
+def test_what_fails_in_a_worker_is_told(tmp_path):
+    with pytest.raises(RLSPError, match=r"^broken: TypeError: .*required positional argument"):
+        benchmark.Worker("broken", Counter)
+    for kind, message in (
+        ("ours", "a sentence."),
+        ("other", "busy: KeyError: 'weights'"),
+        ("end", "busy: its process ended; there may be too little memory."),
+    ):
+        worker = benchmark.Worker("busy", Counter, tmp_path, "a")
+        with pytest.raises(RLSPError) as failure:
+            worker.call("fail", kind)
+        assert str(failure.value) == message
+        with pytest.raises(RLSPError, match=r"^busy: its process ended"):
+            worker.call("run", 1)
+        worker.close()
+
+
+def test_the_ratio_is_the_median_of_ratios():
+    # In a slow round both are slow: the ratio of medians would be 4.
+    assert benchmark.ratio([2, 40, 8], [1, 20, 2]) == 2
+
+
+def test_the_heading_says_how_a_result_came_about():
+    heading = benchmark.heading("step", "rlsp benchmark step", ["tqdm"])
+    assert heading["benchmark"] == "step"
+    assert heading["command"] == "rlsp benchmark step"
+    assert {"python", "rlsp_tf", "tensorflow", "keras", "numpy", "tqdm"} == set(heading["versions"])
+    assert 1 <= heading["machine"]["usable"] <= heading["machine"]["cpus"]
+    json.dumps(heading, allow_nan=False)
+    first, second = benchmark.describe_machine(heading)
+    assert heading["machine"]["processor"] in first
+    assert f"rlsp_tf {heading['versions']['rlsp_tf']}" in second
+    heading["machine"] |= {"instructions": [], "load": None}
+    assert benchmark.describe_machine(heading)[0].endswith(
+        "with none of amx_bf16, amx_int8, avx512_bf16, avx512_vnni"
+    )
 
 
 def test_training_is_timed_beside_the_authors_own_graph(data, folder, short, capsys):
@@ -32,6 +105,8 @@ def test_training_is_timed_beside_the_authors_own_graph(data, folder, short, cap
     assert main(["benchmark", "train", "--authors", str(meta), *map(str, paths)]) == 0
     printed = capsys.readouterr().out
     result = json.loads((folder / "speed.json").read_text())
+    assert result["benchmark"] == "train"
+    assert result["command"].startswith("rlsp ")
     assert result["network"] == "7-48"
     for side in ("authors", "ours"):
         rates = result[side]["rounds"]
@@ -46,7 +121,7 @@ def test_training_is_timed_beside_the_authors_own_graph(data, folder, short, cap
 
 def test_the_authors_graph_learns(data):
     """It is their training that is timed, not only their network: its weights change."""
-    side = benchmark.AuthorsTraining(str(data / "rlsp-original" / "checkpoints" / "ckpt_rslp_48.meta"))
+    side = benchmark_train.AuthorsTraining(str(data / "rlsp-original" / "checkpoints" / "ckpt_rslp_48.meta"))
     graph = side._session.graph
     kernel = next(v for v in graph.get_collection("trainable_variables") if "layer0/kernel" in v.name)
     before = side._session.run(kernel)
@@ -60,7 +135,7 @@ def test_a_file_that_is_no_graph_is_refused(folder, short):
     (folder / "some.meta").write_bytes(b"no graph")
     for name in ("some.meta", "missing.meta"):
         with pytest.raises(RLSPError, match=f"{name}: holds no training graph of the paper's authors"):
-            benchmark.benchmark_train(folder / name, [folder / "data"], cache=folder / "cache")
+            benchmark_train.benchmark_train(folder / name, [folder / "data"], cache=folder / "cache")
 
 
 def test_a_batch_is_divided_evenly_among_cores(monkeypatch):
@@ -71,7 +146,7 @@ def test_a_batch_is_divided_evenly_among_cores(monkeypatch):
         (16, 4, 4, 4),
         (1, 8, 1, 1),
     ):
-        monkeypatch.setattr("rlsp_tf.threads._cores", lambda cores=cores: cores)
+        monkeypatch.setattr("rlsp_tf.threads.cores", lambda cores=cores: cores)
         assert parts_of(batch) == parts
         assert thread_settings(batch) == {
             "TF_NUM_INTEROP_THREADS": str(parts),

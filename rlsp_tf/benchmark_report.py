@@ -1,0 +1,249 @@
+"""Results of benchmarks as a page of Markdown, with a plot of time against size."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlsp_tf.benchmark import describe_machine
+from rlsp_tf.benchmark_quality import decibels
+from rlsp_tf.benchmark_step import TYPICAL, agreement
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.files import atomic_file, check_target
+from rlsp_tf.results import markdown_table
+
+PLOT = "docs/benchmarks.png"
+"""Where the plot goes, unless told otherwise."""
+
+Result = Mapping[str, Any]
+
+
+def write_report(
+    target: str | os.PathLike[str],
+    files: Sequence[str | os.PathLike[str]],
+    *,
+    plot: str | os.PathLike[str] = PLOT,
+    force: bool = False,
+    command: str = "",
+) -> None:
+    """Writes one page of the results in several files, a section each, in the order of SECTIONS.
+
+    Args:
+        target: the page.
+        files: JSON that ``rlsp benchmark`` has written.
+        plot: a picture, which is made if a result has times at several sizes.
+        force: replace what exists.
+        command: what to note as the command behind the page.
+
+    Raises:
+        RLSPError: if a file is missing, damaged or of something else, or the page cannot be written.
+    """
+    results = [read_result(file) for file in files]
+    target, plot = Path(target), Path(plot)
+    check_target(target, force=force)
+    lines = ["# Benchmarks", "", "Written by this command, not by hand:", "", "```sh", command, "```"]
+    if sized := [result for result in results if _sizes(result)]:
+        with atomic_file(plot, force=force) as part:
+            draw_sizes(part, sized)
+    for kind, section in SECTIONS.items():
+        for file, result in zip(files, results, strict=True):
+            if result["benchmark"] == kind:
+                try:
+                    lines += ["", *section(result), "", *_origin(result)]
+                except (KeyError, TypeError, ValueError, IndexError) as error:
+                    raise _damaged(file) from error
+                if result in sized:
+                    link = Path(os.path.relpath(plot.absolute(), target.absolute().parent)).as_posix()
+                    lines += ["", f"![Milliseconds per step against the size of frames]({link})"]
+    with atomic_file(target, force=force) as part:
+        part.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def read_result(file: str | os.PathLike[str]) -> Result:
+    """A result that ``rlsp benchmark`` has written.
+
+    Raises:
+        RLSPError: if it is missing, damaged, or of a benchmark that has no section.
+    """
+    try:
+        result = json.loads(Path(file).read_text("utf-8"))
+        kind = result["benchmark"]
+    except FileNotFoundError as error:
+        raise RLSPError(f"{os.fspath(file)}: no such file; write it with rlsp benchmark --json.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(file) from error
+    if kind not in SECTIONS:
+        raise RLSPError(
+            f"{os.fspath(file)}: holds the benchmark {kind!r}; there are pages of {', '.join(SECTIONS)}."
+        )
+    return result
+
+
+def draw_sizes(path: Path, results: Sequence[Result]) -> None:
+    """Draws milliseconds per step against pixels of the output, from least to most of the rounds.
+
+    Args:
+        path: the picture, a ``.png`` say.
+        results: of :func:`rlsp_tf.benchmark_step.benchmark_step`, with sizes.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"font.size": 10}):
+        figure = Figure(figsize=(7, 4.2), layout="constrained")
+        axes = figure.add_subplot()
+        ticks: dict[float, str] = {}
+        for number, (network, name, points) in enumerate(
+            (sheet["network"], name, points)
+            for result in results
+            for sheet in result["networks"]
+            for name, points in _curves(sheet["sizes"]).items()
+        ):
+            points = sorted(points, key=lambda point: point["width"] * point["height"])
+            pixels = [point["width"] * point["height"] / 1e3 for point in points]
+            ticks |= {x: f"{p['width']}x{p['height']}" for x, p in zip(pixels, points, strict=True)}
+            times = [point["milliseconds"] for point in points]
+            least, most = zip(
+                *((min(point["rounds"]), max(point["rounds"])) for point in points), strict=True
+            )
+            style = "-" if number % 2 else "--"
+            (line,) = axes.plot(pixels, times, style, marker="o", markersize=4, label=f"{network} {name}")
+            axes.fill_between(pixels, least, most, color=line.get_color(), alpha=0.2, linewidth=0)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xticks(list(ticks), list(ticks.values()), rotation=20)
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("low-resolution frame (log scale of pixels)")
+        axes.set_ylabel("milliseconds per step")
+        axes.grid(alpha=0.3, which="both")
+        axes.legend(fontsize=8)
+        figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _step(result: Result) -> list[str]:
+    width, height = result["size"]
+    steps, warm_up, limits = result["steps"], result["warm_up"], result["limits"]
+    lines = [
+        "## A step",
+        "",
+        f"Milliseconds from {width}x{height} frames to one frame of luma, median of the rounds (least to "
+        f"most); {steps} steps of each contender in each round, after {warm_up} that do not count. All take "
+        "turns in one run, on the CPU, with the same weights, and had to agree with ours in float32: in "
+        f"float32 to {limits['float32']}, otherwise at a cost of at most "
+        f"{', '.join(f'{limit} in {name}' for name, limit in limits.items() if name != 'float32')} to a "
+        f"network of {TYPICAL:g} dB.",
+    ]
+    for sheet in result["networks"]:
+        columns = _rivals(sheet)
+        header = ["", "ms", "steps/s", *(f"ratio to {rival}" for rival in columns), "beside ours in float32"]
+        rows = [header, ["---", *["---:"] * (len(header) - 2), "---"]]
+        for each in sheet["contenders"]:
+            ratios = {entry["to"]: entry["ratio"] for entry in sheet["ratios"] if entry["of"] == each["name"]}
+            rows.append(
+                [
+                    each["name"],
+                    _spread(each),
+                    f"{1e3 / each['milliseconds']:.1f}",
+                    *(f"{ratios[rival]:.2f}" if rival in ratios else "" for rival in columns),
+                    agreement(each),
+                ]
+            )
+        lines += [
+            "",
+            f"### {sheet['network']}",
+            "",
+            f"Weights: {sheet['weights']}.",
+            "",
+            *markdown_table(rows),
+        ]
+        if columns:
+            lines += ["", "Ratios are how many times as fast ours is, median over the rounds."]
+        for missing in (*sheet["left_out"], *result["left_out"]):
+            lines += ["", f"Left out: {missing['name']} ({missing['reason']})."]
+        if sheet["sizes"]:
+            curves = _curves(sheet["sizes"])
+            sizes = dict.fromkeys((point["width"], point["height"]) for point in sheet["sizes"])
+            rows = [["ms at", *curves], ["---", *["---:"] * len(curves)]]
+            for width, height in sizes:
+                cells = [
+                    _spread(point)
+                    for points in curves.values()
+                    for point in points
+                    if (point["width"], point["height"]) == (width, height)
+                ]
+                rows.append([f"{width}x{height}", *cells])
+            lines += ["", *markdown_table(rows)]
+    return lines
+
+
+def _train(result: Result) -> list[str]:
+    rows = [["", "steps/s", ""], ["---", "---:", "---"]]
+    for name in ("authors", "ours"):
+        rates = result[name]["rounds"]
+        spread = f"{result[name]['steps_per_second']:.2f} ({min(rates):.2f} to {max(rates):.2f})"
+        rows.append([name, spread, result[name]["what"]])
+    return [
+        "## Training",
+        "",
+        f"{result['network']}, {result['step']}; steps per second, median of "
+        f"{len(result['ours']['rounds'])} rounds (least to most), in turn. Ours is {result['ratio']:.2f} "
+        f"times as fast, in the median of the rounds; {result['waiting']:.1%} of its time it waits for "
+        "clips.",
+        "",
+        *markdown_table(rows),
+    ]
+
+
+def _quality(result: Result) -> list[str]:
+    sheets = result["models"]
+    reduced = list(sheets[0]["cost"])
+    rows = [
+        ["", "network", *sheets[0]["psnr"], *(f"cost of {name}" for name in reduced)],
+        ["---", "---", *["---:"] * (len(sheets[0]["psnr"]) + len(reduced))],
+    ]
+    for sheet in sheets:
+        numbers = [*sheet["psnr"].values(), *sheet["cost"].values()]
+        rows.append([sheet["name"], sheet["network"], *map(decibels, numbers)])
+    return [
+        "## Quality",
+        "",
+        f"PSNR of luma in dB under the protocol `{result['protocol']}`, mean of "
+        f"{', '.join(result['sequences'])}.",
+        "",
+        *markdown_table(rows),
+    ]
+
+
+SECTIONS: dict[str, Callable[[Result], list[str]]] = {"step": _step, "train": _train, "quality": _quality}
+"""What writes the section of each benchmark, by its name in the JSON."""
+
+
+def _origin(result: Result) -> list[str]:
+    """The command behind a section, machine and versions."""
+    about = [f"{line}." for line in describe_machine(result)]
+    return ["```sh", result["command"], "```", "", about[0], "", about[1]]
+
+
+def _rivals(sheet: Result) -> list[str]:
+    return list(dict.fromkeys(entry["to"] for entry in sheet["ratios"]))
+
+
+def _spread(entry: Result) -> str:
+    return f"{entry['milliseconds']:.1f} ({min(entry['rounds']):.1f} to {max(entry['rounds']):.1f})"
+
+
+def _curves(sizes: Sequence[Result]) -> dict[str, list[Result]]:
+    """Times at sizes, by whose they are."""
+    curves: dict[str, list[Result]] = {}
+    for point in sizes:
+        curves.setdefault(point["name"], []).append(point)
+    return curves
+
+
+def _sizes(result: Result) -> bool:
+    return any(sheet.get("sizes") for sheet in result.get("networks", ()))
+
+
+def _damaged(file: str | os.PathLike[str]) -> RLSPError:
+    return RLSPError(f"{os.fspath(file)}: no result of rlsp benchmark, or a damaged one; write it again.")
