@@ -90,7 +90,11 @@ setup(
         # (CVE-2025-32434, CVE-2026-24747).
         "pytorch": ["torch>=2.10"],
         "test": TEST,
-        "dev": [*TEST, "mypy>=1.11", "pre-commit>=3.5", "ruff>=0.9", "scipy-stubs", "types-psutil", "types-tqdm"],
+        "dev": [
+            *TEST,
+            *("mypy>=1.11", "pre-commit>=3.5", "ruff>=0.9"),
+            *("scipy-stubs", "types-psutil", "types-tqdm"),
+        ],
     },
     # The weights travel as a package of data, so that they lie beside rlsp_tf wherever it is installed.
     packages=["rlsp_tf", "converters", "checkpoints"],

@@ -32,7 +32,7 @@ def write_report(
     Args:
         target: the page.
         files: JSON that ``rlsp benchmark`` has written.
-        plot: a picture, which is made if a result has times at several sizes.
+        plot: a picture, which is made if a result has times at several sizes, or memory at several lengths.
         force: replace what exists.
         command: what to note as the command behind the page.
 
@@ -43,9 +43,12 @@ def write_report(
     target, plot = Path(target), Path(plot)
     check_target(target, force=force)
     lines = ["# Benchmarks", "", "Written by this command, not by hand:", "", "```sh", command, "```"]
-    if sized := [result for result in results if _sizes(result)]:
+    drawn = [result for result in results if _sizes(result) or "lengths" in result]
+    if drawn:
         with atomic_file(plot, force=force) as part:
-            draw_sizes(part, sized)
+            draw(part, drawn)
+        link = Path(os.path.relpath(plot.absolute(), target.absolute().parent)).as_posix()
+        lines += ["", f"![Time against the size of frames, memory against the length of a video]({link})"]
     for kind, section in SECTIONS.items():
         for file, result in zip(files, results, strict=True):
             if result["benchmark"] == kind:
@@ -53,9 +56,6 @@ def write_report(
                     lines += ["", *section(result), "", *_origin(result)]
                 except (KeyError, TypeError, ValueError, IndexError) as error:
                     raise _damaged(file) from error
-                if result in sized:
-                    link = Path(os.path.relpath(plot.absolute(), target.absolute().parent)).as_posix()
-                    lines += ["", f"![Milliseconds per step against the size of frames]({link})"]
     with atomic_file(target, force=force) as part:
         part.write_text("\n".join(lines) + "\n", "utf-8")
 
@@ -80,45 +80,65 @@ def read_result(file: str | os.PathLike[str]) -> Result:
     return result
 
 
-def draw_sizes(path: Path, results: Sequence[Result]) -> None:
-    """Draws milliseconds per step against pixels of the output, from least to most of the rounds.
+def draw(path: Path, results: Sequence[Result]) -> None:
+    """Draws milliseconds per step against pixels, and peak memory against frames, a panel each.
 
     Args:
         path: the picture, a ``.png`` say.
-        results: of :func:`rlsp_tf.benchmark_step.benchmark_step`, with sizes.
+        results: of :func:`rlsp_tf.benchmark_step.benchmark_step` with sizes, and of
+            :func:`rlsp_tf.benchmark_video.benchmark_video`.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
+    sized = [result for result in results if _sizes(result)]
+    videos = [result for result in results if "lengths" in result]
+    panels = [(draw, those) for draw, those in ((_draw_sizes, sized), (_draw_lengths, videos)) if those]
     with matplotlib.rc_context({"font.size": 10}):
-        figure = Figure(figsize=(7, 4.2), layout="constrained")
-        axes = figure.add_subplot()
-        ticks: dict[float, str] = {}
-        for number, (network, name, points) in enumerate(
-            (sheet["network"], name, points)
-            for result in results
-            for sheet in result["networks"]
-            for name, points in _curves(sheet["sizes"]).items()
-        ):
-            points = sorted(points, key=lambda point: point["width"] * point["height"])
-            pixels = [point["width"] * point["height"] / 1e3 for point in points]
-            ticks |= {x: f"{p['width']}x{p['height']}" for x, p in zip(pixels, points, strict=True)}
-            times = [point["milliseconds"] for point in points]
-            least, most = zip(
-                *((min(point["rounds"]), max(point["rounds"])) for point in points), strict=True
-            )
-            style = "-" if number % 2 else "--"
-            (line,) = axes.plot(pixels, times, style, marker="o", markersize=4, label=f"{network} {name}")
-            axes.fill_between(pixels, least, most, color=line.get_color(), alpha=0.2, linewidth=0)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.set_xticks(list(ticks), list(ticks.values()), rotation=20)
-        axes.set_xticks([], minor=True)
-        axes.set_xlabel("low-resolution frame (log scale of pixels)")
-        axes.set_ylabel("milliseconds per step")
-        axes.grid(alpha=0.3, which="both")
-        axes.legend(fontsize=8)
+        figure = Figure(figsize=(6.4 * len(panels), 4.2), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for each, (draw_panel, those) in zip(axes, panels, strict=True):
+            draw_panel(each, those)
+            each.grid(alpha=0.3, which="both")
+            each.legend(fontsize=8)
         figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _draw_sizes(axes: Any, results: Sequence[Result]) -> None:
+    """With bands from the least to the most of the rounds."""
+    ticks: dict[float, str] = {}
+    curves = [
+        (sheet["network"], name, points)
+        for result in results
+        for sheet in result["networks"]
+        for name, points in _curves(sheet["sizes"]).items()
+    ]
+    for number, (network, name, points) in enumerate(curves):
+        points = sorted(points, key=lambda point: point["width"] * point["height"])
+        pixels = [point["width"] * point["height"] / 1e3 for point in points]
+        ticks |= {x: f"{p['width']}x{p['height']}" for x, p in zip(pixels, points, strict=True)}
+        times = [point["milliseconds"] for point in points]
+        least, most = zip(*((min(point["rounds"]), max(point["rounds"])) for point in points), strict=True)
+        style = "-" if number % 2 else "--"
+        (line,) = axes.plot(pixels, times, style, marker="o", markersize=4, label=f"{network} {name}")
+        axes.fill_between(pixels, least, most, color=line.get_color(), alpha=0.2, linewidth=0)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(list(ticks), list(ticks.values()), rotation=20)
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("low-resolution frame (log scale of pixels)")
+    axes.set_ylabel("milliseconds per step")
+
+
+def _draw_lengths(axes: Any, results: Sequence[Result]) -> None:
+    for result in results:
+        frames = [each["frames"] for each in result["lengths"]]
+        memory = [each["peak"] / 1e9 for each in result["lengths"]]
+        label = f"{result['video']}, {result['model']} in {result['precision']}"
+        axes.plot(frames, memory, marker="o", markersize=4, label=label)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("frames of the video")
+    axes.set_ylabel("peak memory, GB")
 
 
 def _step(result: Result) -> list[str]:
@@ -215,7 +235,36 @@ def _quality(result: Result) -> list[str]:
     ]
 
 
-SECTIONS: dict[str, Callable[[Result], list[str]]] = {"step": _step, "train": _train, "quality": _quality}
+def _video(result: Result) -> list[str]:
+    (width, height), scale = result["size"], result["scale"]
+    times = result["milliseconds"]
+    rows = [["", "ms per frame"], ["---", "---:"]]
+    for name, entry in times.items():
+        rows.append([name, _spread({"milliseconds": entry["median"], "rounds": entry["rounds"]})])
+    lengths = [["frames", "seconds", "peak memory [GB]"], ["---:"] * 3]
+    for each in result["lengths"]:
+        lengths.append([str(each["frames"]), f"{each['seconds']:.1f}", f"{each['peak'] / 1e9:.2f}"])
+    sizes = f"{width}x{height} to {scale * width}x{scale * height}"
+    return [
+        "## A video",
+        "",
+        f"`{result['video']}`, {sizes}, network {result['model']} in {result['precision']}, "
+        f"{result['codec']} with preset {result['preset']}: {1e3 / times['whole']['median']:.1f} frames per "
+        "second. The whole, in which the parts overlap, takes "
+        f"{result['ratio']:.2f} times the sum of the parts alone (median of the rounds).",
+        "",
+        *markdown_table(rows),
+        "",
+        *markdown_table(lengths),
+    ]
+
+
+SECTIONS: dict[str, Callable[[Result], list[str]]] = {
+    "step": _step,
+    "video": _video,
+    "train": _train,
+    "quality": _quality,
+}
 """What writes the section of each benchmark, by its name in the JSON."""
 
 

@@ -10,7 +10,6 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from rlsp_tf.errors import RLSPError, UsageError, describe_os_error
 
@@ -29,6 +28,8 @@ MODEL_HELP = "a .keras file, or the name of weights that come with rlsp (default
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``rlsp`` with all its commands."""
+    from rlsp_tf.benchmark_cli import add_benchmark  # which uses what is here
+
     parser = argparse.ArgumentParser(
         prog="rlsp", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -39,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_train(commands)
     _add_export(commands)
-    _add_benchmark(commands)
+    add_benchmark(commands)
     _add_demo(commands)
     return parser
 
@@ -483,212 +484,6 @@ def _export(arguments: argparse.Namespace) -> None:
             f"{found['max_difference']:.2g} grey levels apart; {found['psnr']:.3f} dB, Keras in float32 "
             f"{found['psnr_float32']:.3f} dB"
         )
-
-
-def _add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser(
-        "benchmark",
-        help="measure speed on this machine, beside others",
-        description="""\
-Measures speed: all contenders in one run, in turn, each in a process of its own that rests while the
-others work, with machine and versions. Other programs that run meanwhile spoil it.
-
-  rlsp benchmark step --authors checkpoints/ --json step.json
-  rlsp benchmark train --authors checkpoints/ckpt_rslp_48.meta --data clips/ --json train.json
-  rlsp benchmark quality --hr vid4/ --json quality.json
-  rlsp benchmark report BENCHMARKS.md step.json train.json quality.json""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    benchmarks = parser.add_subparsers(metavar="WHAT", required=True)
-    _add_benchmark_step(benchmarks)
-    train = add_command(
-        benchmarks,
-        "train",
-        _benchmark_train,
-        help="training steps per second, beside the authors' own graph",
-        description="""\
-Training steps per second of rlsp train (bfloat16, clips sampled meanwhile) and of the training graph
-that the paper's authors published (float32, fed from memory), batches of 4 samples of 10 frames,
-32x32 low-resolution pixels. The .meta file of their checkpoint is enough: speed does not depend on
-weights.
-
-  rlsp benchmark train --authors ckpt_rlsp_48.meta --data clips/""",
-    )
-    train.add_argument("--authors", required=True, metavar="META", help="the .meta file of a checkpoint")
-    train.add_argument("--data", nargs="+", required=True, metavar="DATA", help="folders of clips, or clips")
-    train.add_argument("--cache", metavar="DIR", help="for prepared clips (default: ~/.cache/rlsp_tf)")
-    quality = add_command(
-        benchmarks,
-        "quality",
-        _benchmark_quality,
-        help="what reduced precision costs in PSNR",
-        description="""\
-PSNR of luma under the protocol of the paper in float32, bfloat16 and float16, and the cost of the
-latter two in dB. rlsp evaluate has more protocols and numbers.
-
-  rlsp benchmark quality --hr vid4/ --model rlsp-7-48.keras --model rlsp-7-64.keras""",
-    )
-    quality.add_argument("--hr", required=True, metavar="HR", help="the truth, as for rlsp evaluate")
-    quality.add_argument(
-        "--model",
-        action="append",
-        help=f"a .keras file or the name of weights; may be repeated (default: {DEFAULT_MODEL})",
-    )
-    for each in (train, quality):
-        _add_json(each)
-    report = add_command(
-        benchmarks,
-        "report",
-        _benchmark_report,
-        help="write results as a page",
-        description="""\
-Writes a page of Markdown of what the other benchmarks have written by --json: tables with the command,
-machine and versions behind each; and a plot if rlsp benchmark step was given --sizes.
-
-  rlsp benchmark report BENCHMARKS.md step.json train.json quality.json""",
-    )
-    report.add_argument("out", metavar="OUT", help="the page (.md)")
-    report.add_argument("files", metavar="JSON", nargs="+", help="results")
-    report.add_argument(
-        "--plot", metavar="FILE", default="docs/benchmarks.png", help="the plot (default: %(default)s)"
-    )
-    report.add_argument("--force", action="store_true", help="replace OUT and FILE if they exist")
-
-
-def _add_benchmark_step(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = add_command(
-        benchmarks,
-        "step",
-        _benchmark_step,
-        help="milliseconds per frame of a network, beside the authors' graph and other libraries",
-        description="""\
-Milliseconds of a step, from 480x270 frames to Full HD luma, without colour and files: ours in float32
-and bfloat16, the graph that the paper's authors published, and the same weights in PyTorch, ONNX
-Runtime, OpenVINO and LiteRT, each if it is installed: pip install 'rlsp_tf[benchmark]'. All on the CPU.
-
-Before the time is taken every contender has to agree with ours in float32 on a clip: to 0.001 grey
-levels in float32, at a cost of at most 0.05 dB in bfloat16 and 0.5 dB in 8 bits. Weights are the
-authors' where --authors has them, else random. A ratio is the median over rounds.
-
-  rlsp benchmark step --authors checkpoints/ --json step.json
-  rlsp benchmark step --network 7-64 --sizes 160x90 320x180 480x270 640x360 960x540""",
-    )
-    parser.add_argument(
-        "--network",
-        action="append",
-        metavar="L-F",
-        help="layers-filters; may be repeated (default: 7-48, 7-64 and 7-128)",
-    )
-    parser.add_argument(
-        "--authors", metavar="DIR", help="their checkpoints: .meta files, with weights beside or without"
-    )
-    parser.add_argument(
-        "--sizes",
-        nargs="+",
-        type=_width_height,
-        default=[],
-        metavar="WxH",
-        help="low-resolution frames at which ours is timed, too, one size after the other",
-    )
-    parser.add_argument(
-        "--size",
-        type=_width_height,
-        default="480x270",
-        metavar="WxH",
-        help="low-resolution frames at which all are timed (default: %(default)s)",
-    )
-    parser.add_argument("--rounds", type=_positive, default=7, help="turns of each (default: %(default)s)")
-    parser.add_argument("--steps", type=_positive, default=10, help="of a turn (default: %(default)s)")
-    _add_json(parser)
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", help="write every number")
-    parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
-
-
-def _width_height(text: str) -> tuple[int, int]:
-    width, cross, height = text.partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"expected WxH, such as 480x270, not {text!r}")
-    return int(width), int(height)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
-    return int(text)
-
-
-def _benchmark_step(arguments: argparse.Namespace) -> None:
-    from rlsp_tf.benchmark_step import NETWORKS, benchmark_step, describe_step
-
-    _check_json(arguments)
-    result = benchmark_step(
-        arguments.network or NETWORKS,
-        authors=arguments.authors,
-        sizes=arguments.sizes,
-        size=arguments.size,
-        rounds=arguments.rounds,
-        steps=arguments.steps,
-        progress=True,
-        command=_command_line(),
-    )
-    _keep_result(arguments, result, describe_step(result))
-
-
-def _benchmark_train(arguments: argparse.Namespace) -> None:
-    from rlsp_tf.benchmark_train import benchmark_train, describe_train
-
-    _check_json(arguments)
-    result = benchmark_train(
-        arguments.authors,
-        arguments.data,
-        cache=arguments.cache,
-        progress=True,
-        command=_command_line(),
-    )
-    _keep_result(arguments, result, describe_train(result))
-
-
-def _benchmark_quality(arguments: argparse.Namespace) -> None:
-    _check_json(arguments)
-    start_tensorflow()
-    from rlsp_tf.benchmark_quality import benchmark_quality, describe_quality
-
-    result = benchmark_quality(
-        arguments.hr, arguments.model or [DEFAULT_MODEL], progress=True, command=_command_line()
-    )
-    _keep_result(arguments, result, describe_quality(result))
-
-
-def _benchmark_report(arguments: argparse.Namespace) -> None:
-    from rlsp_tf.benchmark_report import write_report
-
-    write_report(
-        arguments.out, arguments.files, plot=arguments.plot, force=arguments.force, command=_command_line()
-    )
-
-
-def _check_json(arguments: argparse.Namespace) -> None:
-    """Refuses before the work begins."""
-    from rlsp_tf.files import check_target
-
-    if arguments.json:
-        check_target(arguments.json, force=arguments.force)
-
-
-def _keep_result(arguments: argparse.Namespace, result: dict[str, Any], text: str) -> None:
-    """Prints a result, and writes it where --json says."""
-    from rlsp_tf.files import write_json
-
-    print(text)
-    if arguments.json:
-        write_json(arguments.json, result, force=arguments.force)
-
-
-def _command_line() -> str:
-    return shlex.join(["rlsp", *sys.argv[1:]])
 
 
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -2,7 +2,9 @@
 
 import json
 import shlex
+from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +13,7 @@ from networks import small_model
 from rlsp_tf.benchmark import heading
 from rlsp_tf.benchmark_quality import describe_quality
 from rlsp_tf.benchmark_report import SECTIONS, write_report
+from rlsp_tf.benchmark_video import benchmark_video, describe_video
 from rlsp_tf.cli import main
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluate import evaluate
@@ -131,7 +134,7 @@ def test_a_page_has_all_numbers_and_where_they_are_from(tmp_path, files):
         "| 480x270 | 129.6 (128.6 to 131.6) | 129.6 (128.6 to 131.6) |",
         "Left out: OpenVINO int8 (nncf not installed).",
         "| ours | 9.00 (9.00 to 10.00) | what ours does |",
-        "![Milliseconds per step against the size of frames](pictures/sizes.png)",
+        "![Time against the size of frames, memory against the length of a video](pictures/sizes.png)",
     ):
         assert f"\n{line}\n" in text
     for file in files:
@@ -199,3 +202,39 @@ def test_help_has_examples_that_parse(command, capsys):
     assert lines
     for line in lines:
         build_parser().parse_args(shlex.split(line)[1:])
+
+
+def test_a_video_is_timed_in_parts_and_as_a_whole(tmp_path, monkeypatch):
+    """A short one, by a small network; the page shows what was found."""
+    monkeypatch.chdir(tmp_path)
+    clip = make_clip(12, 24, 32)
+    with av.open("film.mp4", "w") as container:
+        stream = container.add_stream("libx264", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        for frame in clip:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        container.mux(stream.encode(None))
+    small_model(np.random.default_rng(0), precision="float32").save("small.keras")
+    result = benchmark_video("film.mp4", model="small.keras", precision="auto", rounds=2, frames=10, few=4)
+    assert result["size"] == [32, 24]
+    assert result["model"] == "small"
+    for times in result["milliseconds"].values():
+        assert len(times["rounds"]) == 2
+    for part in ("decoding", "network", "encoding"):
+        assert min(result["milliseconds"][part]["rounds"]) > 0
+    sums = np.sum(
+        [result["milliseconds"][part]["rounds"] for part in ("decoding", "network", "encoding")], axis=0
+    )
+    ratios = np.divide(result["milliseconds"]["whole"]["rounds"], sums)
+    assert result["ratio"] == pytest.approx(np.median(ratios))
+    frames = [each["frames"] for each in result["lengths"]]
+    assert frames[-1] == 12  # the whole video
+    assert all(1e8 < each["peak"] < 1e10 for each in result["lengths"])
+    assert f"{result['ratio']:.2f}" in describe_video(result)
+    Path("video.json").write_text(json.dumps(result))
+    assert main(["benchmark", "report", "page.md", "video.json", "--plot", "plot.png"]) == 0
+    page = Path("page.md").read_text()
+    assert "`film.mp4`, 32x24 to 128x96, network small" in page
+    assert "![" in page
+    with pytest.raises(RLSPError, match=r"film\.mp4: has 12 frames, too few"):
+        benchmark_video("film.mp4", model="small.keras", rounds=1, frames=90)

@@ -1,0 +1,266 @@
+"""How fast a video is upscaled from file to file, beside what its parts take alone, and at what memory."""
+
+import itertools
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from rlsp_tf.benchmark import Worker, describe_machine, heading, ratio, take_turns
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.steps import load_step
+from rlsp_tf.upscale import StreamingUpscaler, upscale
+from rlsp_tf.video import VideoSink, VideoSource
+
+ROUNDS = 5
+FRAMES = 90
+"""Of the video, for every part and every round."""
+FEW = 30
+"""Frames of a second, shorter run, which is taken off the whole: what remains knows nothing of starting."""
+PARTS = ("decoding", "network", "encoding")
+
+
+def benchmark_video(
+    video: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] = "7-48",
+    precision: str = "auto",
+    codec: str = "libx264",
+    preset: str = "ultrafast",
+    rounds: int = ROUNDS,
+    frames: int = FRAMES,
+    few: int = FEW,
+    progress: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Milliseconds per frame of ``rlsp upscale``, and of decoding, network and encoding, each alone.
+
+    All are timed in turn on the first frames of the video. The network's part includes chroma. Then runs of
+    several lengths, up to the whole video, in processes of their own, tell time and peak memory.
+
+    Args:
+        video: the file.
+        model, precision: as for :func:`rlsp_tf.steps.load_step`.
+        codec, preset: of the encoder, as FFmpeg names them.
+        rounds: how often all take turns.
+        frames: of the video that are timed.
+        few: frames of the run that is taken off the whole.
+        progress: show a progress bar on standard error.
+        command: what to note as the command behind the result.
+
+    Returns:
+        What :func:`describe_video` prints: :func:`rlsp_tf.benchmark.heading` and ``{"video", "size",
+        "model", "codec", "preset", "frames", "milliseconds": {"decoding", "network", "encoding", "whole":
+        {"median", "rounds"}}, "ratio": whole to the sum of the parts, median over the rounds,
+        "lengths": [{"frames", "seconds", "peak": bytes}]}``.
+
+    Raises:
+        RLSPError: if the video cannot be upscaled or has fewer than ``frames`` frames.
+    """
+    result = heading("video", command, ("av",))
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (os.fspath(video), os.fspath(model), precision, codec, preset, folder)
+        worker = Worker("upscaling", VideoSide, *arguments, frames, few)
+        try:
+            (turns,) = take_turns([worker], rounds, progress=progress)
+            about = worker.about
+        finally:
+            worker.close()
+        lengths = []
+        for count in (few, frames, None):
+            worker = Worker("upscaling", VideoSide, *arguments, frames, few)
+            try:
+                lengths.append(worker.call("once", count))
+            finally:
+                worker.close()
+    names = (*PARTS, "whole")
+    times = {name: [turn[name] for turn in turns] for name in names}
+    sums = [sum(turn[name] for name in PARTS) for turn in turns]
+    return (
+        result
+        | about
+        | {
+            "codec": codec,
+            "preset": preset,
+            "frames": frames,
+            "milliseconds": {
+                name: {"median": statistics.median(times[name]), "rounds": times[name]} for name in names
+            },
+            "ratio": ratio(times["whole"], sums),
+            "lengths": lengths,
+        }
+    )
+
+
+def describe_video(result: dict[str, Any]) -> str:
+    """The result of :func:`benchmark_video` as lines of text."""
+    (width, height), scale = result["size"], result["scale"]
+    lines = describe_machine(result)
+    lines += [
+        "",
+        f"{result['video']}, {width}x{height} to {scale * width}x{scale * height}, {result['model']} in "
+        f"{result['precision']}, {result['codec']} {result['preset']}",
+    ]
+    for name, times in result["milliseconds"].items():
+        rounds = times["rounds"]
+        lines.append(
+            f"{name:>10} {times['median']:7.1f} ms per frame ({min(rounds):.1f} to {max(rounds):.1f} in "
+            f"{len(rounds)} rounds)"
+        )
+    speed = 1e3 / result["milliseconds"]["whole"]["median"]
+    lines.append(f"whole to sum of parts {result['ratio']:.2f}; {speed:.1f} frames per second")
+    for each in result["lengths"]:
+        lines.append(
+            f"{each['frames']:6} frames in {each['seconds']:.1f} s, peak memory {each['peak'] / 1e9:.2f} GB"
+        )
+    return "\n".join(lines)
+
+
+class VideoSide:
+    """What is timed, in a process of its own.
+
+    Args:
+        video, model, precision: see :func:`benchmark_video`.
+        codec, preset: of the encoder.
+        folder: for what is written.
+        frames, few: see :func:`benchmark_video`.
+
+    Attributes:
+        about: ``{"video", "size", "scale", "model", "precision"}``.
+
+    Raises:
+        RLSPError: see :func:`benchmark_video`.
+    """
+
+    def __init__(
+        self,
+        video: str,
+        model: str,
+        precision: str,
+        codec: str,
+        preset: str,
+        folder: str,
+        frames: int,
+        few: int,
+    ) -> None:
+        self._codec, self._preset, self._few = codec, preset, few
+        self._folder = Path(folder)
+        self._step = load_step(model, precision=precision)
+        with VideoSource(Path(video)) as source:
+            size = [source.width, source.height]
+            self._frames = list(islice(source, frames))
+        if len(self._frames) < max(frames, few + 1):
+            raise RLSPError(f"{video}: has {len(self._frames)} frames, too few; give a longer one.")
+        self._video = Path(video)
+        self.about = {
+            "video": Path(video).name,
+            "size": size,
+            "scale": self._step.config.scale,
+            "model": Path(model).stem,
+            "precision": {2: "bfloat16", 4: "float32"}[self._step.itemsize],
+        }
+
+    def run(self) -> dict[str, float]:
+        """Milliseconds per frame of each part and of the whole."""
+        return {
+            "decoding": self._decoding(),
+            "network": self._network(),
+            "encoding": self._encoding(),
+            "whole": self._whole(),
+        }
+
+    def once(self, frames: int | None) -> dict[str, Any]:
+        """Upscales so many frames, or all; gives ``{"frames", "seconds", "peak": bytes}``."""
+        self._frames.clear()
+        video = self._video if frames is None else self._cut(frames)
+        began = time.perf_counter()
+        target = self._upscale(video)
+        seconds = time.perf_counter() - began
+        with av.open(os.fspath(target)) as container:
+            count = sum(1 for packet in container.demux(video=0) if packet.size)
+        # On Linux in units of 1024 bytes, on macOS of 1.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"frames": count, "seconds": seconds, "peak": peak * (1 if sys.platform == "darwin" else 1024)}
+
+    def _decoding(self) -> float:
+        with VideoSource(self._video) as source:
+            return _per_item(islice(source, len(self._frames)))
+
+    def _network(self) -> float:
+        with VideoSource(self._video) as source, self._sink(source) as sink:
+            upscaler = StreamingUpscaler(self._step, source=source.color, target=sink.color)
+            self._large = []
+            planes = (frame.planes for frame in self._frames)
+            time = _per_item(upscaler.push(each if len(each) > 1 else each[0]) for each in planes)
+            # What the encoder is given afterwards.
+            for frame in self._frames[: self._few]:
+                self._large += upscaler.push(frame.planes if len(frame.planes) > 1 else frame.planes[0])
+            sink.write(replace(self._frames[0], planes=_planes(self._large[0])))
+        return time
+
+    def _encoding(self) -> float:
+        with VideoSource(self._video) as source, self._sink(source) as sink:
+            large = itertools.cycle(map(_planes, self._large))
+            pairs = zip(self._frames, large, strict=False)
+            return _per_item(map(sink.write, (replace(frame, planes=planes) for frame, planes in pairs)))
+
+    def _whole(self) -> float:
+        frames = len(self._frames)
+        seconds = []
+        for count in (self._few, frames):
+            video = self._cut(count)
+            began = time.perf_counter()
+            self._upscale(video)
+            seconds.append(time.perf_counter() - began)
+        return 1e3 * (seconds[1] - seconds[0]) / (frames - self._few)
+
+    def _sink(self, source: VideoSource) -> VideoSink:
+        scale = self._step.config.scale
+        return VideoSink(
+            self._folder / "alone.mkv",
+            source,
+            width=scale * source.width,
+            height=scale * source.height,
+            force=True,
+            codec=self._codec,
+            preset=self._preset,
+        )
+
+    def _upscale(self, video: Path) -> Path:
+        target = self._folder / "large.mkv"
+        upscale(video, target, self._step, codec=self._codec, preset=self._preset, force=True)
+        return target
+
+    def _cut(self, frames: int) -> Path:
+        """A file with the first frames of the video, as they are."""
+        part = self._folder / f"first_{frames}.mkv"
+        if not part.exists():
+            with av.open(os.fspath(self._video)) as source, av.open(os.fspath(part), "w") as target:
+                stream = target.add_stream_from_template(source.streams.video[0])
+                packets = (packet for packet in source.demux(video=0) if packet.size)
+                for packet in islice(packets, frames):
+                    packet.stream = stream
+                    target.mux(packet)
+        return part
+
+
+def _planes(frame: Any) -> tuple[np.ndarray, ...]:
+    return frame if isinstance(frame, tuple) else (frame,)
+
+
+def _per_item(work: Iterable[Any]) -> float:
+    """Milliseconds per item of an iterator that works when it is asked; the first tenth does not count."""
+    ticks = [time.perf_counter()]
+    ticks += [time.perf_counter() for _ in work]
+    first = len(ticks) // 10
+    return 1e3 * (ticks[-1] - ticks[first]) / (len(ticks) - 1 - first)
