@@ -69,6 +69,8 @@ setup(
         "psutil>=5.9",
         # Downloads of weights; TensorFlow needs it anyway.
         "requests>=2.31",
+        # Scene cuts; the variant that runs where there is no display.
+        "scenedetect-headless>=0.7",
         # SSIM.
         "scikit-image>=0.22",
         # The Gaussian of the degradation.

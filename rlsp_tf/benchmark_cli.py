@@ -43,6 +43,19 @@ weights.
     train.add_argument("--authors", required=True, metavar="META", help="the .meta file of a checkpoint")
     train.add_argument("--data", nargs="+", required=True, metavar="DATA", help="folders of clips, or clips")
     train.add_argument("--cache", metavar="DIR", help="for prepared clips (default: ~/.cache/rlsp_tf)")
+    profile = add_command(
+        benchmarks,
+        "profile",
+        _benchmark_profile,
+        help="where the time of a step goes",
+        description="""\
+What oneDNN, with which TensorFlow computes convolutions on x86 processors, tells of a step of 480x270
+frames: milliseconds and operations per second of each kind of convolution.
+
+  rlsp benchmark profile --network 7-48""",
+    )
+    profile.add_argument("--network", default="7-48", metavar="L-F", help="default: %(default)s")
+    profile.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     quality = add_command(
         benchmarks,
         "quality",
@@ -60,7 +73,7 @@ latter two in dB. rlsp evaluate has more protocols and numbers.
         action="append",
         help=f"a .keras file or the name of weights; may be repeated (default: {DEFAULT_MODEL})",
     )
-    for each in (train, quality):
+    for each in (train, profile, quality):
         _add_json(each)
     report = add_command(
         benchmarks,
@@ -76,6 +89,7 @@ machine and versions behind each; and plots, of time against size where rlsp ben
     )
     report.add_argument("out", metavar="OUT", help="the page (.md)")
     report.add_argument("files", metavar="JSON", nargs="+", help="results")
+    report.add_argument("--notes", metavar="FILE", help="Markdown to put at the end")
     report.add_argument(
         "--plot", metavar="FILE", default="docs/benchmarks.png", help="the plot (default: %(default)s)"
     )
@@ -220,6 +234,14 @@ def _benchmark_train(arguments: argparse.Namespace) -> None:
     _keep_result(arguments, result, describe_train(result))
 
 
+def _benchmark_profile(arguments: argparse.Namespace) -> None:
+    _check_json(arguments)
+    from rlsp_tf.benchmark_profile import benchmark_profile, describe_profile
+
+    result = benchmark_profile(arguments.network, precision=arguments.precision, command=_command_line())
+    _keep_result(arguments, result, describe_profile(result))
+
+
 def _benchmark_quality(arguments: argparse.Namespace) -> None:
     _check_json(arguments)
     start_tensorflow()
@@ -235,7 +257,12 @@ def _benchmark_report(arguments: argparse.Namespace) -> None:
     from rlsp_tf.benchmark_report import write_report
 
     write_report(
-        arguments.out, arguments.files, plot=arguments.plot, force=arguments.force, command=_command_line()
+        arguments.out,
+        arguments.files,
+        plot=arguments.plot,
+        notes=arguments.notes,
+        force=arguments.force,
+        command=_command_line(),
     )
 
 

@@ -24,6 +24,7 @@ def write_report(
     files: Sequence[str | os.PathLike[str]],
     *,
     plot: str | os.PathLike[str] = PLOT,
+    notes: str | os.PathLike[str] | None = None,
     force: bool = False,
     command: str = "",
 ) -> None:
@@ -33,6 +34,7 @@ def write_report(
         target: the page.
         files: JSON that ``rlsp benchmark`` has written.
         plot: a picture, which is made if a result has times at several sizes, or memory at several lengths.
+        notes: a file of Markdown to put at the end.
         force: replace what exists.
         command: what to note as the command behind the page.
 
@@ -40,6 +42,7 @@ def write_report(
         RLSPError: if a file is missing, damaged or of something else, or the page cannot be written.
     """
     results = [read_result(file) for file in files]
+    appendix = _read_notes(notes) if notes else []
     target, plot = Path(target), Path(plot)
     check_target(target, force=force)
     lines = ["# Benchmarks", "", "Written by this command, not by hand:", "", "```sh", command, "```"]
@@ -56,8 +59,16 @@ def write_report(
                     lines += ["", *section(result), "", *_origin(result)]
                 except (KeyError, TypeError, ValueError, IndexError) as error:
                     raise _damaged(file) from error
+    lines += appendix
     with atomic_file(target, force=force) as part:
         part.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _read_notes(notes: str | os.PathLike[str]) -> list[str]:
+    try:
+        return ["", Path(notes).read_text("utf-8").rstrip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise RLSPError(f"{os.fspath(notes)}: cannot be read; check the path.") from error
 
 
 def read_result(file: str | os.PathLike[str]) -> Result:
@@ -136,7 +147,7 @@ def _draw_lengths(axes: Any, results: Sequence[Result]) -> None:
         memory = [each["peak"] / 1e9 for each in result["lengths"]]
         label = f"{result['video']}, {result['model']} in {result['precision']}"
         axes.plot(frames, memory, marker="o", markersize=4, label=label)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.3 * axes.get_ylim()[1])
     axes.set_xlabel("frames of the video")
     axes.set_ylabel("peak memory, GB")
 
@@ -259,8 +270,27 @@ def _video(result: Result) -> list[str]:
     ]
 
 
+def _profile(result: Result) -> list[str]:
+    width, height = result["size"]
+    rows = [["primitive", "calls", "ms", "GFLOP/s"], ["---", "---:", "---:", "---:"]]
+    for each in result["primitives"]:
+        speed = "" if each["gflops"] is None else f"{each['gflops']:.0f}"
+        rows.append([each["what"], f"{each['calls']:.0f}", f"{each['milliseconds']:.2f}", speed])
+    convolutions = sum(each["milliseconds"] for each in result["primitives"] if each["gflops"] is not None)
+    return [
+        "## Where the time of a step goes",
+        "",
+        f"{result['network']} in {result['precision']}, {width}x{height}, as oneDNN tells it: "
+        f"{result['milliseconds']:.1f} ms a step, of which its convolutions take {convolutions:.1f} ms "
+        "(those that run side by side counted in full).",
+        "",
+        *markdown_table(rows),
+    ]
+
+
 SECTIONS: dict[str, Callable[[Result], list[str]]] = {
     "step": _step,
+    "profile": _profile,
     "video": _video,
     "train": _train,
     "quality": _quality,

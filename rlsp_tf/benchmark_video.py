@@ -1,6 +1,5 @@
 """How fast a video is upscaled from file to file, beside what its parts take alone, and at what memory."""
 
-import itertools
 import os
 import resource
 import statistics
@@ -14,19 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 
 from rlsp_tf.benchmark import Worker, describe_machine, heading, ratio, take_turns
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.steps import load_step
 from rlsp_tf.upscale import StreamingUpscaler, upscale
-from rlsp_tf.video import VideoSink, VideoSource
+from rlsp_tf.video import Frame, VideoSink, VideoSource
 
 ROUNDS = 5
 FRAMES = 90
 """Of the video, for every part and every round."""
 FEW = 30
-"""Frames of a second, shorter run, which is taken off the whole: what remains knows nothing of starting."""
+"""Frames at the beginning that do not count; a run over these alone is taken off the whole."""
 PARTS = ("decoding", "network", "encoding")
 
 
@@ -45,7 +43,7 @@ def benchmark_video(
 ) -> dict[str, Any]:
     """Milliseconds per frame of ``rlsp upscale``, and of decoding, network and encoding, each alone.
 
-    All are timed in turn on the first frames of the video. The network's part includes chroma. Then runs of
+    All are timed in turn on the same frames of the video. The network's part includes chroma. Then runs of
     several lengths, up to the whole video, in processes of their own, tell time and peak memory.
 
     Args:
@@ -54,7 +52,7 @@ def benchmark_video(
         codec, preset: of the encoder, as FFmpeg names them.
         rounds: how often all take turns.
         frames: of the video that are timed.
-        few: frames of the run that is taken off the whole.
+        few: of these that do not count, because something may only start.
         progress: show a progress bar on standard error.
         command: what to note as the command behind the result.
 
@@ -194,25 +192,32 @@ class VideoSide:
 
     def _decoding(self) -> float:
         with VideoSource(self._video) as source:
-            return _per_item(islice(source, len(self._frames)))
+            return self._per_frame(islice(source, len(self._frames)))
 
     def _network(self) -> float:
         with VideoSource(self._video) as source, self._sink(source) as sink:
             upscaler = StreamingUpscaler(self._step, source=source.color, target=sink.color)
-            self._large = []
-            planes = (frame.planes for frame in self._frames)
-            time = _per_item(upscaler.push(each if len(each) > 1 else each[0]) for each in planes)
-            # What the encoder is given afterwards.
-            for frame in self._frames[: self._few]:
-                self._large += upscaler.push(frame.planes if len(frame.planes) > 1 else frame.planes[0])
-            sink.write(replace(self._frames[0], planes=_planes(self._large[0])))
+            # Kept for the encoder.
+            self._large: list[Any] = []
+            planes = (frame.planes if len(frame.planes) > 1 else frame.planes[0] for frame in self._frames)
+            time = self._per_frame(map(self._large.extend, map(upscaler.push, planes)))
+            self._large += upscaler.flush()
+            sink.write(self._enlarged(0))
         return time
 
     def _encoding(self) -> float:
         with VideoSource(self._video) as source, self._sink(source) as sink:
-            large = itertools.cycle(map(_planes, self._large))
-            pairs = zip(self._frames, large, strict=False)
-            return _per_item(map(sink.write, (replace(frame, planes=planes) for frame, planes in pairs)))
+            return self._per_frame(map(sink.write, map(self._enlarged, range(len(self._frames)))))
+
+    def _enlarged(self, index: int) -> Frame:
+        planes = self._large[index]
+        return replace(self._frames[index], planes=planes if isinstance(planes, tuple) else (planes,))
+
+    def _per_frame(self, work: Iterable[Any]) -> float:
+        """Milliseconds per frame of an iterator that works when it is asked, after the first frames."""
+        ticks = [time.perf_counter()]
+        ticks += [time.perf_counter() for _ in work]
+        return 1e3 * (ticks[-1] - ticks[self._few]) / (len(ticks) - 1 - self._few)
 
     def _whole(self) -> float:
         frames = len(self._frames)
@@ -252,15 +257,3 @@ class VideoSide:
                     packet.stream = stream
                     target.mux(packet)
         return part
-
-
-def _planes(frame: Any) -> tuple[np.ndarray, ...]:
-    return frame if isinstance(frame, tuple) else (frame,)
-
-
-def _per_item(work: Iterable[Any]) -> float:
-    """Milliseconds per item of an iterator that works when it is asked; the first tenth does not count."""
-    ticks = [time.perf_counter()]
-    ticks += [time.perf_counter() for _ in work]
-    first = len(ticks) // 10
-    return 1e3 * (ticks[-1] - ticks[first]) / (len(ticks) - 1 - first)

@@ -75,7 +75,7 @@ class CarriedRLSP(RLSP):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        for fixed in ("unroll", "border", "return_state"):
+        for fixed in ("unroll", "border", "return_state", "warm_start"):
             del config[fixed]
         return {**config, "pieces": self.pieces, "parts": self.parts}
 

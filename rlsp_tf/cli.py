@@ -160,6 +160,21 @@ OUTPUT appears when it is complete, or not at all.
         "float16 on older GPUs, else float32",
     )
     parser.add_argument(
+        "--scene-cuts",
+        default="auto",
+        metavar="auto|off|FILE",
+        help="where the network starts anew: at cuts that are found (default), nowhere, or at the frames "
+        "whose numbers stand in FILE, counted from 0",
+    )
+    parser.add_argument(
+        "--warm-start",
+        type=int,
+        default=8,
+        metavar="N",
+        help="frames of each shot that are run backwards in time before it begins, which makes its first "
+        "frames sharper; 0 for none (default: %(default)s)",
+    )
+    parser.add_argument(
         "--memory",
         type=float,
         metavar="GB",
@@ -181,6 +196,12 @@ OUTPUT appears when it is complete, or not at all.
 
 
 def _upscale(arguments: argparse.Namespace) -> None:
+    warm_start = _checked_warm_start(arguments.warm_start)
+    cuts = arguments.scene_cuts
+    if cuts not in ("auto", "off"):
+        from rlsp_tf.shots import read_cuts
+
+        cuts = read_cuts(Path(cuts))
     start_tensorflow()
     from rlsp_tf.steps import load_step
     from rlsp_tf.upscale import upscale
@@ -194,12 +215,20 @@ def _upscale(arguments: argparse.Namespace) -> None:
         crf=arguments.crf,
         preset=arguments.preset,
         rate=arguments.rate,
+        warm_start=warm_start,
+        scene_cuts=cuts,
         memory=None if arguments.memory is None else arguments.memory * 1e9,
         force=arguments.force,
         progress=True,
     )
     for note in notes:
         print(f"rlsp: note: {note}", file=sys.stderr)
+
+
+def _checked_warm_start(frames: int) -> int:
+    if not 0 <= frames <= 100:
+        raise UsageError(f"--warm-start must be from 0 to 100, not {frames}.")
+    return frames
 
 
 def _add_degrade(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -261,6 +290,14 @@ MSE), duf (of VSR-DUF and most tables: crop 8, mean over frames), full (no crop,
         help="of the models; may be repeated (default: as saved)",
     )
     parser.add_argument(
+        "--warm-start",
+        type=int,
+        default=0,
+        metavar="N",
+        help="measure every model a second time, with N frames run backwards before a sequence begins (the "
+        "paper's numbers are without)",
+    )
+    parser.add_argument(
         "--json", metavar="FILE", help="write every number; a list of objects if there are several protocols"
     )
     parser.add_argument("--csv", metavar="FILE", help="write every number as a table")
@@ -284,6 +321,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         models=arguments.model,
         sr=arguments.sr,
         precisions=arguments.precision or (None,),
+        warm_start=_checked_warm_start(arguments.warm_start),
         protocols=[PROTOCOLS[name] for name in arguments.protocol or ("rlsp",)],
         json_file=arguments.json,
         csv_file=arguments.csv,

@@ -54,6 +54,7 @@ def evaluate(
     models: Sequence[str | PathLike[str]] = (),
     sr: Sequence[str | PathLike[str]] = (),
     precisions: Sequence[str | None] = (None,),
+    warm_start: int = 0,
     protocols: Sequence[Protocol] = (PROTOCOLS["rlsp"],),
     recorder: Recorder | None = None,
     finished: Callable[[list[Results]], None] | None = None,
@@ -77,6 +78,8 @@ def evaluate(
         sr: frames to measure as they are, in the layout of ``hr`` and under the same names (which do not
             matter where each is a single sequence). Grey images hold luma, 16..235.
         precisions: every model is measured in each of them; see :func:`rlsp_tf.load_model`.
+        warm_start: if not 0, every model is measured a second time with so many frames run backwards before
+            a sequence begins; see :class:`rlsp_tf.upscale.RecurrentStream`.
         protocols: what is counted; one pass over the frames serves all.
         recorder: takes the frames, for a report.
         finished: called with the results so far after every sequence, so that an error in a later one
@@ -103,7 +106,11 @@ def evaluate(
             message names the file.
     """
     sequences = find_sequences(hr)
-    methods: list[_Method] = [_Network(*model) for model in _named(models, precisions)]
+    methods: list[_Method] = [
+        _Network(path, f"{name} warm start {warm}" if warm else name, precision, warm)
+        for path, name, precision in _named(models, precisions)
+        for warm in sorted({0, warm_start})
+    ]
     methods += [_Frames(path, name, sequences, hr) for path, name, _ in _named(sr, (None,))]
     about = [_BICUBIC, *(method.about for method in methods)]
     names = [str(method["name"]) for method in about]
@@ -177,7 +184,7 @@ class _Method(Interface):
 
 
 class _Network:
-    def __init__(self, path: str | PathLike[str], name: str, precision: str | None) -> None:
+    def __init__(self, path: str | PathLike[str], name: str, precision: str | None, warm_start: int) -> None:
         # Here, because frames that exist are measured without TensorFlow, whose import takes seconds.
         import tensorflow as tf
 
@@ -195,7 +202,7 @@ class _Network:
             "sha256": sha256_of(find_weights(path)),
             "precision": layer.compute_dtype,
         }
-        self._stream = RecurrentStream(model)
+        self._stream = RecurrentStream(model, warm_start=warm_start)
         self._tensor = tf.constant
 
     def begin(

@@ -36,6 +36,9 @@ class RLSP(keras.layers.RNN):
         border: ``"replicate"`` as above; or ``"given"``: the first ``frames_before`` and the last
             ``frames_after`` frames of a clip are neighbours only and give no output, so that a clip
             can be a piece of a longer one.
+        warm_start: so many frames after the first are run backwards in time before the clip begins: t =
+            ``warm_start`` ... 1, then 0, 1, 2 ... Without a past, the first frames of a clip are 1 to 2 dB
+            below the others; this gives them one. Not with ``border="given"``.
 
     Call arguments:
         sequences: ``(B, T, H, W, 3)``, RGB 0..255, any numeric dtype.
@@ -55,6 +58,7 @@ class RLSP(keras.layers.RNN):
         return_state: bool = False,
         unroll: bool = False,
         border: Border = "replicate",
+        warm_start: int = 0,
         **kwargs: Any,
     ) -> None:
         policy = kwargs.pop("dtype", None) or keras.config.dtype_policy()
@@ -69,6 +73,7 @@ class RLSP(keras.layers.RNN):
         )
         self.config = config
         self.border = border
+        self.warm_start = warm_start
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         """Creates the weights; only rank and channels of ``sequences_shape`` matter."""
@@ -89,6 +94,14 @@ class RLSP(keras.layers.RNN):
         if initial_state is None:
             batch, _, height, width, _ = ops.shape(sequences)
             initial_state = self.get_initial_state(batch, height, width)
+        if self.warm_start:
+            first = sequences[:, : self.warm_start + 1]
+            # Neighbours in reversed time; without the frame with which the clip begins, unless it is alone.
+            count = ops.maximum(ops.shape(first)[1] - 1, 1)
+            backwards = self._windows(ops.flip(first, axis=1))[:, :count]
+            _, _, initial_state = self.inner_loop(
+                sequences=backwards, initial_state=list(initial_state), mask=mask, training=training
+            )
         _, outputs, states = self.inner_loop(
             sequences=self._windows(sequences),
             initial_state=list(initial_state),
@@ -117,7 +130,12 @@ class RLSP(keras.layers.RNN):
     def get_config(self) -> dict[str, Any]:
         own = {"name", "trainable", "dtype", "return_state", "unroll"}
         config = {key: value for key, value in super().get_config().items() if key in own}
-        return {**config, "border": self.border, "config": self.config.to_dict()}
+        return {
+            **config,
+            "border": self.border,
+            "warm_start": self.warm_start,
+            "config": self.config.to_dict(),
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "RLSP":

@@ -3,7 +3,7 @@
 import os
 from collections import deque
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -15,30 +15,38 @@ from rlsp_tf.chroma import ChromaGeometry, ColorPath
 from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.pipeline import Ahead, Behind
+from rlsp_tf.shots import detect_shots, listed_shots
 from rlsp_tf.steps import KerasStep, Step
 from rlsp_tf.tiles import within_memory
 from rlsp_tf.video import Frame, open_sink, open_source
+
+WARM_START = 8
+"""Frames that are run backwards before a shot begins; more gain nothing."""
 
 
 class RecurrentStream:
     """The network over a stream of frames: what :class:`rlsp_tf.RLSP` gives for the whole clip.
 
     The first frame has itself as its past, the last one itself as its future. The output lags
-    ``frames_after`` frames behind the input.
+    ``frames_after`` frames behind the input, and at the start of a clip ``warm_start`` more.
 
     Args:
         model: a model that holds an :class:`rlsp_tf.RLSP` layer, or an export of one.
+        warm_start: frames after the first that are run backwards in time before the clip begins, so that its
+            first frames find a state; see :class:`rlsp_tf.RLSP`.
     """
 
-    def __init__(self, model: keras.Model | Step) -> None:
+    def __init__(self, model: keras.Model | Step, *, warm_start: int = 0) -> None:
         self._step = KerasStep(model) if isinstance(model, keras.Model) else model
         self.config = self._step.config
+        self._warm_start = warm_start
         self.reset()
 
     def reset(self) -> None:
         """Forgets the clip: the next frame is the first of another."""
         self._window: deque[tf.Tensor] = deque(maxlen=self.config.window)
         self._state: Any = None
+        self._first: list[tf.Tensor] = []
 
     def push(self, frame: tf.Tensor) -> list[tf.Tensor]:
         """Takes the next frame, gives those that are ready.
@@ -47,16 +55,13 @@ class RecurrentStream:
             frame: float32 ``(B, H, W, 3)``, RGB 0..255, of one shape throughout the clip.
 
         Returns:
-            No or one tensor ``(B, scale*H, scale*W, C)`` float32, as :class:`rlsp_tf.RLSPCell` gives.
+            Tensors ``(B, scale*H, scale*W, C)`` float32, as :class:`rlsp_tf.RLSPCell` gives: none, one, or
+            after a warm start several.
         """
-        if not self._window:
-            self._window.extend([frame] * self.config.frames_before)
-            self._state = self._step.initial_state(*frame.shape[:3])
-        self._window.append(frame)
-        if len(self._window) < self.config.window:
-            return []
-        output, self._state = self._step(self._window, self._state)
-        return [output]
+        if self._state is not None:
+            return self._advance(frame)
+        self._first.append(frame)
+        return [] if len(self._first) <= self._warm_start else self._begin()
 
     def flush(self) -> list[tf.Tensor]:
         """Gives the frames that still waited for a future one, and resets.
@@ -64,13 +69,33 @@ class RecurrentStream:
         Returns:
             As many tensors as :meth:`push` has withheld.
         """
-        outputs: list[tf.Tensor] = []
+        outputs = self._begin() if self._first else []
         if self._window:
             last = self._window[-1]
             for _ in range(self.config.frames_after):
-                outputs += self.push(last)
+                outputs += self._advance(last)
         self.reset()
         return outputs
+
+    def _begin(self) -> list[tf.Tensor]:
+        """Starts with the frames that were kept."""
+        frames, self._first = self._first, []
+        self._state = self._step.initial_state(*frames[0].shape[:3])
+        last = len(frames) - 1
+        for t in (range(last, 0, -1) or (0,)) if self._warm_start else ():
+            # Time runs backwards: what comes after has been before.
+            around = range(t + self.config.frames_before, t - self.config.frames_after - 1, -1)
+            window = [frames[min(max(index, 0), last)] for index in around]
+            _, self._state = self._step(window, self._state)
+        self._window.extend(frames[:1] * self.config.frames_before)
+        return [output for frame in frames for output in self._advance(frame)]
+
+    def _advance(self, frame: tf.Tensor) -> list[tf.Tensor]:
+        self._window.append(frame)
+        if len(self._window) < self.config.window:
+            return []
+        output, self._state = self._step(self._window, self._state)
+        return [output]
 
 
 class StreamingUpscaler:
@@ -87,6 +112,7 @@ class StreamingUpscaler:
             authors' RGB frames: 1.5 pixels off (at scale 4), all planes rounded to 8 bits on the way.
         source: the colour of pushed frames if they are ``(y, cb, cr)`` planes.
         target: the colour of returned frames if they shall be planes.
+        warm_start: see :class:`RecurrentStream`.
 
     Raises:
         ValueError: if ``chroma`` is unknown, or ``target`` has another matrix or range than ``source``.
@@ -99,12 +125,13 @@ class StreamingUpscaler:
         chroma: ChromaGeometry = "aligned",
         source: ColorSpec | None = None,
         target: ColorSpec | None = None,
+        warm_start: int = 0,
     ) -> None:
         if chroma not in ("aligned", "authors"):
             raise ValueError(f'chroma must be "aligned" or "authors", not {chroma!r}')
         if source and target and (source.matrix, source.full_range) != (target.matrix, target.full_range):
             raise ValueError("target must have the matrix and the range of source")
-        self._stream = RecurrentStream(model)
+        self._stream = RecurrentStream(model, warm_start=warm_start)
         self._chroma: ChromaGeometry = chroma
         self._source, self._target = source, target
         self.reset()
@@ -116,15 +143,16 @@ class StreamingUpscaler:
         self._form: tuple[Any, ...] = ()
         self._waiting: deque[tf.Tensor] = deque()
 
-    def push(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> list[Any]:
+    def push(self, frame: np.ndarray | tuple[np.ndarray, ...], *, begins: bool = False) -> list[Any]:
         """Takes the next frame, gives those that are ready.
 
         Args:
+            begins: whether a new shot begins with it, which the frames before say nothing about.
             frame: RGB ``(H, W, 3)``, uint8 or uint16, 0 to the type's largest number; or, with
                 ``source``, the planes ``(y, cb, cr)`` in its depth and subsampling.
 
         Returns:
-            No or one frame: RGB ``(scale*H, scale*W, 3)`` in the type of ``frame`` (uint8 where
+            Frames, mostly one: RGB ``(scale*H, scale*W, 3)`` in the type of ``frame`` (uint8 where
             planes were pushed); or, with ``target``, planes in its depth and subsampling.
 
         Raises:
@@ -151,9 +179,10 @@ class StreamingUpscaler:
                 bits=16 if self._source is None and planes[0].dtype == np.uint16 else 8,
             )
         assert self._path is not None
+        outputs = self._stream.flush() if begins else []
         rgb, chroma = self._path.enter(planes)
         self._waiting.append(chroma)
-        return [self._finish(output) for output in self._stream.push(rgb)]
+        return [self._finish(output) for output in outputs + self._stream.push(rgb)]
 
     def flush(self) -> list[Any]:
         """Gives the frames that still waited for a future one, and resets.
@@ -202,6 +231,8 @@ def upscale(
     crf: int = 18,
     preset: str | None = None,
     rate: float | None = None,
+    warm_start: int = WARM_START,
+    scene_cuts: Literal["auto", "off"] | frozenset[int] = "auto",
     memory: float | None = None,
     force: bool = False,
     progress: bool = False,
@@ -218,6 +249,9 @@ def upscale(
         chroma: see :class:`StreamingUpscaler`.
         codec, crf, preset: of the video encoder, as FFmpeg names them.
         rate: frames per second where the source has none (a folder of images); 25 by default.
+        warm_start: see :class:`RecurrentStream`; at the start of every shot.
+        scene_cuts: where shots begin, each of which starts anew: found (:mod:`rlsp_tf.shots`), nowhere, or
+            the indices of their first frames.
         memory: bytes that may be used, beside the lookahead of an encoder; half of what is free by
             default. Frames that need more are computed in strips (:mod:`rlsp_tf.tiles`).
         force: replace a target that exists.
@@ -246,7 +280,13 @@ def upscale(
             rate=rate,
             force=force,
         )
-        upscaler = StreamingUpscaler(step, chroma=chroma, source=frames.color, target=sink.color)
+        upscaler = StreamingUpscaler(
+            step, chroma=chroma, source=frames.color, target=sink.color, warm_start=warm_start
+        )
+        if scene_cuts == "auto":
+            shots = detect_shots(frames, frames.depth)
+        else:
+            shots = listed_shots(frames, frozenset() if scene_cuts == "off" else scene_cuts)
         waiting: deque[Any] = deque()
         bar = tqdm(
             total=frames.frames, unit=" frames", desc=os.fspath(target), disable=None if progress else True
@@ -256,11 +296,11 @@ def upscale(
             sink.write(frame)
             bar.update()
 
-        with sink, bar, Behind("encoding", write) as encoder, Ahead("decoding", frames) as decoded:
-            for frame in decoded:
+        with sink, bar, Behind("encoding", write) as encoder, Ahead("decoding", shots) as decoded:
+            for frame, begins in decoded:
                 waiting.append(replace(frame, planes=()))
                 rgb = frames.color is None
-                for planes in upscaler.push(frame.planes[0] if rgb else frame.planes):
+                for planes in upscaler.push(frame.planes[0] if rgb else frame.planes, begins=begins):
                     encoder.put(_with_planes(waiting.popleft(), planes))
             for planes in upscaler.flush():
                 encoder.put(_with_planes(waiting.popleft(), planes))

@@ -11,6 +11,7 @@ import reference_numpy
 from converters.tf1 import save_tf1
 from networks import small_model
 from rlsp_tf import benchmark
+from rlsp_tf.benchmark_profile import benchmark_profile, describe_profile, read_verbose
 from rlsp_tf.benchmark_report import PLOT
 from rlsp_tf.benchmark_step import (
     CLIP_STEPS,
@@ -27,6 +28,7 @@ from rlsp_tf.cli import build_parser, main
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.contenders import AUTHORS, OTHERS, OURS, Contender, Ours
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.precision import cpu_flags
 from test_converters_verify import write_meta
 
 CONFIG = RLSPConfig(layers=3, filters=6)
@@ -96,14 +98,16 @@ def test_all_contenders_take_part_and_agree(result):
         assert result["versions"][package] == metadata.version(package)
 
 
-def test_ratios_are_told_to_the_authors_and_the_fastest_other(result):
+def test_ratios_are_told_to_the_authors_and_the_fastest_other_as_good(result):
     for sheet in result["networks"]:
         contenders = {each["name"]: each for each in sheet["contenders"]}
-        others = [each.name for each in HERE]
-        fastest = min(others, key=lambda name: contenders[name]["milliseconds"])
-        assert [(each["of"], each["to"]) for each in sheet["ratios"]] == [
-            (own.name, rival) for own in OURS for rival in (AUTHORS.name, fastest)
-        ]
+        expected = []
+        for own in OURS:
+            allowed = contenders[own.name]["cost"] + 0.01
+            as_good = [each.name for each in HERE if contenders[each.name]["cost"] <= allowed]
+            as_good.sort(key=lambda name: contenders[name]["milliseconds"])
+            expected += [(own.name, rival) for rival in (AUTHORS.name, *as_good[:1])]
+        assert [(each["of"], each["to"]) for each in sheet["ratios"]] == expected
         for each in sheet["ratios"]:
             quotients = np.divide(contenders[each["to"]]["rounds"], contenders[each["of"]]["rounds"])
             assert each["ratio"] == pytest.approx(np.mean(quotients))
@@ -270,3 +274,37 @@ def test_wrong_options_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         main(["benchmark", "step", *arguments])
     assert "expected" in capsys.readouterr().err
+
+
+def test_the_profile_reads_what_onednn_prints():
+    """Two lines of its documentation's form: a convolution of 2 x 3x3 kernels, and something else."""
+    head = "onednn_verbose,v1,primitive,exec,cpu"
+    shape = "mb1_ic4oc8_ih10oh10kh3sh1dh0ph1_iw20ow20kw3sw1dw0pw1"
+    text = "\n".join(
+        [
+            "onednn_verbose,v1,info,cpu,runtime:threadpool",
+            *[f"{head},convolution,brg,forward_training,src:bf16,,alg:convolution_direct,{shape},0.5"] * 2,
+            f"{head},reorder,jit:uni,undef,src:f32 dst:bf16,,,1x4,0.1",
+        ]
+    )
+    convolution, reorder = read_verbose(text, steps=2)
+    # 2 operations x 10 x 20 pixels x 4 x 8 channels x 9 taps in half a millisecond.
+    gflops = 2 * 10 * 20 * 4 * 8 * 9 / 0.5e-3 / 1e9
+    expected = {"calls": 1, "milliseconds": 0.5, "gflops": pytest.approx(gflops)}
+    assert convolution == {"what": "convolution 4 to 8 channels", **expected}
+    assert reorder == {"what": "reorder", "calls": 0.5, "milliseconds": pytest.approx(0.05), "gflops": None}
+
+
+def test_the_profile_of_a_real_step():
+    if "avx2" not in cpu_flags():
+        pytest.skip("TensorFlow uses oneDNN on x86 processors only")
+    result = benchmark_profile("3-8", precision="float32", size=(32, 24), steps=2)
+    convolutions = [each for each in result["primitives"] if each["gflops"] is not None]
+    # The first, the second, the hidden state's, and the output's; two have the same shape.
+    assert sum(each["calls"] for each in convolutions) == 4
+    assert {each["what"] for each in convolutions} == {
+        "convolution 33 to 8 channels",
+        "convolution 8 to 8 channels",
+        "convolution 8 to 16 channels",
+    }
+    assert "8 to 16 channels" in describe_profile(result)

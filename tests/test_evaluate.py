@@ -16,7 +16,7 @@ from rlsp_tf.degradation import degrade
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluate import evaluate
 from rlsp_tf.metrics import METRICS, PROTOCOLS, Meter, Protocol, luma
-from rlsp_tf.model import load_model, sha256_of
+from rlsp_tf.model import RLSP, load_model, rlsp_layer, sha256_of
 from rlsp_tf.upscale import StreamingUpscaler
 from rlsp_tf.video import open_sink, open_source
 from synthetic import make_clip
@@ -154,6 +154,26 @@ def test_one_pass_serves_many_protocols_and_precisions(hr, model):
             (alone,) = evaluate(hr / "odd", models=[model], precisions=[precision], protocols=[protocol])
             assert alone["models"][0] == result["models"][0]
             assert alone["models"][1] == {**result["models"][column], "name": "small"}
+
+
+def test_a_warm_start_is_a_column_of_its_own(hr, model, clips):
+    recorder = Frames()
+    (result,) = evaluate(hr, models=[model], protocols=[EXACT], warm_start=3, recorder=recorder)
+    (without,) = evaluate(hr, models=[model], protocols=[EXACT])
+    assert [entry["name"] for entry in result["models"]] == ["bicubic", "small", "small warm start 3"]
+    assert result["models"][:2] == without["models"]
+    layer = rlsp_layer(load_model(model))
+    warm = RLSP.from_config({**layer.get_config(), "warm_start": 3, "dtype": "float32"})
+    warm.build((None, None, None, None, 3))
+    warm.set_weights(layer.get_weights())
+    for index, clip in enumerate(clips.values()):
+        cut = clip[:, : clip.shape[1] // 4 * 4, : clip.shape[2] // 4 * 4]
+        outputs = warm(degrade(cut)[None].astype(np.float32))[0, ..., 0].numpy()
+        drop = slice(EXACT.drop, len(cut) - EXACT.drop)
+        crop = slice(EXACT.crop, -EXACT.crop or None)
+        error = np.square(outputs - luma(cut))[drop, crop, crop].mean()
+        found = result["models"][2]["sequences"][index]["psnr_y"]
+        assert found == pytest.approx(10 * np.log10(255**2 / error), abs=1e-4)
 
 
 def test_models_of_any_window_and_output_stand_side_by_side(hr, tmp_path, rng):
