@@ -20,6 +20,40 @@ from rlsp_tf.pixel_formats import MATRICES, UNTAGGED, is_transparent, layout_of,
 JUMP = 1
 """Seconds. Time that goes back farther starts anew, as in files that were put together of several."""
 
+FORMATS = (
+    *(
+        "mov,mp4,m4a,3gp,3g2,mj2",
+        "matroska,webm",
+        "avi",
+        "mpegts",
+        "mpeg",
+        "mpegvideo",
+        "flv",
+        "live_flv",
+        "asf",
+    ),
+    *(
+        "ogg",
+        "mxf",
+        "gif",
+        "apng",
+        "nut",
+        "rm",
+        "wtv",
+        "dv",
+        "ivf",
+        "yuv4mpegpipe",
+        "h264",
+        "hevc",
+        "av1",
+        "obu",
+    ),
+)
+"""What is read, by FFmpeg's names: files that hold what they show. Playlists and scripts, which make FFmpeg
+open what they name, are not among them."""
+MOST_PIXELS = 2**26
+"""Of a frame, 8192x8192: a header can ask for any amount of memory."""
+
 
 class VideoSource:
     """A video file, decoded frame by frame.
@@ -104,6 +138,13 @@ class VideoSource:
         stream = best if best in streams else streams[0]
         if stream.codec_context is None:
             raise RLSPError(f"{self.path}: FFmpeg has no decoder for its video; convert it elsewhere first.")
+        if stream.width * stream.height > MOST_PIXELS:
+            raise RLSPError(
+                f"{self.path}: claims frames of {stream.width}x{stream.height}, more than "
+                f"{MOST_PIXELS >> 20} million pixels; check the file, or make its frames smaller."
+            )
+        # Also for frames that turn out larger than the file said.
+        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
         # Threads by frame would be faster than is needed, and lose good frames beside a broken one.
         stream.thread_type = "SLICE"
         return stream
@@ -232,7 +273,11 @@ def open_input(path: Path) -> Any:
         av.FFmpegError: if that cannot be done.
     """
     # With the prefix, a colon in a name does not make it an address. Metadata may be in any encoding.
-    return av.open(f"file:{path}", metadata_errors="surrogateescape")
+    return av.open(
+        f"file:{path}",
+        options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"},
+        metadata_errors="surrogateescape",
+    )
 
 
 def libav_sentence(error: av.FFmpegError, path: Path, failure: str) -> str:

@@ -346,6 +346,34 @@ def test_a_missing_file_is_named(tmp_path):
         VideoSource(tmp_path / "missing.mp4")
 
 
+@pytest.mark.parametrize("name", ["list.m3u8", "list.mp4"])
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{}'\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+    ],
+)
+def test_no_file_makes_another_one_be_read(playlist, name, tmp_path):
+    other = make_video(tmp_path / "other.mp4", [0, 3600])
+    (tmp_path / name).write_text(playlist.format(other))
+    with pytest.raises(RLSPError, match=rf"{name}: .*check the file"):
+        VideoSource(tmp_path / name)
+
+
+def test_a_header_cannot_ask_for_all_memory(tmp_path):
+    """Matroska, with the elements PixelWidth (0xB0) and PixelHeight (0xBA) of two bytes changed."""
+    path = make_video(tmp_path / "huge.mkv", [0, 3600], codec="rawvideo", size=(300, 300))
+    content = path.read_bytes()
+    for element in (b"\xb0", b"\xba"):
+        assert content.count(element + b"\x82\x01\x2c") == 1
+        content = content.replace(element + b"\x82\x01\x2c", element + b"\x82\x2e\xe0")
+    path.write_bytes(content)
+    with pytest.raises(RLSPError, match=r"huge\.mkv: claims frames of 12000x12000, more than 64 million"):
+        VideoSource(path)
+
+
 def test_names_are_names_and_nothing_else(tmp_path):
     plain = make_video(tmp_path / "plain.mp4", [0, 3600])
     odd = tmp_path / "concat:100% %03d 'ü' #1?.mp4"
