@@ -75,6 +75,8 @@ def test_every_folder_with_code_or_weights_is_packaged():
     )
     patterns = setup_argument("package_data")["checkpoints"]
     for path in (ROOT / "checkpoints").iterdir():
+        if path.name in ("unfinished", "__pycache__"):
+            continue  # trainings that can go on, which nobody loads
         assert any(fnmatch(path.name, pattern) for pattern in patterns), path
 
 
