@@ -77,19 +77,21 @@ def strips(height: int, rows: int, reach: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def within_memory(step: Step, height: int, width: int, memory: float) -> Step:
+def within_memory(step: Step, height: int, width: int, memory: float, *, at_once: int = 1) -> Step:
     """The step itself if upscaling fits into memory with it, or else in strips that are as high as fits.
 
     Args:
         step: what to compute with.
         height, width: of low-resolution frames.
         memory: bytes for the whole process.
+        at_once: frames of the network that are held at a time.
 
     Raises:
         RLSPError: if even low strips do not fit.
     """
     config, pixels = step.config, height * width
-    left = memory - BASE - pixels * PER_PIXEL * (config.scale / 4) ** 2
+    held = PER_PIXEL * (config.scale / 4) ** 2 + (at_once - 1) * 4 * config.feedback_channels
+    left = memory - BASE - pixels * held
     row = _bytes_of_convolutions(config, step.itemsize) * width
     whole = pixels * _bytes_of_state(config, step.itemsize)
     if 2 * whole + row * height <= left:

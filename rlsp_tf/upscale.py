@@ -268,7 +268,8 @@ def upscale(
     with open_source(source) as frames:
         if memory is None:
             memory = psutil.virtual_memory().available / 2
-        step = within_memory(step, frames.height, frames.width, memory)
+        # A warm start makes several frames at once.
+        step = within_memory(step, frames.height, frames.width, memory, at_once=1 + warm_start)
         sink = open_sink(
             target,
             frames,
