@@ -420,6 +420,10 @@ def test_importing_the_converter_or_asking_for_help_does_not_load_pytorch() -> N
     assert "  rlsp-convert pytorch " in shown
 
 
+PLAIN = ("--precision", "float32", "--warm-start", "0", "--scene-cuts", "off")
+"""Nothing but the network."""
+
+
 class TestCommandLine:
     """rlsp-convert pytorch, and what rlsp makes of the result."""
 
@@ -476,7 +480,7 @@ class TestCommandLine:
         (tmp_path / "lr").mkdir()
         for index, frame in enumerate(clip):
             iio.imwrite(tmp_path / "lr" / f"{index}.png", frame)
-        command = ["upscale", str(tmp_path / "lr"), str(tmp_path / "hr"), "--model", str(model)]
+        command = ["upscale", str(tmp_path / "lr"), str(tmp_path / "hr"), "--model", str(model), *PLAIN]
         assert rlsp_tf.cli.main(command) == 0
         made = np.stack([iio.imread(tmp_path / "hr" / f"{index}.png") for index in range(3)])
         difference = np.abs(made.astype(int) - eight_bits(network.upscale(clip[None])[0]))
@@ -492,7 +496,7 @@ class TestCommandLine:
             for frame in grey
         ]
         make_video(source, range(0, 160, 40), time_base=MS, codec="ffv1", size=(30, 22), frames=frames)
-        command = ["upscale", str(source), str(target), "--model", str(model), "--codec", "ffv1"]
+        command = ["upscale", str(source), str(target), "--model", str(model), "--codec", "ffv1", *PLAIN]
         assert rlsp_tf.cli.main(command) == 0
 
         # BT.601 in its limited range, as videos of this size are that do not say.
