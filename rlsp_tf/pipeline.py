@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from rlsp_tf.threads import be_polite
-
 Item = TypeVar("Item")
 AHEAD = 3
 """Items that wait between two stages at most."""
@@ -122,8 +120,6 @@ class Behind(Generic[Item]):
     A context manager: leaving it waits until all is done; leaving it by an exception, until the item at
     hand is.
 
-    The thread is polite to those of the network; see :func:`rlsp_tf.threads.be_polite`.
-
     Args:
         name: of the stage, such as ``"encoding"``.
         take: called for each item, in order.
@@ -160,6 +156,5 @@ class Behind(Generic[Item]):
             self._stage.raise_error()
 
     def _drain(self) -> None:
-        be_polite()
         while (item := self._stage.get()) is not _End and not self._abandoned:
             self._take(item)  # type: ignore[arg-type]

@@ -28,7 +28,6 @@ from rlsp_tf.pixel_formats import (
     planes_from_rgb,
 )
 from rlsp_tf.stream_copy import StreamCopy, lasting_metadata
-from rlsp_tf.threads import politely
 from rlsp_tf.video_source import VideoSource, libav_sentence
 
 VIDEO_FORMATS = {
@@ -307,7 +306,7 @@ class VideoSink:
 
     def _start_encoder(self, context: Any) -> None:
         try:
-            politely(context.open)
+            context.open()
         except av.FFmpegError as error:
             size, given = f"{self._width}x{self._height}", f"crf {self._crf}"
             if self._preset is not None:
