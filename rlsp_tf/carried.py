@@ -62,11 +62,12 @@ class CarriedRLSP(RLSP):
         if self.pieces == 1:
             return self._run(sequences, None)[0]
         # Not a product with 0 or 1: an infinite state must not become something that is not a number.
-        begins = ops.equal(self.piece, 0)
-        outputs, *states = self._run(sequences, [ops.where(begins, 0.0, state) for state in self.carried])
+        piece, *carried = (ops.convert_to_tensor(each) for each in (self.piece, *self.carried))
+        begins = ops.equal(piece, 0)
+        outputs, *states = self._run(sequences, [ops.where(begins, 0.0, state) for state in carried])
         for variable, state in zip(self.carried, states, strict=True):
             variable.assign(ops.stop_gradient(ops.cast(state, "float32")))
-        self.piece.assign((self.piece + 1) % self.pieces)
+        self.piece.assign((piece + 1) % self.pieces)
         return outputs
 
     def compute_output_spec(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:

@@ -144,7 +144,7 @@ def test_another_backend_trains_without_tensorflow_and_tensorflow_goes_on(folder
     initial = build_model(TINY)
     random_weights(initial, np.random.default_rng(0))
     initial.save(folder / "initial.keras")
-    options = replace(QUICK, init=str(folder / "initial.keras"), learning_rate=1e-4)
+    options = replace(QUICK, init=str(folder / "initial.keras"), learning_rate=1e-4, pieces=2)
     quick(folder, "on_tensorflow", options)
     code = f"""if True:
         import sys
@@ -167,6 +167,8 @@ def test_another_backend_trains_without_tensorflow_and_tensorflow_goes_on(folder
             "2",
             "--frames",
             "3",
+            "--pieces",
+            "2",
             "--crop",
             "8",
             "--steps",
