@@ -24,7 +24,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from converters.tf1 import Shapes, listed, variables_of
+from converters.tf1 import Shapes, listed, misshapen, variables_of
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import atomic_file
@@ -207,11 +207,7 @@ def config_of(
         except ValueError as error:
             problems.append(str(error))
         else:
-            problems += [
-                f"{name} has shape {shapes[name]} instead of {expected}"
-                for name, expected in tensor_shapes(config).items()
-                if shapes[name] != expected
-            ]
+            problems += misshapen(shapes, tensor_shapes(config))
     if problems:
         raise RLSPError(
             f"{path}: give a checkpoint of RLSP in the authors' PyTorch layout; this one: {listed(problems)}."

@@ -230,11 +230,7 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], prefix: str | os.PathLike[s
         except ValueError as error:
             problems.append(str(error))
         else:
-            problems += [
-                f"{name} has shape {shapes[name]} instead of {expected}"
-                for name, expected in tensor_shapes(config).items()
-                if shapes[name] != expected
-            ]
+            problems += misshapen(shapes, tensor_shapes(config))
     if problems:
         raise RLSPError(
             f"{prefix}: give a checkpoint of an RLSP network with luma output; this one: {listed(problems)}."
@@ -290,6 +286,15 @@ def _reason(error: Exception) -> str:
     """The first line of TensorFlow's message without the names of its operations."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return re.sub(r"^\{\{.*?\}\} ?| ?\[Op:.*$", "", lines[0]).rstrip(".")
+
+
+def misshapen(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Says of every tensor that is expected if it has another shape."""
+    return [
+        f"{name} has shape {shapes[name]} instead of {shape}"
+        for name, shape in expected.items()
+        if shapes[name] != shape
+    ]
 
 
 def listed(names: Iterable[str]) -> str:
