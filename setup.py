@@ -54,6 +54,8 @@ setup(
     install_requires=[
         # Video files, with FFmpeg inside; 17.1 is the oldest in which all used of it works.
         "av>=17.1",
+        # Keeps two runs from one output; 3.13 is the first that works on every Python here.
+        "filelock>=3.13",
         # The frames that the demo writes.
         "imageio>=2.33",
         # The page of an evaluation: it escapes the names of files, which string.Template does not.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rlsp_tf.model import RLSP as RLSP
     from rlsp_tf.model import build_model as build_model
     from rlsp_tf.model import load_model as load_model
-    from rlsp_tf.upscale import StreamingUpscaler as StreamingUpscaler
+    from rlsp_tf.streaming import StreamingUpscaler as StreamingUpscaler
     from rlsp_tf.upscale import upscale as upscale
 
 _HOMES = {
@@ -28,7 +28,7 @@ _HOMES = {
     "RLSPCell": "cell",
     "RLSPConfig": "config",
     "RLSPError": "errors",
-    "StreamingUpscaler": "upscale",
+    "StreamingUpscaler": "streaming",
     "build_model": "model",
     "degrade": "degradation",
     "load_model": "model",

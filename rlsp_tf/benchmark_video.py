@@ -17,7 +17,8 @@ import av
 from rlsp_tf.benchmark import Worker, describe_machine, heading, ratio, take_turns
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.steps import load_step
-from rlsp_tf.upscale import StreamingUpscaler, upscale
+from rlsp_tf.streaming import StreamingUpscaler
+from rlsp_tf.upscale import upscale
 from rlsp_tf.video import Frame, VideoSink, VideoSource
 
 ROUNDS = 5

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from rlsp_tf.errors import RLSPError, UsageError, describe_os_error
+from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
 
 DESCRIPTION = """\
 Makes video four times larger in each direction with RLSP (recurrent latent space propagation).
@@ -35,6 +35,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_upscale(commands)
+    _add_clean(commands)
     _add_degrade(commands)
     _add_compare(commands)
     _add_evaluate(commands)
@@ -62,6 +63,8 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         arguments.command(arguments)
+    except Interrupted as error:
+        return _fail(parser, str(error), 130)
     except KeyboardInterrupt:
         return _fail(parser, "interrupted; nothing was written under the final name.", 130)
     except (RLSPError, OSError, MemoryError) as error:
@@ -136,6 +139,9 @@ Upscales a video file, a folder of images or one image. Every frame keeps its ti
 subtitles and other streams are copied as they are where the container of OUTPUT takes them.
 OUTPUT appears when it is complete, or not at all.
 
+Whatever interrupts the work (Ctrl-C, a full disk, a power failure), the same command goes on where it
+was. Until OUTPUT is complete, a folder OUTPUT.rlsp beside it holds what is finished.
+
   rlsp upscale holiday.mp4 holiday-4x.mp4 --model rlsp-7-64.keras
   rlsp upscale holiday.mp4 holiday-4x.mkv --model rlsp-7-64.keras --codec libx265 --crf 20
   rlsp upscale frames/ frames-4x/ --model rlsp-7-64.keras""",
@@ -192,6 +198,9 @@ OUTPUT appears when it is complete, or not at all.
     )
     parser.add_argument("--preset", help="speed against size, ultrafast to veryslow (default: the encoder's)")
     parser.add_argument("--rate", type=float, help="frames per second for a folder of images (default: 25)")
+    parser.add_argument(
+        "--no-resume", action="store_true", help="begin anew, whatever an interrupted run has left"
+    )
     parser.add_argument("--force", action="store_true", help="replace OUTPUT if it exists")
 
 
@@ -204,25 +213,60 @@ def _upscale(arguments: argparse.Namespace) -> None:
         cuts = read_cuts(Path(cuts))
     start_tensorflow()
     from rlsp_tf.steps import load_step
+    from rlsp_tf.stopping import Stop
     from rlsp_tf.upscale import upscale
 
-    notes = upscale(
-        arguments.input,
-        arguments.output,
-        load_step(arguments.model, precision=arguments.precision),
-        chroma=arguments.chroma,
-        codec=arguments.codec,
-        crf=arguments.crf,
-        preset=arguments.preset,
-        rate=arguments.rate,
-        warm_start=warm_start,
-        scene_cuts=cuts,
-        memory=None if arguments.memory is None else arguments.memory * 1e9,
-        force=arguments.force,
-        progress=True,
-    )
+    step = load_step(arguments.model, precision=arguments.precision)
+    stop = Stop()
+    with stop.on_signals():
+        notes = upscale(
+            arguments.input,
+            arguments.output,
+            step,
+            chroma=arguments.chroma,
+            codec=arguments.codec,
+            crf=arguments.crf,
+            preset=arguments.preset,
+            rate=arguments.rate,
+            warm_start=warm_start,
+            scene_cuts=cuts,
+            memory=None if arguments.memory is None else arguments.memory * 1e9,
+            force=arguments.force,
+            resume=not arguments.no_resume,
+            stop=stop,
+            progress=True,
+        )
     for note in notes:
         print(f"rlsp: note: {note}", file=sys.stderr)
+
+
+def _add_clean(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        commands,
+        "clean",
+        _clean,
+        help="remove what interrupted runs have left and nobody went on with",
+        description="""\
+Searches FOLDER and what is below it for the work folders of rlsp upscale (OUTPUT.rlsp), and removes
+those that nothing has been written to for some days. Those of runs at work stay.
+
+  rlsp clean ~/Videos
+  rlsp clean ~/Videos --older-than 0""",
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="where outputs were to be")
+    parser.add_argument("--older-than", type=float, default=7, metavar="DAYS", help="(default: %(default)s)")
+
+
+def _clean(arguments: argparse.Namespace) -> None:
+    from rlsp_tf.journal import stale_folders
+
+    root = Path(arguments.folder)
+    if not root.is_dir():
+        raise RLSPError(f"{root}: no such folder; check the path.")
+    for work in stale_folders(root, days=arguments.older_than):
+        journal, size = work.read(), work.size()
+        work.remove()
+        print(f"removed {work.path}: {journal.frames if journal else 0} frames, {size / 1e6:.1f} MB")
 
 
 def _checked_warm_start(frames: int) -> int:

@@ -42,7 +42,8 @@ def run_demo(folder: str | os.PathLike[str], model: Any, *, force: bool = False)
         RLSPError: if the folder cannot be written.
     """
     from rlsp_tf.model import rlsp_layer
-    from rlsp_tf.upscale import StreamingUpscaler, upscale
+    from rlsp_tf.streaming import StreamingUpscaler
+    from rlsp_tf.upscale import upscale
 
     scale = rlsp_layer(model).config.scale
     clip = np.stack(list(render_scene()))

@@ -15,6 +15,10 @@ class UsageError(RLSPError):
     """A command that cannot be meant as it was given; the command line exits with 2."""
 
 
+class Interrupted(RLSPError):
+    """Work that was stopped by a signal before its end; the command line exits with 130, as shells do."""
+
+
 def describe_os_error(error: OSError) -> str:
     """One sentence for an ``OSError``: the file, what the system said, and what to do.
 

@@ -79,7 +79,7 @@ def evaluate(
             matter where each is a single sequence). Grey images hold luma, 16..235.
         precisions: every model is measured in each of them; see :func:`rlsp_tf.load_model`.
         warm_start: if not 0, every model is measured a second time with so many frames run backwards before
-            a sequence begins; see :class:`rlsp_tf.upscale.RecurrentStream`.
+            a sequence begins; see :class:`rlsp_tf.streaming.RecurrentStream`.
         protocols: what is counted; one pass over the frames serves all.
         recorder: takes the frames, for a report.
         finished: called with the results so far after every sequence, so that an error in a later one
@@ -190,7 +190,7 @@ class _Network:
 
         from rlsp_tf.files import sha256_of
         from rlsp_tf.model import find_weights, load_model, rlsp_layer
-        from rlsp_tf.upscale import RecurrentStream
+        from rlsp_tf.streaming import RecurrentStream
 
         model = load_model(path, precision=precision)
         layer = rlsp_layer(model)

@@ -219,7 +219,7 @@ def _compare_clip(folder: Path, model: keras.Model, height: int, width: int) -> 
     Raises:
         RLSPError: if they differ by more than ``TOLERANCE``, or after rounding to 8 bits by more than 1.
     """
-    from rlsp_tf.upscale import StreamingUpscaler
+    from rlsp_tf.streaming import StreamingUpscaler
 
     lr, _ = scene(height, width, rlsp_layer(model).config.scale)
     signatures = tf.saved_model.load(os.fspath(folder)).signatures

@@ -14,15 +14,19 @@ from rlsp_tf.errors import RLSPError
 
 
 @contextlib.contextmanager
-def atomic_file(target: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
-    """Yields a temporary path beside ``target`` that takes its name when the block ends well.
+def atomic_file(
+    target: str | os.PathLike[str], *, force: bool = False, inside: Path | None = None
+) -> Iterator[Path]:
+    """Yields a temporary path that takes the name of ``target`` when the block ends well.
 
-    The temporary name keeps the target's suffix, since writers choose a format by it. When the block
-    raises, the temporary file is removed and ``target`` is as it was.
+    The temporary name keeps the target's suffix, since writers choose a format by it. What was written is
+    on the disk before it gets its name. When the block raises, the temporary file is removed and
+    ``target`` is as it was.
 
     Args:
         target: the final path; its folder must exist.
         force: replace a file that is there already.
+        inside: a folder on the same disk for the temporary file, instead of that of ``target``.
 
     Yields:
         The path to write to.
@@ -33,23 +37,29 @@ def atomic_file(target: str | os.PathLike[str], *, force: bool = False) -> Itera
     """
     check_target(target, force=force)
     target = Path(target)
-    temporary = _temporary_sibling(target)
+    temporary = _temporary_path(target, inside)
     try:
         yield temporary
+        sync(temporary)
         os.replace(temporary, target)
+        sync(target.absolute().parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def atomic_folder(target: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
-    """Yields a new folder beside ``target`` that takes its name when the block ends well.
+def atomic_folder(
+    target: str | os.PathLike[str], *, force: bool = False, inside: Path | None = None
+) -> Iterator[Path]:
+    """Yields a new folder that takes the name of ``target`` when the block ends well.
 
-    An empty folder of that name is replaced; one with files in it only with ``force``.
+    An empty folder of that name is replaced; one with files in it only with ``force``. What was written is
+    on the disk before it gets its name.
 
     Args:
         target: the final path; its parent must exist.
         force: replace a folder that has files in it.
+        inside: a folder on the same disk for the new folder, instead of that of ``target``.
 
     Yields:
         The folder to write into.
@@ -58,26 +68,22 @@ def atomic_folder(target: str | os.PathLike[str], *, force: bool = False) -> Ite
         RLSPError: if the parent is missing or cannot be written, or if ``target`` is a file, or a
             folder that is not empty and ``force`` is false.
     """
+    check_folder(target, force=force)
     target = Path(target)
-    if target.is_dir():
-        if any(target.iterdir()) and not force:
-            raise RLSPError(f"{target}: exists and is not empty; give another name or --force to replace it.")
-        _check_parent(target)
-    else:
-        if target.exists():
-            raise RLSPError(f"{target}: is a file; give the name of a folder.")
-        _check_parent(target)
-    temporary = _temporary_sibling(target)
+    temporary = _temporary_path(target, inside)
     temporary.mkdir()
     try:
         yield temporary
+        for path in (*temporary.rglob("*"), temporary):
+            sync(path)
         if target.is_dir():
-            retired = _temporary_sibling(target)
+            retired = _temporary_path(target, inside)
             os.replace(target, retired)
             os.replace(temporary, target)
             shutil.rmtree(retired)
         else:
             os.replace(temporary, target)
+        sync(target.absolute().parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -95,6 +101,33 @@ def check_target(target: str | os.PathLike[str], *, force: bool = False) -> None
     if target.exists() and not force:
         raise RLSPError(f"{target}: exists already; give another name or --force to replace it.")
     _check_parent(target)
+
+
+def check_folder(target: str | os.PathLike[str], *, force: bool = False) -> None:
+    """Raises an ``RLSPError`` if the folder ``target`` could not be made in the end.
+
+    Args:
+        target: the folder to be made.
+        force: accept that it exists already and is not empty.
+    """
+    target = Path(target)
+    if target.is_dir():
+        if any(target.iterdir()) and not force:
+            raise RLSPError(f"{target}: exists and is not empty; give another name or --force to replace it.")
+    elif target.exists():
+        raise RLSPError(f"{target}: is a file; give the name of a folder.")
+    _check_parent(target)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the list of files of a folder, would survive a power failure."""
+    if os.name != "posix" and path.is_dir():
+        return  # Windows knows no such thing for folders
+    descriptor = os.open(path, os.O_RDWR if os.name != "posix" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(target: str | os.PathLike[str], value: Any, *, force: bool = False) -> None:
@@ -134,6 +167,6 @@ def _check_parent(target: Path) -> None:
         ) from error
 
 
-def _temporary_sibling(target: Path) -> Path:
-    stem, suffix = target.stem, target.suffix
-    return target.absolute().parent / f".{stem}.{os.getpid()}-{os.urandom(4).hex()}.part{suffix}"
+def _temporary_path(target: Path, inside: Path | None) -> Path:
+    folder = inside or target.absolute().parent
+    return folder / f".{target.stem}.{os.getpid()}-{os.urandom(4).hex()}.part{target.suffix}"

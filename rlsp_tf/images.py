@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError, describe_os_error
-from rlsp_tf.files import atomic_file, atomic_folder
+from rlsp_tf.files import atomic_file, atomic_folder, check_folder
 from rlsp_tf.frames import IMAGE_SUFFIXES, Frame
 
 _BROKEN = (
@@ -177,6 +177,7 @@ class FolderSink:
         self.notes: list[str] = []
         self._force = force
         self._written: set[str] = set()
+        check_folder(self.path, force=force)
 
     def __enter__(self) -> "FolderSink":
         self._target = contextlib.ExitStack()

@@ -1,13 +1,9 @@
 """What happens around the steps of a training: log, validation, checkpoints, progress, stopping."""
 
-import contextlib
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
-from types import FrameType
 from typing import Any
 
 import keras
@@ -22,43 +18,8 @@ from rlsp_tf.metrics import decibels, luma
 from rlsp_tf.resample import enlarge_matrix
 from rlsp_tf.run_folder import RunFolder, draw_curve
 from rlsp_tf.sampling import ClipSampler
+from rlsp_tf.stopping import Stop
 from rlsp_tf.validation import Validator
-
-
-class Stop:
-    """Whether training is to stop: after some minutes, or at SIGINT or SIGTERM.
-
-    Args:
-        minutes: from now on; without limit by default.
-    """
-
-    def __init__(self, minutes: float | None = None) -> None:
-        self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
-        self.signal: str | None = None
-
-    def __bool__(self) -> bool:
-        return self.signal is not None or (self._deadline is not None and time.monotonic() >= self._deadline)
-
-    @contextlib.contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Takes note of signals within the block; a second one has its usual effect."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # Python delivers signals to the main thread only
-            return
-        usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self.signal = signal.Signals(number).name
-            for each, handler in usual.items():
-                signal.signal(each, handler)
-
-        for number in usual:
-            signal.signal(number, note)
-        try:
-            yield
-        finally:
-            for number, handler in usual.items():
-                signal.signal(number, handler)
 
 
 class Monitor(keras.callbacks.Callback):

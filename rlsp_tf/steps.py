@@ -5,6 +5,7 @@ Outside Python the state is in the hands of the client: a step takes ``window`` 
 :class:`rlsp_tf.RLSPCell` for what they hold.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import tensorflow as tf
 
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.files import sha256_of
 from rlsp_tf.model import load_model, rlsp_layer
 from rlsp_tf.precision import fastest_precision
 
@@ -32,10 +34,12 @@ class Step(Protocol):
     Attributes:
         config: the network's shape.
         itemsize: bytes per number in the convolutions.
+        fingerprint: the same for the same numbers only: a SHA-256.
     """
 
     config: RLSPConfig
     itemsize: int
+    fingerprint: str
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         """The state that a clip begins with, for frames of a size at low resolution."""
@@ -63,6 +67,10 @@ class KerasStep:
         self._cell = rlsp_layer(model).cell
         self.config: RLSPConfig = self._cell.config
         self.itemsize = tf.as_dtype(self._cell.compute_dtype).size
+        digest = hashlib.sha256(f"{self.config} {self._cell.compute_dtype}".encode())
+        for weight in self._cell.get_weights():
+            digest.update(weight.tobytes())
+        self.fingerprint = digest.hexdigest()
         self._step = tf.function(lambda window, state: self._cell(tf.concat(window, axis=-1), state))
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
@@ -79,6 +87,7 @@ class _ExportedStep:
         card = read_card(path)
         self.config = RLSPConfig.from_dict(card["config"])
         self.itemsize = 2 if card["precision"] in ("bfloat16", "float16") else 4
+        self.fingerprint = _fingerprint_of(path)
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         sizes = (self.config.hidden_channels, self.config.feedback_channels)
@@ -236,6 +245,12 @@ def read_card(export: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RLSPError(f"{card}: is damaged; export again with rlsp export.") from error
     return content
+
+
+def _fingerprint_of(export: Path) -> str:
+    """SHA-256 of all files of an export."""
+    files = sorted(path for path in export.rglob("*") if path.is_file()) if export.is_dir() else [export]
+    return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
 
 
 def _damaged(path: Path, error: Exception) -> RLSPError:

@@ -36,8 +36,9 @@ class StripStep:
     """
 
     def __init__(self, step: Step, rows: int) -> None:
-        self.config, self.itemsize = step.config, step.itemsize
-        self._step, self._rows = step, rows
+        self.config, self.itemsize, self.fingerprint = step.config, step.itemsize, step.fingerprint
+        self.rows = rows
+        self._step = step
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         small = self._step.initial_state(batch, 1, 1)
@@ -49,7 +50,7 @@ class StripStep:
         scale, reach = self.config.scale, self.config.layers
         frame = np.empty((batch, scale * height, scale * width, self.config.output_channels), np.float32)
         above = [each[:, :0] for each in state]
-        for top, bottom in strips(height, self._rows, reach):
+        for top, bottom in strips(height, self.rows, reach):
             first, last = top - above[0].shape[1], min(height, bottom + reach)
             around = [
                 tf.concat([kept, each[:, top:last]], axis=1) for kept, each in zip(above, state, strict=True)
@@ -94,11 +95,11 @@ def within_memory(step: Step, height: int, width: int, memory: float, *, at_once
     left = memory - BASE - pixels * held
     row = _bytes_of_convolutions(config, step.itemsize) * width
     whole = pixels * _bytes_of_state(config, step.itemsize)
-    if 2 * whole + row * height <= left:
+    if 3 * whole + row * height <= left:
         return step
-    rows = int((left - whole) / row) - 2 * config.layers
+    rows = int((left - 2 * whole) / row) - 2 * config.layers
     if rows < config.layers:
-        need = memory - left + whole + 3 * config.layers * row
+        need = memory - left + 2 * whole + 3 * config.layers * row
         raise RLSPError(
             f"frames of {width}x{height} take {need / 1e9:.1f} GB, more than the {memory / 1e9:.1f} GB "
             "that may be used; give more by --memory, or make the frames smaller."

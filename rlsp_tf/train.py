@@ -25,9 +25,10 @@ from rlsp_tf.clip_index import Clip, Halving, index_clips, split_clips
 from rlsp_tf.config import PRESETS, RLSPConfig
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.model import build_model, load_model, policy_of, rlsp_layer
-from rlsp_tf.monitor import Monitor, Stop
+from rlsp_tf.monitor import Monitor
 from rlsp_tf.run_folder import RunFolder, differences
 from rlsp_tf.sampling import ClipSampler
+from rlsp_tf.stopping import Stop
 from rlsp_tf.threads import parts_of
 from rlsp_tf.validation import Validator
 

@@ -1,224 +1,45 @@
-"""Upscaling frame by frame, at a memory that does not depend on the length of the clip."""
+"""From a file to a file: decoding, the network and encoding side by side, in segments that are kept."""
 
 import os
+import sys
 from collections import deque
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
+import av
 import keras
 import numpy as np
 import psutil
 import tensorflow as tf
 from tqdm import tqdm
 
-from rlsp_tf.chroma import ChromaGeometry, ColorPath
-from rlsp_tf.color import ColorSpec
-from rlsp_tf.errors import RLSPError
+from rlsp_tf import __version__
+from rlsp_tf.chroma import ChromaGeometry
+from rlsp_tf.errors import Interrupted
+from rlsp_tf.frames import Frame, FrameSink, FrameSource
+from rlsp_tf.journal import Journal
 from rlsp_tf.pipeline import Ahead, Behind
+from rlsp_tf.resumed import ResumedStep
+from rlsp_tf.segments import SEGMENT, SegmentedSink, identity_of
 from rlsp_tf.shots import detect_shots, listed_shots
 from rlsp_tf.steps import KerasStep, Step
-from rlsp_tf.tiles import within_memory
-from rlsp_tf.video import Frame, open_sink, open_source
+from rlsp_tf.stopping import Stop
+from rlsp_tf.streaming import StreamingUpscaler
+from rlsp_tf.tiles import StripStep, within_memory
+from rlsp_tf.video import ImageSink, open_sink, open_source
 
 WARM_START = 8
 """Frames that are run backwards before a shot begins; more gain nothing."""
 
 
-class RecurrentStream:
-    """The network over a stream of frames: what :class:`rlsp_tf.RLSP` gives for the whole clip.
+@dataclass(frozen=True)
+class _EndOfSegment:
+    """What the encoding stage is told between two segments."""
 
-    The first frame has itself as its past, the last one itself as its future. The output lags
-    ``frames_after`` frames behind the input, and at the start of a clip ``warm_start`` more.
-
-    Args:
-        model: a model that holds an :class:`rlsp_tf.RLSP` layer, or an export of one.
-        warm_start: frames after the first that are run backwards in time before the clip begins, so that its
-            first frames find a state; see :class:`rlsp_tf.RLSP`.
-    """
-
-    def __init__(self, model: keras.Model | Step, *, warm_start: int = 0) -> None:
-        self._step = KerasStep(model) if isinstance(model, keras.Model) else model
-        self.config = self._step.config
-        self._warm_start = warm_start
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets the clip: the next frame is the first of another."""
-        self._window: deque[tf.Tensor] = deque(maxlen=self.config.window)
-        self._state: Any = None
-        self._first: list[tf.Tensor] = []
-
-    def push(self, frame: tf.Tensor) -> list[tf.Tensor]:
-        """Takes the next frame, gives those that are ready.
-
-        Args:
-            frame: float32 ``(B, H, W, 3)``, RGB 0..255, of one shape throughout the clip.
-
-        Returns:
-            Tensors ``(B, scale*H, scale*W, C)`` float32, as :class:`rlsp_tf.RLSPCell` gives: none, one, or
-            after a warm start several.
-        """
-        if self._state is not None:
-            return self._advance(frame)
-        self._first.append(frame)
-        return [] if len(self._first) <= self._warm_start else self._begin()
-
-    def flush(self) -> list[tf.Tensor]:
-        """Gives the frames that still waited for a future one, and resets.
-
-        Returns:
-            As many tensors as :meth:`push` has withheld.
-        """
-        outputs = self._begin() if self._first else []
-        if self._window:
-            last = self._window[-1]
-            for _ in range(self.config.frames_after):
-                outputs += self._advance(last)
-        self.reset()
-        return outputs
-
-    def _begin(self) -> list[tf.Tensor]:
-        """Starts with the frames that were kept."""
-        frames, self._first = self._first, []
-        self._state = self._step.initial_state(*frames[0].shape[:3])
-        last = len(frames) - 1
-        for t in (range(last, 0, -1) or (0,)) if self._warm_start else ():
-            # Time runs backwards: what comes after has been before.
-            around = range(t + self.config.frames_before, t - self.config.frames_after - 1, -1)
-            window = [frames[min(max(index, 0), last)] for index in around]
-            _, self._state = self._step(window, self._state)
-        self._window.extend(frames[:1] * self.config.frames_before)
-        return [output for frame in frames for output in self._advance(frame)]
-
-    def _advance(self, frame: tf.Tensor) -> list[tf.Tensor]:
-        self._window.append(frame)
-        if len(self._window) < self.config.window:
-            return []
-        output, self._state = self._step(self._window, self._state)
-        return [output]
-
-
-class StreamingUpscaler:
-    """Makes frames larger one after the other: luma by the network, chroma by interpolation.
-
-    One frame of latency (``frames_after`` of the model). By default RGB in, RGB out; with ``source``
-    or ``target`` frames are the planes of a video instead, and neither its matrix, nor its range, nor
-    the siting of its chroma costs a rounding on the way.
-
-    Args:
-        model: as :func:`rlsp_tf.load_model` or :func:`rlsp_tf.steps.load_step` gives it. One with RGB
-            output makes colour itself.
-        chroma: ``"aligned"`` samples chroma where the network puts luma; ``"authors"`` as in the
-            authors' RGB frames: 1.5 pixels off (at scale 4), all planes rounded to 8 bits on the way.
-        source: the colour of pushed frames if they are ``(y, cb, cr)`` planes.
-        target: the colour of returned frames if they shall be planes.
-        warm_start: see :class:`RecurrentStream`.
-
-    Raises:
-        ValueError: if ``chroma`` is unknown, or ``target`` has another matrix or range than ``source``.
-    """
-
-    def __init__(
-        self,
-        model: keras.Model | Step,
-        *,
-        chroma: ChromaGeometry = "aligned",
-        source: ColorSpec | None = None,
-        target: ColorSpec | None = None,
-        warm_start: int = 0,
-    ) -> None:
-        if chroma not in ("aligned", "authors"):
-            raise ValueError(f'chroma must be "aligned" or "authors", not {chroma!r}')
-        if source and target and (source.matrix, source.full_range) != (target.matrix, target.full_range):
-            raise ValueError("target must have the matrix and the range of source")
-        self._stream = RecurrentStream(model, warm_start=warm_start)
-        self._chroma: ChromaGeometry = chroma
-        self._source, self._target = source, target
-        self.reset()
-
-    def reset(self) -> None:
-        """Forgets the clip: the next frame is the first of another, of any size."""
-        self._stream.reset()
-        self._path: ColorPath | None = None
-        self._form: tuple[Any, ...] = ()
-        self._waiting: deque[tf.Tensor] = deque()
-
-    def push(self, frame: np.ndarray | tuple[np.ndarray, ...], *, begins: bool = False) -> list[Any]:
-        """Takes the next frame, gives those that are ready.
-
-        Args:
-            begins: whether a new shot begins with it, which the frames before say nothing about.
-            frame: RGB ``(H, W, 3)``, uint8 or uint16, 0 to the type's largest number; or, with
-                ``source``, the planes ``(y, cb, cr)`` in its depth and subsampling.
-
-        Returns:
-            Frames, mostly one: RGB ``(scale*H, scale*W, 3)`` in the type of ``frame`` (uint8 where
-            planes were pushed); or, with ``target``, planes in its depth and subsampling.
-
-        Raises:
-            RLSPError: if the frame has a type or shape that it should not have, or other ones than
-                the frames before it.
-        """
-        planes = (frame,) if isinstance(frame, np.ndarray) else tuple(frame)
-        form = tuple((plane.dtype, plane.shape) for plane in planes)
-        if form != self._form:
-            if self._form:
-                sizes = f"from {_size_of(self._form)} to {_size_of(form)}"
-                raise RLSPError(f"the frame size changes {sizes} within the clip; split it there.")
-            self._check(planes)
-            self._form = form
-            # Every size has its own graph: the matrices in it and the shapes TensorFlow plans for.
-            height, width = planes[0].shape[:2]
-            self._path = ColorPath(
-                height,
-                width,
-                self._stream.config.scale,
-                source=self._source,
-                target=self._target,
-                geometry=self._chroma,
-                bits=16 if self._source is None and planes[0].dtype == np.uint16 else 8,
-            )
-        assert self._path is not None
-        outputs = self._stream.flush() if begins else []
-        rgb, chroma = self._path.enter(planes)
-        self._waiting.append(chroma)
-        return [self._finish(output) for output in outputs + self._stream.push(rgb)]
-
-    def flush(self) -> list[Any]:
-        """Gives the frames that still waited for a future one, and resets.
-
-        Returns:
-            A list of frames as :meth:`push` gives them.
-        """
-        frames = [self._finish(output) for output in self._stream.flush()]
-        self.reset()
-        return frames
-
-    def _check(self, planes: tuple[np.ndarray, ...]) -> None:
-        shapes = ", ".join(f"{plane.dtype} {plane.shape}" for plane in planes)
-        if self._source is None:
-            plane = planes[0]
-            valid = len(planes) == 1 and plane.ndim == 3 and plane.shape[2] == 3 and plane.size > 0
-            if not valid or plane.dtype not in (np.uint8, np.uint16):
-                raise RLSPError(f"a frame must be uint8 or uint16 of shape (height, width, 3), not {shapes}.")
-            return
-        across, down = self._source.subsampling
-        height, width = planes[0].shape[:2]
-        chroma_shape = (-(-height // down), -(-width // across))
-        if [plane.shape for plane in planes[1:]] != [chroma_shape] * 2 or not planes[0].size:
-            raise RLSPError(
-                f"a frame must be planes (y, cb, cr), chroma {across}x{down} times smaller, not {shapes}."
-            )
-
-    def _finish(self, output: tf.Tensor) -> Any:
-        assert self._path is not None
-        chroma = self._waiting.popleft()
-        if self._stream.config.output == "rgb":
-            planes = self._path.leave_rgb(output)
-        else:
-            planes = self._path.leave_luma(output, chroma)
-        arrays = tuple(plane.numpy() for plane in planes)
-        return arrays[0] if self._target is None else arrays
+    steps: int
+    state: list[np.ndarray]
 
 
 def upscale(
@@ -235,6 +56,9 @@ def upscale(
     scene_cuts: Literal["auto", "off"] | frozenset[int] = "auto",
     memory: float | None = None,
     force: bool = False,
+    resume: bool = True,
+    segment: int = SEGMENT,
+    stop: Stop | None = None,
     progress: bool = False,
 ) -> list[str]:
     """Upscales a video file or a folder of images into another one.
@@ -242,76 +66,182 @@ def upscale(
     Every frame keeps its time stamp; sound and other streams are copied where the container of
     ``target`` takes them. ``target`` appears when it is complete, or not at all.
 
+    Frames are written in segments, which stay in a folder beside ``target`` when something interrupts the
+    run, whatever it is. The same call goes on from the last finished one, with the state of the network as
+    it was, and gives what it would have given without the interruption.
+
     Args:
         source: a video file, a folder of images, or an image.
         target: a video file (by its suffix), a folder to be made, or an image for an image.
-        model: as for :class:`StreamingUpscaler`.
-        chroma: see :class:`StreamingUpscaler`.
+        model: as for :class:`rlsp_tf.StreamingUpscaler`.
+        chroma: see :class:`rlsp_tf.StreamingUpscaler`.
         codec, crf, preset: of the video encoder, as FFmpeg names them.
         rate: frames per second where the source has none (a folder of images); 25 by default.
-        warm_start: see :class:`RecurrentStream`; at the start of every shot.
+        warm_start: see :class:`rlsp_tf.streaming.RecurrentStream`; at the start of every shot.
         scene_cuts: where shots begin, each of which starts anew: found (:mod:`rlsp_tf.shots`), nowhere, or
             the indices of their first frames.
         memory: bytes that may be used, beside the lookahead of an encoder; half of what is free by
             default. Frames that need more are computed in strips (:mod:`rlsp_tf.tiles`).
         force: replace a target that exists.
+        resume: go on with what an interrupted run has left; else begin anew.
+        segment: frames of a segment, at least.
+        stop: asked after every frame; a run that is to stop does so when its segment is finished.
         progress: show a progress bar with the frame rate and the time left, if standard error is a terminal.
 
     Returns:
         Sentences about what was assumed or left out.
 
     Raises:
-        RLSPError: if anything about the files keeps this from being done.
+        Interrupted: if it was stopped.
+        RLSPError: if anything about the files keeps this from being done, or an interrupted run has left
+            something made otherwise.
     """
     step = KerasStep(model) if isinstance(model, keras.Model) else model
-    config = step.config
+    scale = step.config.scale
     with open_source(source) as frames:
-        if memory is None:
-            memory = psutil.virtual_memory().available / 2
-        # A warm start makes several frames at once.
-        step = within_memory(step, frames.height, frames.width, memory, at_once=1 + warm_start)
-        sink = open_sink(
-            target,
-            frames,
-            width=frames.width * config.scale,
-            height=frames.height * config.scale,
-            codec=codec,
-            crf=crf,
-            preset=preset,
-            rate=rate,
-            force=force,
-        )
-        upscaler = StreamingUpscaler(
-            step, chroma=chroma, source=frames.color, target=sink.color, warm_start=warm_start
-        )
-        if scene_cuts == "auto":
-            shots = detect_shots(frames, frames.depth)
+
+        def make(path: Path, *, force: bool = False, companions: bool = False) -> FrameSink:
+            return open_sink(
+                path,
+                frames,
+                width=frames.width * scale,
+                height=frames.height * scale,
+                codec=codec,
+                crf=crf,
+                preset=preset,
+                rate=rate,
+                force=force,
+                companions=companions,
+            )
+
+        def run() -> dict[str, Any]:
+            return {
+                "input": identity_of(Path(source)),
+                "model": step.fingerprint,
+                "--chroma": chroma,
+                "--codec": codec,
+                "--crf": crf,
+                "--preset": preset,
+                "--rate": rate,
+                "--warm-start": warm_start,
+                "--scene-cuts": sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts,
+                "segment length": segment,
+                "version of rlsp": __version__,
+                "version of TensorFlow": tf.__version__,
+                "version of PyAV": av.__version__,
+            }
+
+        whole = make(Path(target), force=force, companions=True)
+        if isinstance(whole, ImageSink):
+            sink: FrameSink = whole
         else:
-            shots = listed_shots(frames, frozenset() if scene_cuts == "off" else scene_cuts)
-        waiting: deque[Any] = deque()
-        bar = tqdm(
-            total=frames.frames, unit=" frames", desc=os.fspath(target), disable=None if progress else True
-        )
+            sink = SegmentedSink(whole, make, frames, run=run, resume=resume, force=force, progress=progress)
+        with sink:
+            notes = _render(
+                frames,
+                sink,
+                step,
+                chroma=chroma,
+                warm_start=warm_start,
+                scene_cuts=scene_cuts,
+                memory=memory,
+                segment=segment,
+                stop=Stop() if stop is None else stop,
+                progress=progress,
+            )
+        return [*notes, *sink.notes]
 
-        def write(frame: Frame) -> None:
-            sink.write(frame)
+
+def _render(
+    frames: FrameSource,
+    sink: FrameSink,
+    step: Step,
+    *,
+    chroma: ChromaGeometry,
+    warm_start: int,
+    scene_cuts: Literal["auto", "off"] | frozenset[int],
+    memory: float | None,
+    segment: int,
+    stop: Stop,
+    progress: bool,
+) -> list[str]:
+    """Gives the sink all frames that it does not have; returns what there is to say about the source."""
+    finished = sink.finished if isinstance(sink, SegmentedSink) else Journal({}, None)
+    if finished.notes is not None:
+        return finished.notes
+    if memory is None and finished.rows is not None:
+        step = StripStep(step, finished.rows)
+    elif memory is not None or not finished.segments:
+        free = psutil.virtual_memory().available / 2
+        # A warm start makes several frames at once.
+        at_once = 1 + warm_start
+        step = within_memory(step, frames.height, frames.width, memory or free, at_once=at_once)
+    if isinstance(sink, SegmentedSink):
+        sink.rows = step.rows if isinstance(step, StripStep) else None
+    done = finished.segments[-1].steps if finished.segments else 0
+    counted = ResumedStep(step, done, sink.state if isinstance(sink, SegmentedSink) else list)
+    upscaler = StreamingUpscaler(
+        counted, chroma=chroma, source=frames.color, target=sink.color, warm_start=warm_start
+    )
+    if scene_cuts == "auto":
+        shots = detect_shots(frames, frames.depth)
+    else:
+        shots = listed_shots(frames, frozenset() if scene_cuts == "off" else scene_cuts)
+    bar = tqdm(
+        total=frames.frames, unit=" frames", desc=os.fspath(sink.path), disable=None if progress else True
+    )
+
+    def take(item: Frame | _EndOfSegment) -> None:
+        if isinstance(item, Frame):
+            sink.write(item)
             bar.update()
+        else:
+            assert isinstance(sink, SegmentedSink)
+            sink.end_segment(item.steps, item.state)
 
-        with sink, bar, Behind("encoding", write) as encoder, Ahead("decoding", shots) as decoded:
-            for frame, begins in decoded:
-                waiting.append(replace(frame, planes=()))
-                rgb = frames.color is None
-                for planes in upscaler.push(frame.planes[0] if rgb else frame.planes, begins=begins):
-                    encoder.put(_with_planes(waiting.popleft(), planes))
-            for planes in upscaler.flush():
-                encoder.put(_with_planes(waiting.popleft(), planes))
-        return [*frames.notes, *sink.notes]
+    with bar, Behind("encoding", take) as encoder, Ahead("decoding", shots) as decoded:
+        in_segment = 0
+        told = False
+        for outputs in _outputs(upscaler, decoded, planar=frames.color is not None):
+            for frame in outputs:
+                in_segment += 1
+                if frame is None:
+                    bar.update()
+                else:
+                    encoder.put(frame)
+            left = segment - in_segment if isinstance(sink, SegmentedSink) else 0
+            if left <= 0 and isinstance(sink, SegmentedSink):
+                if counted.count > done:
+                    encoder.put(_EndOfSegment(counted.count, counted.kept()))
+                in_segment = 0
+            if stop and (left <= 0 or counted.count < done):
+                break
+            if stop and not told:
+                told = True
+                message = (
+                    f"rlsp: {stop.signal}: finishing a segment, {left} frames; once more to stop at once"
+                )
+                tqdm.write(message, file=sys.stderr)
+    if stop:
+        raise Interrupted(f"{sink.path}: stopped by {stop.signal}.")
+    return list(frames.notes)
 
 
-def _with_planes(frame: Frame, planes: Any) -> Frame:
-    return replace(frame, planes=planes if isinstance(planes, tuple) else (planes,))
+def _outputs(
+    upscaler: StreamingUpscaler, shots: Iterable[tuple[Frame, bool]], *, planar: bool
+) -> Iterator[list[Frame | None]]:
+    """What is ready after each frame: upscaled frames, or ``None`` for those that were left out."""
+    waiting: deque[Frame] = deque()
 
+    def named(outputs: list[Any]) -> list[Frame | None]:
+        found: list[Frame | None] = []
+        for planes in outputs:
+            frame = waiting.popleft()
+            kept = planes if planes is None or isinstance(planes, tuple) else (planes,)
+            found.append(None if kept is None else replace(frame, planes=kept))
+        return found
 
-def _size_of(form: tuple[Any, ...]) -> str:
-    (_, (height, width, *_)), *_ = form
-    return f"{width}x{height}"
+    for frame, begins in shots:
+        waiting.append(replace(frame, planes=()))
+        yield named(upscaler.push(frame.planes if planar else frame.planes[0], begins=begins))
+    yield named(upscaler.flush())

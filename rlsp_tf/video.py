@@ -50,13 +50,14 @@ def open_sink(
     preset: str | None = None,
     rate: float | Fraction | None = None,
     force: bool = False,
+    companions: bool = True,
 ) -> FrameSink:
     """Makes ready to write a clip: a video file if the suffix is that of one, an image, or else a folder.
 
     Args:
         path: what is to be written.
         source: where the frames come from; see :class:`VideoSink`.
-        width, height, color, codec, crf, preset, rate: see :class:`VideoSink`.
+        width, height, color, codec, crf, preset, rate, companions: see :class:`VideoSink`.
         force: replace what exists.
 
     Raises:
@@ -78,6 +79,7 @@ def open_sink(
             preset=preset,
             rate=rate,
             force=force,
+            companions=companions,
         )
     sink: FolderSink | ImageSink
     if not path.is_dir() and is_image(path):

@@ -67,6 +67,11 @@ class VideoSink:
         preset: speed against size, as the encoder names it.
         force: replace a file that exists.
         rate: frames per second where ``source`` knows no time; 25 by default.
+        companions: whether what accompanies the video goes along.
+
+    Attributes:
+        time_base: seconds per unit of the times of frames.
+        times: without companions: the time and the duration of every packet that was written, in order.
 
     Raises:
         RLSPError: if the file cannot be written, or the encoder does not exist, does not go with the
@@ -86,10 +91,12 @@ class VideoSink:
         preset: str | None = None,
         force: bool = False,
         rate: float | Fraction | None = None,
+        companions: bool = True,
     ) -> None:
         self.path = Path(path)
         self.notes: list[str] = []
-        self._source, self._force = source, force
+        self.times: list[tuple[int, int]] = []
+        self._source, self._force, self._companions = source, force, companions
         self._width, self._height = width, height
         self._codec, self._crf, self._preset = codec, crf, preset
         suffix = self.path.suffix.lower()
@@ -108,7 +115,7 @@ class VideoSink:
         if rate is not None and not 0 < rate < float("inf"):
             raise UsageError(f"a frame rate must be above 0, not {rate}.")
         self._rate = source.rate or Fraction(rate or _DEFAULT_RATE).limit_denominator(1001)
-        self._time_base = source.time_base if source.rate else 1 / self._rate
+        self.time_base = source.time_base if source.rate else 1 / self._rate
         self._written = 0
         self._pixel_format, self.color = self._choose_format(color)
 
@@ -135,7 +142,7 @@ class VideoSink:
         self._check(planes)
         picture = frame_of(planes, self._pixel_format)
         # Times are those of the source, tick by tick; no rate is assumed.
-        picture.time_base = self._time_base
+        picture.time_base = self.time_base
         picture.pts = frame.pts
         if frame.duration is not None:
             picture.duration = frame.duration
@@ -158,6 +165,8 @@ class VideoSink:
 
     def _mux(self, packets: Sequence[Any]) -> None:
         for packet in packets:
+            if not self._companions:
+                self.times.append((packet.pts, packet.duration))
             if self._others:
                 self._others.copy_until(packet.dts * packet.time_base)
             self._output.mux(packet)
@@ -167,10 +176,11 @@ class VideoSink:
         try:
             with contextlib.ExitStack() as stack:
                 temporary = stack.enter_context(atomic_file(self.path, force=self._force))
-                self._output = stack.enter_context(self._open_output(temporary))
+                output = open_output(temporary, self._format, self.time_base)
+                self._output = stack.enter_context(output)
                 self._stream = self._add_video()
                 self._others = None
-                if isinstance(self._source, VideoSource):
+                if isinstance(self._source, VideoSource) and self._companions:
                     others = StreamCopy(self._source, self._output, self.path.suffix.lower(), self.notes)
                     self._others = stack.enter_context(others)
                 self._write_header()
@@ -179,21 +189,6 @@ class VideoSink:
         except av.FFmpegError as error:
             sentence = libav_sentence(error, self.path, "cannot be written; try another --codec or .mkv")
             raise RLSPError(sentence) from error
-
-    def _open_output(self, temporary: Path) -> Any:
-        options = {}
-        if self._format in ("mp4", "mov"):
-            # Left alone, the muxer counts frames in units of its own choice and the start in milliseconds.
-            unit = self._time_base.denominator
-            options["video_track_timescale"] = str(unit)
-            options["movie_timescale"] = str(unit * -(-1000 // unit))
-        return av.open(
-            f"file:{temporary}",
-            "w",
-            format=self._format,
-            container_options=options,
-            metadata_errors="surrogateescape",
-        )
 
     def _write_header(self) -> None:
         try:
@@ -260,7 +255,7 @@ class VideoSink:
             raise RLSPError(self._misfit()) from error
         context = stream.codec_context
         context.width, context.height, context.pix_fmt = self._width, self._height, self._pixel_format
-        context.time_base = self._time_base
+        context.time_base = self.time_base
         context.thread_type = "AUTO"
         context.flags |= Flags.frame_duration  # else all frames last one over the rate
         options = {"crf": str(self._crf)}
@@ -320,3 +315,25 @@ class VideoSink:
             ) from error
         if "preset" in context.options:
             raise RLSPError(f"{self._codec}: has no presets; leave out --preset.")
+
+
+def open_output(path: Path, format: str, time_base: Fraction) -> Any:
+    """Opens a container to write it.
+
+    Args:
+        path: the file to be.
+        format: FFmpeg's name of the container.
+        time_base: in which the times of its video are exact, in seconds, where the container can.
+
+    Raises:
+        av.FFmpegError: if it cannot be written.
+    """
+    options = {}
+    if format in ("mp4", "mov"):
+        # Left alone, the muxer counts frames in units of its own choice and the start in milliseconds.
+        unit = time_base.denominator
+        options["video_track_timescale"] = str(unit)
+        options["movie_timescale"] = str(unit * -(-1000 // unit))
+    return av.open(
+        f"file:{path}", "w", format=format, container_options=options, metadata_errors="surrogateescape"
+    )

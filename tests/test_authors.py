@@ -9,7 +9,7 @@ import pytest
 
 from converters.tf1 import load_tf1
 from rlsp_tf.degradation import degrade
-from rlsp_tf.upscale import StreamingUpscaler
+from rlsp_tf.streaming import StreamingUpscaler
 
 
 def frames(folder: Path) -> np.ndarray:

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -182,12 +183,16 @@ def test_a_killed_run_leaves_no_file_under_the_final_name(
     source, target = data / "video" / "tears_of_steel_800x332.webm", tmp_path / "x.mkv"
     command = [sys.executable, "-m", "rlsp_tf.cli", "upscale", str(source), str(target), "--model", model]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob(".x.*")):
+    while not list(tmp_path.glob("x.mkv.rlsp/.000000.*")):
         assert process.poll() is None
+        time.sleep(0.01)
     process.send_signal(number)
+    if number != signal.SIGKILL:  # the first one lets the segment be finished
+        time.sleep(0.5)
+        process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert not target.exists()
     if number != signal.SIGKILL:
         assert process.returncode == 130
-        assert "interrupted" in said
-        assert not list(tmp_path.glob(".x.*"))
+        assert said.splitlines()[-1] == f"rlsp: error: {target}: interrupted."
+        assert not list(tmp_path.glob("x.mkv*"))

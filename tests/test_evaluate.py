@@ -17,7 +17,7 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluate import evaluate
 from rlsp_tf.metrics import METRICS, PROTOCOLS, Meter, Protocol, luma
 from rlsp_tf.model import RLSP, load_model, rlsp_layer, sha256_of
-from rlsp_tf.upscale import StreamingUpscaler
+from rlsp_tf.streaming import StreamingUpscaler
 from rlsp_tf.video import open_sink, open_source
 from synthetic import make_clip
 

@@ -17,7 +17,7 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.export import SIZES, STEPS, export
 from rlsp_tf.model import load_model, rlsp_layer
 from rlsp_tf.steps import KerasStep, load_step, read_card
-from rlsp_tf.upscale import RecurrentStream, StreamingUpscaler
+from rlsp_tf.streaming import RecurrentStream, StreamingUpscaler
 from synthetic import make_clip
 from test_cli import fails
 

@@ -12,7 +12,7 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import Frame
 from rlsp_tf.model import RLSP, rlsp_layer
 from rlsp_tf.shots import AROUND, detect_shots, listed_shots, read_cuts
-from rlsp_tf.upscale import RecurrentStream, StreamingUpscaler
+from rlsp_tf.streaming import RecurrentStream, StreamingUpscaler
 from synthetic import make_clip
 from test_cli import fails
 from test_upscale import stream

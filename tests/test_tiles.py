@@ -11,8 +11,8 @@ from rlsp_tf.cli import main
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.steps import KerasStep
+from rlsp_tf.streaming import RecurrentStream
 from rlsp_tf.tiles import BASE, PER_PIXEL, StripStep, strips, within_memory
-from rlsp_tf.upscale import RecurrentStream
 from synthetic import make_clip
 from test_cli import fails
 

@@ -10,7 +10,7 @@ from rlsp_tf.color import ColorSpec, rgb_to_ycbcr, ycbcr_to_rgb
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.resample import cubic_matrix
-from rlsp_tf.upscale import RecurrentStream, StreamingUpscaler
+from rlsp_tf.streaming import RecurrentStream, StreamingUpscaler
 
 BT601 = ColorSpec(matrix="bt601", full_range=False, subsampling=(1, 1))
 

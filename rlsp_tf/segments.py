@@ -1,0 +1,224 @@
+"""A clip that is written in segments, so that an interruption costs no more than one of them."""
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlsp_tf.color import ColorSpec
+from rlsp_tf.errors import Interrupted, RLSPError, describe_os_error
+from rlsp_tf.files import atomic_file, atomic_folder, sha256_of
+from rlsp_tf.frames import Frame, FrameSink, FrameSource
+from rlsp_tf.join import join_folders, join_videos
+from rlsp_tf.journal import Journal, Segment, WorkFolder, size_of
+from rlsp_tf.video_sink import VideoSink
+
+SEGMENT = 100
+"""Frames of a segment at least, which is what an interruption can cost. Each begins with a frame that stands
+for itself, as in the streams of broadcasters, who have one every few seconds."""
+
+
+class SegmentedSink:
+    """Writes a clip in segments, and joins them in the end.
+
+    It is a :class:`rlsp_tf.frames.FrameSink`. Finished segments, the state of the network at the end of the
+    last one and a journal lie in a work folder beside the target (:mod:`rlsp_tf.journal`) until the block
+    ends without an exception. When it ends with one they stay, and whoever makes the same sink again finds in
+    ``finished`` what need not be given to :meth:`write` once more.
+
+    Args:
+        whole: the sink that would write all at once; it is never entered.
+        make: makes the sink of a segment from its path.
+        source: where the frames come from.
+        run: tells what is made of what: strings, numbers and lists by name. What was finished by a run that
+            tells something else is refused.
+        resume: go on with what was finished; else forget it.
+        force: replace what is at the target.
+        progress: show a progress bar while segments are joined.
+
+    Attributes:
+        finished: how much is, once the block is entered.
+        rows: to be set to what the network computes at a time; see :class:`rlsp_tf.journal.Journal`.
+
+    Raises:
+        RLSPError: when the block is entered: if another run is at work, or the work folder is of another one.
+    """
+
+    def __init__(
+        self,
+        whole: FrameSink,
+        make: Callable[[Path], FrameSink],
+        source: FrameSource,
+        *,
+        run: Callable[[], dict[str, Any]],
+        resume: bool = True,
+        force: bool = False,
+        progress: bool = False,
+    ) -> None:
+        self.path = whole.path
+        self.color: ColorSpec | None = whole.color
+        self.notes = whole.notes
+        self.rows: int | None = None
+        self._whole, self._make, self._source = whole, make, source
+        self._run, self._resume, self._force, self._progress = run, resume, force, progress
+        self._work = WorkFolder(self.path)
+        self._open: FrameSink | None = None
+        self._segment = self._work.path
+        self._frames = 0
+
+    def __enter__(self) -> "SegmentedSink":
+        self._work.__enter__()
+        try:
+            self.finished = self._read()
+        except BaseException as error:
+            self._work.__exit__(type(error), error, error.__traceback__)
+            raise
+        self.rows = self.finished.rows
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        try:
+            if error is None:
+                self._finish()
+            elif self._open is not None:
+                self._open.__exit__(kind, error, trace)
+        except (RLSPError, OSError, KeyboardInterrupt) as late:
+            error = late
+            raise self._explained(late) from late
+        finally:
+            self._work.__exit__(kind, error, trace)
+        if isinstance(error, (RLSPError, OSError, KeyboardInterrupt)):
+            raise self._explained(error) from error
+
+    def write(self, frame: Frame) -> None:
+        """Takes the next frame that is not finished."""
+        if self._open is None:
+            self._segment = self._work.path / self._name(len(self.finished.segments))
+            self._open = self._make(self._segment)
+            self._open.__enter__()
+            self._frames = 0
+        number = self.finished.frames + self._frames
+        self._open.write(frame if frame.name else replace(frame, name=f"frame_{number:06d}"))
+        self._frames += 1
+
+    def end_segment(self, steps: int, state: Sequence[np.ndarray] | None) -> None:
+        """Ends a segment with the frame before; from here on it is finished.
+
+        Args:
+            steps: of the network, from the beginning of the clip on.
+            state: that the next step will take, if it takes one from before.
+        """
+        assert self._open is not None
+        segment, self._open = self._open, None
+        segment.__exit__(None, None, None)
+        times = segment.times if isinstance(segment, VideoSink) else []
+        if not self.finished.segments:
+            self.finished.run, self.finished.rows = self._run(), self.rows
+        path = self._state(len(self.finished.segments) + 1)
+        with atomic_file(path, force=True) as part, part.open("wb") as file:
+            # In float32, in which every narrower type is exact: NumPy's files know no bfloat16.
+            np.savez(file, *(np.asarray(each, np.float32) for each in state or ()))
+        done = Segment(self._segment.name, self._frames, size_of(self._segment), steps, times)
+        self._work.append(self.finished, done)
+        self._state(len(self.finished.segments) - 1).unlink(missing_ok=True)
+
+    def state(self) -> list[np.ndarray]:
+        """The state that was given with the last finished segment, in float32."""
+        path = self._state(len(self.finished.segments))
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return [arrays[name] for name in arrays.files]
+
+    def _read(self) -> Journal:
+        journal = self._work.read() if self._resume else None
+        if journal is not None:
+            self._compare(journal.run, self._run())
+            if not self._whole_as_noted(journal):
+                self.notes.append(f"{self.path}: what was finished of it is damaged; it was begun anew.")
+                journal = None
+        if journal is None:
+            self._work.clear()
+            return Journal({}, None)
+        names = {segment.name for segment in journal.segments}
+        self._work.keep_only(names | {self._state(len(journal.segments)).name})
+        return journal
+
+    def _compare(self, noted: dict[str, Any], run: dict[str, Any]) -> None:
+        for name in sorted(noted.keys() | run.keys()):
+            if noted.get(name) != run.get(name):
+                short = all(len(str(each.get(name))) <= 24 for each in (noted, run))
+                values = f" ({noted.get(name)} then, {run.get(name)} now)" if short else ""
+                raise RLSPError(
+                    f"{self.path}: a run with another {name}{values} was interrupted; run that again to "
+                    "go on, or add --no-resume to begin anew."
+                )
+
+    def _whole_as_noted(self, journal: Journal) -> bool:
+        try:
+            sizes = [size_of(self._work.path / segment.name) for segment in journal.segments]
+            self.finished = journal
+            self.state()
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+            return False
+        return sizes == [segment.size for segment in journal.segments]
+
+    def _finish(self) -> None:
+        if self._open is not None:
+            self.end_segment(0, None)
+        if not self.finished.segments:
+            raise RLSPError(f"{self.path}: no frame was given to be written.")
+        if self.finished.notes is None:
+            self._work.end(self.finished, [*self._source.notes])
+        segments, work = self.finished.segments, self._work.path
+        if isinstance(self._whole, VideoSink):
+            with atomic_file(self.path, force=self._force, inside=work) as part:
+                join_videos(
+                    work,
+                    segments,
+                    part,
+                    self._source,
+                    self.path,
+                    time_base=self._whole.time_base,
+                    notes=self.notes,
+                    progress=self._progress,
+                )
+        else:
+            with atomic_folder(self.path, force=self._force, inside=work) as part:
+                join_folders(work, segments, part, self.path)
+        self._work.remove()
+
+    def _explained(self, error: BaseException) -> RLSPError:
+        """The same failure, with what is left to go on with."""
+        kept = ""
+        if frames := self.finished.frames:
+            kept = f"; {frames} frames are finished, and the same command goes on from there"
+        if isinstance(error, KeyboardInterrupt):
+            return Interrupted(f"{self.path}: interrupted{kept}.")
+        sentence = str(error)
+        if isinstance(error, OSError):
+            name = error.filename or os.fspath(self.path)
+            sentence = describe_os_error(OSError(error.errno, error.strerror, name))
+        for name in (self._segment, self._work.path):
+            sentence = sentence.replace(os.fspath(name), os.fspath(self.path))
+        kind = type(error) if isinstance(error, RLSPError) else RLSPError
+        return kind(f"{sentence.rstrip('.')}{kept}.")
+
+    def _name(self, index: int) -> str:
+        return f"{index:06d}{self.path.suffix if isinstance(self._whole, VideoSink) else ''}"
+
+    def _state(self, segments: int) -> Path:
+        return self._work.path / f"state-{segments:06d}.npz"
+
+
+def identity_of(path: Path) -> str:
+    """SHA-256 of the content of a clip: a file, or the names and contents of the files in a folder."""
+    if not path.is_dir():
+        return sha256_of(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.iterdir() if file.is_file()):
+        digest.update(f"{file.name}\0{sha256_of(file)}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

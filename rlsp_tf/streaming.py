@@ -1,0 +1,218 @@
+"""The network over a stream of frames, at a memory that does not depend on the length of the clip."""
+
+from collections import deque
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from rlsp_tf.chroma import ChromaGeometry, ColorPath
+from rlsp_tf.color import ColorSpec
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.steps import KerasStep, Step
+
+
+class RecurrentStream:
+    """The network over a stream of frames: what :class:`rlsp_tf.RLSP` gives for the whole clip.
+
+    The first frame has itself as its past, the last one itself as its future. The output lags
+    ``frames_after`` frames behind the input, and at the start of a clip ``warm_start`` more.
+
+    Args:
+        model: a model that holds an :class:`rlsp_tf.RLSP` layer, or an export of one.
+        warm_start: frames after the first that are run backwards in time before the clip begins, so that its
+            first frames find a state; see :class:`rlsp_tf.RLSP`.
+    """
+
+    def __init__(self, model: keras.Model | Step, *, warm_start: int = 0) -> None:
+        self._step = KerasStep(model) if isinstance(model, keras.Model) else model
+        self.config = self._step.config
+        self._warm_start = warm_start
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the clip: the next frame is the first of another."""
+        self._window: deque[tf.Tensor] = deque(maxlen=self.config.window)
+        self._state: Any = None
+        self._first: list[tf.Tensor] = []
+
+    def push(self, frame: tf.Tensor) -> list[tf.Tensor]:
+        """Takes the next frame, gives those that are ready.
+
+        Args:
+            frame: float32 ``(B, H, W, 3)``, RGB 0..255, of one shape throughout the clip.
+
+        Returns:
+            Tensors ``(B, scale*H, scale*W, C)`` float32, as :class:`rlsp_tf.RLSPCell` gives: none, one, or
+            after a warm start several.
+        """
+        if self._state is not None:
+            return self._advance(frame)
+        self._first.append(frame)
+        return [] if len(self._first) <= self._warm_start else self._begin()
+
+    def flush(self) -> list[tf.Tensor]:
+        """Gives the frames that still waited for a future one, and resets.
+
+        Returns:
+            As many tensors as :meth:`push` has withheld.
+        """
+        outputs = self._begin() if self._first else []
+        if self._window:
+            last = self._window[-1]
+            for _ in range(self.config.frames_after):
+                outputs += self._advance(last)
+        self.reset()
+        return outputs
+
+    def _begin(self) -> list[tf.Tensor]:
+        """Starts with the frames that were kept."""
+        frames, self._first = self._first, []
+        self._state = self._step.initial_state(*frames[0].shape[:3])
+        last = len(frames) - 1
+        for t in (range(last, 0, -1) or (0,)) if self._warm_start else ():
+            # Time runs backwards: what comes after has been before.
+            around = range(t + self.config.frames_before, t - self.config.frames_after - 1, -1)
+            window = [frames[min(max(index, 0), last)] for index in around]
+            _, self._state = self._step(window, self._state)
+        self._window.extend(frames[:1] * self.config.frames_before)
+        return [output for frame in frames for output in self._advance(frame)]
+
+    def _advance(self, frame: tf.Tensor) -> list[tf.Tensor]:
+        self._window.append(frame)
+        if len(self._window) < self.config.window:
+            return []
+        output, self._state = self._step(self._window, self._state)
+        return [output]
+
+
+class StreamingUpscaler:
+    """Makes frames larger one after the other: luma by the network, chroma by interpolation.
+
+    One frame of latency (``frames_after`` of the model). By default RGB in, RGB out; with ``source``
+    or ``target`` frames are the planes of a video instead, and neither its matrix, nor its range, nor
+    the siting of its chroma costs a rounding on the way.
+
+    Args:
+        model: as :func:`rlsp_tf.load_model` or :func:`rlsp_tf.steps.load_step` gives it. One with RGB
+            output makes colour itself.
+        chroma: ``"aligned"`` samples chroma where the network puts luma; ``"authors"`` as in the
+            authors' RGB frames: 1.5 pixels off (at scale 4), all planes rounded to 8 bits on the way.
+        source: the colour of pushed frames if they are ``(y, cb, cr)`` planes.
+        target: the colour of returned frames if they shall be planes.
+        warm_start: see :class:`RecurrentStream`.
+
+    Raises:
+        ValueError: if ``chroma`` is unknown, or ``target`` has another matrix or range than ``source``.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model | Step,
+        *,
+        chroma: ChromaGeometry = "aligned",
+        source: ColorSpec | None = None,
+        target: ColorSpec | None = None,
+        warm_start: int = 0,
+    ) -> None:
+        if chroma not in ("aligned", "authors"):
+            raise ValueError(f'chroma must be "aligned" or "authors", not {chroma!r}')
+        if source and target and (source.matrix, source.full_range) != (target.matrix, target.full_range):
+            raise ValueError("target must have the matrix and the range of source")
+        self._stream = RecurrentStream(model, warm_start=warm_start)
+        self._chroma: ChromaGeometry = chroma
+        self._source, self._target = source, target
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the clip: the next frame is the first of another, of any size."""
+        self._stream.reset()
+        self._path: ColorPath | None = None
+        self._form: tuple[Any, ...] = ()
+        self._waiting: deque[tf.Tensor] = deque()
+
+    def push(self, frame: np.ndarray | tuple[np.ndarray, ...], *, begins: bool = False) -> list[Any]:
+        """Takes the next frame, gives those that are ready.
+
+        Args:
+            begins: whether a new shot begins with it, which the frames before say nothing about.
+            frame: RGB ``(H, W, 3)``, uint8 or uint16, 0 to the type's largest number; or, with
+                ``source``, the planes ``(y, cb, cr)`` in its depth and subsampling.
+
+        Returns:
+            Frames, mostly one: RGB ``(scale*H, scale*W, 3)`` in the type of ``frame`` (uint8 where
+            planes were pushed); or, with ``target``, planes in its depth and subsampling. ``None`` where
+            a :class:`rlsp_tf.resumed.ResumedStep` leaves one out.
+
+        Raises:
+            RLSPError: if the frame has a type or shape that it should not have, or other ones than
+                the frames before it.
+        """
+        planes = (frame,) if isinstance(frame, np.ndarray) else tuple(frame)
+        form = tuple((plane.dtype, plane.shape) for plane in planes)
+        if form != self._form:
+            if self._form:
+                sizes = f"from {_size_of(self._form)} to {_size_of(form)}"
+                raise RLSPError(f"the frame size changes {sizes} within the clip; split it there.")
+            self._check(planes)
+            self._form = form
+            # Every size has its own graph: the matrices in it and the shapes TensorFlow plans for.
+            height, width = planes[0].shape[:2]
+            self._path = ColorPath(
+                height,
+                width,
+                self._stream.config.scale,
+                source=self._source,
+                target=self._target,
+                geometry=self._chroma,
+                bits=16 if self._source is None and planes[0].dtype == np.uint16 else 8,
+            )
+        assert self._path is not None
+        outputs = self._stream.flush() if begins else []
+        rgb, chroma = self._path.enter(planes)
+        self._waiting.append(chroma)
+        return [self._finish(output) for output in outputs + self._stream.push(rgb)]
+
+    def flush(self) -> list[Any]:
+        """Gives the frames that still waited for a future one, and resets.
+
+        Returns:
+            A list of frames as :meth:`push` gives them.
+        """
+        frames = [self._finish(output) for output in self._stream.flush()]
+        self.reset()
+        return frames
+
+    def _check(self, planes: tuple[np.ndarray, ...]) -> None:
+        shapes = ", ".join(f"{plane.dtype} {plane.shape}" for plane in planes)
+        if self._source is None:
+            plane = planes[0]
+            valid = len(planes) == 1 and plane.ndim == 3 and plane.shape[2] == 3 and plane.size > 0
+            if not valid or plane.dtype not in (np.uint8, np.uint16):
+                raise RLSPError(f"a frame must be uint8 or uint16 of shape (height, width, 3), not {shapes}.")
+            return
+        across, down = self._source.subsampling
+        height, width = planes[0].shape[:2]
+        chroma_shape = (-(-height // down), -(-width // across))
+        if [plane.shape for plane in planes[1:]] != [chroma_shape] * 2 or not planes[0].size:
+            raise RLSPError(
+                f"a frame must be planes (y, cb, cr), chroma {across}x{down} times smaller, not {shapes}."
+            )
+
+    def _finish(self, output: tf.Tensor | None) -> Any:
+        assert self._path is not None
+        chroma = self._waiting.popleft()
+        if output is None:
+            return None
+        if self._stream.config.output == "rgb":
+            planes = self._path.leave_rgb(output)
+        else:
+            planes = self._path.leave_luma(output, chroma)
+        arrays = tuple(plane.numpy() for plane in planes)
+        return arrays[0] if self._target is None else arrays
+
+
+def _size_of(form: tuple[Any, ...]) -> str:
+    (_, (height, width, *_)), *_ = form
+    return f"{width}x{height}"
