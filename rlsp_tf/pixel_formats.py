@@ -3,10 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any, get_args
 
 import av
 import numpy as np
+from av.filter import Graph
 
 from rlsp_tf.color import ChromaLocation, ColorSpec, Matrix, from_codes, rgb_to_ycbcr, to_codes, ycbcr_to_rgb
 from rlsp_tf.resample import chroma_matrices
@@ -97,14 +99,45 @@ def planes_of(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
     if layout.startswith("rgb"):
         return (frame.to_ndarray(format=layout),)
     if frame.format.name.replace("yuvj", "yuv").replace("yuva", "yuv") != layout:
-        # Repacking within one range: swscale copies samples here, it computes nothing.
-        frame = frame.reformat(format=layout, src_color_range=LIMITED, dst_color_range=LIMITED)
+        frame = repacked(frame, layout)
     if layout.startswith("gray"):
         luma = _samples(frame, 0)
         shape = [-(-size // 2) for size in luma.shape]
         neutral = np.full(shape, 2 ** (_depth(layout) - 1), luma.dtype)
         return luma, neutral, neutral.copy()
     return _samples(frame, 0), _samples(frame, 1), _samples(frame, 2)
+
+
+def repacked(frame: av.VideoFrame, format_name: str) -> av.VideoFrame:
+    """A frame with the same samples in another order.
+
+    Args:
+        frame: as decoded.
+        format_name: a format of the same depth and subsampling, without alpha; 4:2:0 for grey.
+    """
+    # VideoFrame.reformat would do, but for its lines: swscale writes beyond the ends of lines as short as
+    # those, into the beginnings of others. Within one range it computes nothing.
+    graph = chain(frame, ("scale", "in_range=pc:out_range=pc"), ("format", format_name))
+    graph.vpush(frame)
+    return graph.vpull()
+
+
+def chain(frame: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
+    """Filters of FFmpeg, one after the other, for frames like the one given.
+
+    Args:
+        frame: tells size and pixel format.
+        filters: names and options.
+
+    Raises:
+        av.FFmpegError: if a filter takes no such frames.
+    """
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1)
+    )
+    graph.link_nodes(source, *(graph.add(*each) for each in filters), graph.add("buffersink")).configure()
+    return graph
 
 
 def frame_of(planes: Sequence[np.ndarray], pixel_format: str) -> av.VideoFrame:

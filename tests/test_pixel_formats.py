@@ -19,6 +19,7 @@ from rlsp_tf.pixel_formats import (
     spec_of,
     turned,
 )
+from videos import marked
 
 SIZES = [(64, 48), (63, 47), (2, 2), (1, 1)]
 SUBSAMPLINGS = {"420": (2, 2), "422": (2, 1), "444": (1, 1), "440": (1, 2), "411": (4, 1), "410": (4, 4)}
@@ -70,9 +71,10 @@ def test_planar_formats_are_taken_and_given_as_they_are(name, depth, size, rng):
     assert spec_of(frame, 1, 1, "h264") == spec
 
 
-@pytest.mark.parametrize("size", [(64, 48), (63, 47)])
+@pytest.mark.parametrize("size", [(64, 48), (63, 47), (65, 47), (1, 1)])
 @pytest.mark.parametrize(("pixel_format", "depth"), [("nv12", 8), ("p010le", 10), ("nv16", 8), ("nv24", 8)])
 def test_interleaved_chroma_is_taken_apart(pixel_format, depth, size, rng):
+    """Of every width: the lines of one must not reach into the next."""
     subsampling = {"nv12": (2, 2), "p010le": (2, 2), "nv16": (2, 1), "nv24": (1, 1)}[pixel_format]
     planes = random_planes(rng, size, subsampling, depth)
     frame = av.VideoFrame(*size, pixel_format)
@@ -80,7 +82,8 @@ def test_interleaved_chroma_is_taken_apart(pixel_format, depth, size, rng):
     put(frame, 0, planes[0] << shift)
     put(frame, 1, np.stack(planes[1:], axis=-1).reshape(len(planes[1]), -1) << shift)
     frame.color_range = 2
-    assert_planes(planes_of(frame), planes)
+    for mode in ("prog", "tff"):  # of interlaced frames the fields are taken one after the other
+        assert_planes(planes_of(marked(frame, mode)), planes)
 
 
 def test_packed_and_big_endian_samples_are_put_in_order(rng):

@@ -5,6 +5,8 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from rlsp_tf.pixel_formats import chain
+
 TICK = Fraction(1, 90000)
 
 
@@ -107,6 +109,13 @@ def make_video(
         for encoder in (stream, *sounds):
             output.mux(encoder.encode(None))
     return path
+
+
+def marked(frame, mode):
+    """The frame, marked as FFmpeg's setfield does: ``tff`` or ``bff`` for interlaced, ``prog``."""
+    graph = chain(frame, ("setfield", mode))
+    graph.vpush(frame)
+    return graph.vpull()
 
 
 def noise(start):
