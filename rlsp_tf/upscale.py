@@ -234,6 +234,7 @@ def upscale(
     warm_start: int = WARM_START,
     scene_cuts: Literal["auto", "off"] | frozenset[int] = "auto",
     memory: float | None = None,
+    deinterlace: bool = False,
     force: bool = False,
     progress: bool = False,
 ) -> list[str]:
@@ -254,6 +255,7 @@ def upscale(
             the indices of their first frames.
         memory: bytes that may be used, beside the lookahead of an encoder; half of what is free by
             default. Frames that need more are computed in strips (:mod:`rlsp_tf.tiles`).
+        deinterlace: make whole frames of interlaced ones first, see :class:`rlsp_tf.video.VideoSource`.
         force: replace a target that exists.
         progress: show a progress bar with the frame rate and the time left, if standard error is a terminal.
 
@@ -265,7 +267,7 @@ def upscale(
     """
     step = KerasStep(model) if isinstance(model, keras.Model) else model
     config = step.config
-    with open_source(source) as frames:
+    with open_source(source, deinterlace=deinterlace) as frames:
         if memory is None:
             memory = psutil.virtual_memory().available / 2
         # A warm start makes several frames at once.
