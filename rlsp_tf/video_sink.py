@@ -279,6 +279,7 @@ class VideoSink:
         self._start_encoder(context)
         if isinstance(self._source, VideoSource):
             stream.metadata.update(lasting_metadata(self._source))
+            stream.disposition = self._source.disposition
         return stream
 
     def _misfit(self) -> str:

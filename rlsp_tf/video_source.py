@@ -75,6 +75,7 @@ class VideoSource:
         tags: what the file says about colour by the numbers of ITU-T H.273: matrix, primaries, transfer.
         stream_index: which of the file's streams the video is.
         metadata: of that stream.
+        disposition: its marks, such as that of the default; FFmpeg's number.
 
     Raises:
         RLSPError: if the file is missing, empty or no video, or none of its frames can be decoded.
@@ -136,8 +137,8 @@ class VideoSource:
         ]
         if not streams:
             raise RLSPError(f"{self.path}: has no video in it; check the path.")
-        best = self._container.streams.best("video")
-        stream = best if best in streams else streams[0]
+        # As the ffmpeg command chooses: the largest, first of all among those that are marked as the default.
+        stream = max(streams, key=_rank)
         if stream.codec_context is None:
             raise RLSPError(f"{self.path}: FFmpeg has no decoder for its video; convert it elsewhere first.")
         if stream.width * stream.height > MOST_PIXELS:
@@ -197,6 +198,7 @@ class VideoSource:
         self._turns = round(first.rotation / 90) % 4
         self.stream_index: int = stream.index
         self.metadata: dict[str, str] = stream.metadata
+        self.disposition: int = stream.disposition.value
         self.time_base: Fraction = stream.time_base
         # A single frame has no rate; any will do then.
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
@@ -282,6 +284,12 @@ class VideoSource:
         # The duration of the whole file counts where its video's is not known, and sound may be longer.
         if expected is not None and end < expected - 1:
             note(f"ends at {float(end):.1f} s, though it says {float(expected):.1f} s; it may be truncated")
+
+
+def _rank(stream: Any) -> tuple[bool, bool, int]:
+    if stream.codec_context is None:
+        return False, False, 0
+    return True, bool(stream.disposition & Disposition.default), stream.width * stream.height
 
 
 def open_input(path: Path) -> Any:
