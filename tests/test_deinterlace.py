@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from networks import small_model
-from rlsp_tf.cli import build_parser
+from rlsp_tf.cli import main
 from rlsp_tf.deinterlace import deinterlaced
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.images import write_png
 from rlsp_tf.pixel_formats import frame_of, planes_of
-from rlsp_tf.upscale import upscale
 from rlsp_tf.video import open_source
 from rlsp_tf.video_source import VideoSource
 from test_pixel_formats import assert_planes
@@ -162,11 +161,10 @@ def test_upscale_deinterlaces_on_request(tmp_path, rng):
     path = make_marked(tmp_path / "woven.mkv", made, [BOTTOM] * 4, audio=["aac"])
     whole = [frame_of(scene(2 * index), "yuv420p") for index in range(4)]
     reference = make_marked(tmp_path / "whole.mkv", whole, [WHOLE] * 4)
-    model = small_model(rng)
-    options = {"codec": "ffv1", "scene_cuts": "off", "warm_start": 0}
-    assert build_parser().parse_args(["upscale", "a", "b", "--deinterlace"]).deinterlace
-    upscale(path, tmp_path / "a.mkv", model, deinterlace=True, **options)
-    upscale(reference, tmp_path / "b.mkv", model, **options)
+    small_model(rng).save(tmp_path / "small.keras")
+    options = ["--model", str(tmp_path / "small.keras"), "--codec", "ffv1", "--precision", "float32"]
+    assert main(["upscale", str(path), str(tmp_path / "a.mkv"), "--deinterlace", *options]) == 0
+    assert main(["upscale", str(reference), str(tmp_path / "b.mkv"), *options]) == 0
     for frame, expected in zip(read(tmp_path / "a.mkv")[0], read(tmp_path / "b.mkv")[0], strict=True):
         assert_planes(frame.planes, expected.planes)
     assert frame_times(tmp_path / "a.mkv") == frame_times(path)
