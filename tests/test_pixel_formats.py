@@ -21,15 +21,10 @@ from rlsp_tf.pixel_formats import (
     spec_of,
     turned,
 )
-from videos import marked
+from videos import marked, memory
 
 SIZES = [(64, 48), (63, 47), (2, 2), (1, 1)]
 SUBSAMPLINGS = {"420": (2, 2), "422": (2, 1), "444": (1, 1), "440": (1, 2), "411": (4, 1), "410": (4, 4)}
-
-
-def memory(frame, plane):
-    """The bytes of a plane, lines with their padding."""
-    return np.frombuffer(frame.planes[plane], np.uint8).reshape(frame.planes[plane].height, -1)
 
 
 def put(frame, plane, samples):

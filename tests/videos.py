@@ -126,6 +126,11 @@ def noise(start):
     return frame
 
 
+def memory(frame, plane):
+    """The bytes of a frame's plane, lines with their padding."""
+    return np.frombuffer(frame.planes[plane], np.uint8).reshape(frame.planes[plane].height, -1)
+
+
 def frame_times(path):
     """Presentation times of all video frames, in seconds, by FFmpeg's decoder."""
     with av.open(str(path)) as container:
