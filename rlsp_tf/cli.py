@@ -188,6 +188,11 @@ was. Until OUTPUT is complete, a folder OUTPUT.rlsp beside it holds what is fini
         "frames are computed in strips, which look the same",
     )
     parser.add_argument(
+        "--deinterlace",
+        action="store_true",
+        help="make whole frames of those that are marked as interlaced, by FFmpeg's filter bwdif",
+    )
+    parser.add_argument(
         "--codec", default="libx264", help="video encoder, by FFmpeg's name (default: %(default)s)"
     )
     parser.add_argument(
@@ -231,6 +236,7 @@ def _upscale(arguments: argparse.Namespace) -> None:
             warm_start=warm_start,
             scene_cuts=cuts,
             memory=None if arguments.memory is None else arguments.memory * 1e9,
+            deinterlace=arguments.deinterlace,
             force=arguments.force,
             resume=not arguments.no_resume,
             stop=stop,

@@ -126,6 +126,7 @@ def _write(
         others = None
         if isinstance(source, VideoSource):
             stream.metadata.update(lasting_metadata(source))
+            stream.disposition = source.disposition
             others = stack.enter_context(StreamCopy(source, output, suffix, notes))
         output.start_encoding()
         packets = _packets(folder, segments, template.codec_context.extradata, target)

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any, get_args
 
 import av
 import numpy as np
+from av.filter import Graph
 
 from rlsp_tf.color import ChromaLocation, ColorSpec, Matrix, from_codes, rgb_to_ycbcr, to_codes, ycbcr_to_rgb
 from rlsp_tf.resample import chroma_matrices
@@ -78,12 +80,15 @@ def spec_of(frame: av.VideoFrame, matrix_tag: int, range_tag: int, codec: str) -
     # Grey without a tag comes from images; FFmpeg, too, takes it to be of full range.
     full_range = range_tag == FULL or (range_tag != LIMITED and (grey or name.startswith("yuvj")))
     subsampling, depth = ((2, 2), _depth(layout)) if grey else _parse(layout)
-    # FFmpeg's Python interface does not tell the siting; these are what the standards say without a word.
+    # What the standards say without a word; decoders that have none from their file say left.
     location: ChromaLocation = "left"
     if codec.startswith(("mjpeg", "mpeg1")):
         location = "center"
     elif matrix == "bt2020":
         location = "topleft"
+    told = _told_location(frame)
+    if told and told != "left" and (told != "center" or codec in ("h264", "hevc")):
+        location = told
     return ColorSpec(matrix, full_range, depth, subsampling, location)
 
 
@@ -97,14 +102,45 @@ def planes_of(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
     if layout.startswith("rgb"):
         return (frame.to_ndarray(format=layout),)
     if frame.format.name.replace("yuvj", "yuv").replace("yuva", "yuv") != layout:
-        # Repacking within one range: swscale copies samples here, it computes nothing.
-        frame = frame.reformat(format=layout, src_color_range=LIMITED, dst_color_range=LIMITED)
+        frame = repacked(frame, layout)
     if layout.startswith("gray"):
         luma = _samples(frame, 0)
         shape = [-(-size // 2) for size in luma.shape]
         neutral = np.full(shape, 2 ** (_depth(layout) - 1), luma.dtype)
         return luma, neutral, neutral.copy()
     return _samples(frame, 0), _samples(frame, 1), _samples(frame, 2)
+
+
+def repacked(frame: av.VideoFrame, format_name: str) -> av.VideoFrame:
+    """A frame with the same samples in another order.
+
+    Args:
+        frame: as decoded.
+        format_name: a format of the same depth and subsampling, without alpha; 4:2:0 for grey.
+    """
+    # VideoFrame.reformat would do, but for its lines: swscale writes beyond the ends of lines as short as
+    # those, into the beginnings of others. Within one range it computes nothing.
+    graph = chain(frame, ("scale", "in_range=pc:out_range=pc"), ("format", format_name))
+    graph.vpush(frame)
+    return graph.vpull()
+
+
+def chain(frame: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
+    """Filters of FFmpeg, one after the other, for frames like the one given.
+
+    Args:
+        frame: tells size and pixel format.
+        filters: names and options.
+
+    Raises:
+        av.FFmpegError: if a filter takes no such frames.
+    """
+    graph = Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1)
+    )
+    graph.link_nodes(source, *(graph.add(*each) for each in filters), graph.add("buffersink")).configure()
+    return graph
 
 
 def frame_of(planes: Sequence[np.ndarray], pixel_format: str) -> av.VideoFrame:
@@ -122,8 +158,7 @@ def frame_of(planes: Sequence[np.ndarray], pixel_format: str) -> av.VideoFrame:
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, pixel_format)
     for plane, samples in zip(frame.planes, planes, strict=True):
-        rows = np.ascontiguousarray(samples).view(np.uint8)
-        _rows(plane)[:, : rows.shape[1]] = rows
+        _put(plane, samples)
     return frame
 
 
@@ -211,11 +246,38 @@ def turned(spec: ColorSpec, quarter_turns: int) -> ColorSpec:
     (across, down), (x, y) = spec.subsampling, spec.siting
     for _ in range(quarter_turns % 4):
         across, down, x, y = down, across, y, across - 1 - x
-    choices = [
-        replace(spec, subsampling=(across, down), chroma_location=location)
-        for location in get_args(ChromaLocation)
-    ]
-    return min(choices, key=lambda choice: abs(choice.siting[0] - x) + abs(choice.siting[1] - y))
+    location = _nearest_location((x, y), (across, down))
+    return replace(spec, subsampling=(across, down), chroma_location=location)
+
+
+def _told_location(frame: av.VideoFrame) -> ChromaLocation | None:
+    """Where the decoder says that chroma lies; ``center`` also if it says nothing, ``None`` if unknown.
+
+    FFmpeg's Python interface does not give it. But swscale goes by it, so a ramp of chroma tells.
+    """
+    name = frame.format.name
+    if not re.match("yuvj?420p", name) or min(frame.width, frame.height) < 16:
+        return None
+    graph = chain(frame, ("setfield", "prog"), ("crop", "16:16:0:0"), ("copy", ""))
+    graph.vpush(frame)
+    ramp = graph.vpull()
+    steps = np.arange(0, 64, 8).astype(_samples(ramp, 1).dtype)
+    for plane, samples in zip(ramp.planes[1:], np.meshgrid(steps, steps), strict=True):
+        _put(plane, samples)
+    full = ramp.reformat(format=name.replace("420", "444"), src_color_range=FULL, dst_color_range=FULL)
+    # One step is two luma samples.
+    x, y = (8 - float(_samples(full, index)[8, 8]) / 4 for index in (1, 2))
+    return _nearest_location((x, y), (2, 2))
+
+
+def _nearest_location(siting: tuple[float, float], subsampling: tuple[int, int]) -> ChromaLocation:
+    x, y = siting
+
+    def distance(location: ChromaLocation) -> float:
+        spec = ColorSpec("bt601", False, subsampling=subsampling, chroma_location=location)
+        return abs(spec.siting[0] - x) + abs(spec.siting[1] - y)
+
+    return min(get_args(ChromaLocation), key=distance)
 
 
 def _depth(layout: str) -> int:
@@ -235,6 +297,11 @@ def _samples(frame: av.VideoFrame, index: int) -> np.ndarray:
     plane = frame.planes[index]
     dtype = np.dtype(np.uint8 if frame.format.components[index].bits == 8 else "<u2")
     return np.ascontiguousarray(_rows(plane)[:, : plane.width * dtype.itemsize]).view(dtype)
+
+
+def _put(plane: Any, samples: np.ndarray) -> None:
+    rows = np.ascontiguousarray(samples).view(np.uint8)
+    _rows(plane)[:, : rows.shape[1]] = rows
 
 
 def _rows(plane: Any) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Sound, subtitles and whatever else goes with a video, copied packet by packet as it is."""
 
 import io
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +17,9 @@ _OF_ONE_FILE = (
     *("DURATION", "BPS", "NUMBER_OF_", "_STATISTICS"),
 )
 """Beginnings of the names of metadata that is true of one file only."""
+
+_RUN_UP = 4
+"""Packets before the first that is heard: the 2112 samples of AAC, the 80 ms of Opus."""
 
 
 class StreamCopy:
@@ -95,9 +99,7 @@ class StreamCopy:
         if not self._targets:
             return
         try:
-            for packet in self._input.demux([self._input.streams[index] for index in self._targets]):
-                if packet.size:  # empty ones only tell decoders that there is no more
-                    yield packet
+            yield from _played(self._input.demux([self._input.streams[index] for index in self._targets]))
         except av.FFmpegError:
             self._notes.append(
                 f"{self._path}: is damaged or truncated; its sound and other streams end early."
@@ -119,6 +121,25 @@ class StreamCopy:
         packet.dts += shift
         packet.pts = packet.dts if packet.pts is None else packet.pts + shift
         self._last[index] = packet.dts
+
+
+def _played(packets: Iterator[Any]) -> Iterator[Any]:
+    """Without what an edit list cuts out: another container may have no such list, and play it.
+
+    Decoders get some of what comes before the beginning, as they need it to start.
+    """
+    before: dict[int, deque[Any]] = {}
+    begun: set[int] = set()
+    for packet in packets:
+        index = packet.stream_index
+        if not packet.size:  # only tells decoders that there is no more
+            continue
+        if not packet.is_discard:
+            begun.add(index)
+            yield from before.pop(index, ())
+            yield packet
+        elif index not in begun:
+            before.setdefault(index, deque(maxlen=_RUN_UP)).append(packet)
 
 
 def lasting_metadata(thing: Any) -> dict[str, str]:

@@ -55,6 +55,7 @@ def upscale(
     warm_start: int = WARM_START,
     scene_cuts: Literal["auto", "off"] | frozenset[int] = "auto",
     memory: float | None = None,
+    deinterlace: bool = False,
     force: bool = False,
     resume: bool = True,
     segment: int = SEGMENT,
@@ -82,6 +83,7 @@ def upscale(
             the indices of their first frames.
         memory: bytes that may be used, beside the lookahead of an encoder; half of what is free by
             default. Frames that need more are computed in strips (:mod:`rlsp_tf.tiles`).
+        deinterlace: make whole frames of interlaced ones first, see :class:`rlsp_tf.video.VideoSource`.
         force: replace a target that exists.
         resume: go on with what an interrupted run has left; else begin anew.
         segment: frames of a segment, at least.
@@ -98,7 +100,7 @@ def upscale(
     """
     step = KerasStep(model) if isinstance(model, keras.Model) else model
     scale = step.config.scale
-    with open_source(source) as frames:
+    with open_source(source, deinterlace=deinterlace) as frames:
 
         def make(path: Path, *, force: bool = False, companions: bool = False) -> FrameSink:
             return open_sink(
@@ -125,6 +127,7 @@ def upscale(
                 "--rate": rate,
                 "--warm-start": warm_start,
                 "--scene-cuts": sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts,
+                "--deinterlace": deinterlace,
                 "segment length": segment,
                 "version of rlsp": __version__,
                 "version of TensorFlow": tf.__version__,

@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from rlsp_tf.color import ColorSpec
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.frames import VIDEO_SUFFIXES, Frame, FrameSink, FrameSource
 from rlsp_tf.images import FolderSink, FolderSource, ImageSink, is_image
 from rlsp_tf.video_sink import VideoSink
@@ -25,17 +25,23 @@ __all__ = [
 ]
 
 
-def open_source(path: str | os.PathLike[str]) -> FrameSource:
+def open_source(path: str | os.PathLike[str], *, deinterlace: bool = False) -> FrameSource:
     """Opens a clip to read it.
 
     Args:
         path: a folder of images, an image, or a video file.
+        deinterlace: see :class:`VideoSource`.
 
     Raises:
         RLSPError: if it cannot be read.
+        UsageError: if images are to be deinterlaced; they do not tell their fields.
     """
     path = Path(path)
-    return FolderSource(path) if path.is_dir() or is_image(path) else VideoSource(path)
+    if not (path.is_dir() or is_image(path)):
+        return VideoSource(path, deinterlace=deinterlace)
+    if deinterlace:
+        raise UsageError(f"{path}: images do not tell what is interlaced; leave out --deinterlace.")
+    return FolderSource(path)
 
 
 def open_sink(

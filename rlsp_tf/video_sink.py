@@ -63,7 +63,8 @@ class VideoSink:
             for RGB. Depth and subsampling become the nearest ones that the encoder has. For encoders
             that are lossless or know nothing but RGB, RGB stays RGB.
         codec: FFmpeg's name of the encoder.
-        crf: constant quality; for libx264 0 (lossless) to 51. Encoders that have no such thing ignore it.
+        crf: constant quality; for libx264 and libx265 0 (lossless) to 51. Encoders that have no such
+            thing ignore it.
         preset: speed against size, as the encoder names it.
         force: replace a file that exists.
         rate: frames per second where ``source`` knows no time; 25 by default.
@@ -223,7 +224,7 @@ class VideoSink:
         formats = [pixel_format.name for pixel_format in codec.video_formats or ()]
         wanted = color or self._source.color
         if wanted is None and (codec.lossy or not codec.lossless):
-            wanted = ColorSpec("bt709", full_range=False)
+            wanted = ColorSpec("bt709", full_range=False, depth=self._source.depth)
         if wanted and not color and wanted.chroma_location != "topleft":
             # Where players look for it in files that do not tell.
             wanted = replace(wanted, chroma_location="left")
@@ -258,7 +259,9 @@ class VideoSink:
         context.time_base = self.time_base
         context.thread_type = "AUTO"
         context.flags |= Flags.frame_duration  # else all frames last one over the rate
-        options = {"crf": str(self._crf)}
+        # What crf 0 is of 8 bits in x264, it is neither of more bits nor in x265: without loss.
+        lossless = self._crf == 0
+        options = {"qp" if lossless and self._codec == "libx264" else "crf": str(self._crf)}
         if self._preset is not None:
             if self._codec in ("libx264", "libx265") and self._preset not in _PRESETS.split(", "):
                 raise RLSPError(f"{self._preset}: no preset of {self._codec}; choose one of {_PRESETS}.")
@@ -266,7 +269,7 @@ class VideoSink:
         if self._codec == "libvpx":
             context.bit_rate = 10**8  # VP8 takes the constant quality only as a limit below a bit rate
         if self._codec == "libx265":
-            options["x265-params"] = "log-level=error"  # or it writes to the terminal
+            options["x265-params"] = f"log-level=error:lossless={lossless:d}"  # or it writes to the terminal
             if self._format in ("mp4", "mov"):
                 context.codec_tag = "hvc1"  # what Apple's players ask for
         self._tag(context, options)
@@ -274,6 +277,7 @@ class VideoSink:
         self._start_encoder(context)
         if isinstance(self._source, VideoSource):
             stream.metadata.update(lasting_metadata(self._source))
+            stream.disposition = self._source.disposition
         return stream
 
     def _misfit(self) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from av.stream import Disposition
 
 from rlsp_tf.color import ColorSpec
+from rlsp_tf.deinterlace import deinterlaced
 from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.frames import Frame
 from rlsp_tf.pixel_formats import MATRICES, UNTAGGED, is_transparent, layout_of, planes_of, spec_of, turned
@@ -66,19 +67,23 @@ class VideoSource:
 
     Args:
         path: a video file in any format that FFmpeg reads.
+        deinterlace: make whole frames of those that are marked as interlaced, see
+            :mod:`rlsp_tf.deinterlace`.
 
     Attributes:
         sample_aspect_ratio: width of a pixel divided by its height, ``None`` if not given.
         tags: what the file says about colour by the numbers of ITU-T H.273: matrix, primaries, transfer.
         stream_index: which of the file's streams the video is.
         metadata: of that stream.
+        disposition: its marks, such as that of the default; FFmpeg's number.
 
     Raises:
         RLSPError: if the file is missing, empty or no video, or none of its frames can be decoded.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, deinterlace: bool = False) -> None:
         self.path = Path(path)
+        self._deinterlace = deinterlace
         self.notes: list[str] = []
         if not self.path.is_file():
             raise RLSPError(f"{self.path}: no such file; check the path.")
@@ -92,6 +97,7 @@ class VideoSource:
                 raise RLSPError(sentence) from error
             self._stream = self._choose_stream()
             self._damaged = self._restamped = self._shift = 0
+            self._interlaced = False
             self._gaps: list[Fraction] = []
             self._last: int | None = None
             decoded = self._decode()
@@ -104,20 +110,17 @@ class VideoSource:
 
     def __iter__(self) -> Iterator[Frame]:
         duration = 0
-        for decoded in self._decoded:
-            form = (decoded.width, decoded.height, decoded.format.name)
-            if form != self._form:
-                raise RLSPError(
-                    f"{self.path}: frames change from {self._form[0]}x{self._form[1]} {self._form[2]} to "
-                    f"{form[0]}x{form[1]} {form[2]} within the video; split it there."
-                )
-            planes = planes_of(decoded)
+        frames = self._checked()
+        pairs = deinterlaced(frames, self.path) if self._deinterlace else ((frame, frame) for frame in frames)
+        for decoded, picture in pairs:
+            planes = planes_of(picture)
             if self._turns:
                 planes = tuple(np.ascontiguousarray(np.rot90(plane, self._turns)) for plane in planes)
             duration = decoded.duration or 0
-            self._damaged += decoded.is_corrupt
             yield Frame(planes, pts=self._time_of(decoded), duration=duration or None)
         self._note_damage(duration)
+        if self._deinterlace and not self._interlaced:
+            self.notes.append(f"{self.path}: no frame is marked as interlaced; all were left as they are.")
 
     def __enter__(self) -> "VideoSource":
         return self
@@ -134,8 +137,8 @@ class VideoSource:
         ]
         if not streams:
             raise RLSPError(f"{self.path}: has no video in it; check the path.")
-        best = self._container.streams.best("video")
-        stream = best if best in streams else streams[0]
+        # As the ffmpeg command chooses: the largest, first of all among those that are marked as the default.
+        stream = max(streams, key=_rank)
         if stream.codec_context is None:
             raise RLSPError(f"{self.path}: FFmpeg has no decoder for its video; convert it elsewhere first.")
         if stream.width * stream.height > MOST_PIXELS:
@@ -169,12 +172,33 @@ class VideoSource:
                 continue
             yield from frames
 
+    def _checked(self) -> Iterator[av.VideoFrame]:
+        """The decoded frames as long as they are alike."""
+        for index, decoded in enumerate(self._decoded):
+            form = (decoded.width, decoded.height, decoded.format.name)
+            if form != self._form:
+                raise RLSPError(
+                    f"{self.path}: frames change from {self._form[0]}x{self._form[1]} {self._form[2]} to "
+                    f"{form[0]}x{form[1]} {form[2]} within the video; split it there."
+                )
+            self._damaged += decoded.is_corrupt
+            if decoded.interlaced_frame and not self._interlaced:
+                self._interlaced = True
+                if not self._deinterlace:
+                    since = f"from frame {index} on " if index else ""
+                    self.notes.append(
+                        f"{self.path}: is interlaced {since}but taken as if it were not; "
+                        "rlsp upscale --deinterlace makes whole frames of it."
+                    )
+            yield decoded
+
     def _describe(self, first: av.VideoFrame) -> None:
         stream, context = self._stream, self._stream.codec_context
         self._form = (first.width, first.height, first.format.name)
         self._turns = round(first.rotation / 90) % 4
         self.stream_index: int = stream.index
         self.metadata: dict[str, str] = stream.metadata
+        self.disposition: int = stream.disposition.value
         self.time_base: Fraction = stream.time_base
         # A single frame has no rate; any will do then.
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
@@ -194,10 +218,6 @@ class VideoSource:
             self._note_matrix(color)
         if is_transparent(first):
             self.notes.append(f"{self.path}: transparency was dropped.")
-        if first.interlaced_frame:
-            self.notes.append(
-                f"{self.path}: is interlaced but taken as if it were not; deinterlace it first."
-            )
         side_data: Any = first.side_data
         if any(data.type.name == "MASTERING_DISPLAY_METADATA" for data in side_data):
             self.notes.append(f"{self.path}: HDR mastering metadata was dropped; its colour tags are kept.")
@@ -264,6 +284,12 @@ class VideoSource:
         # The duration of the whole file counts where its video's is not known, and sound may be longer.
         if expected is not None and end < expected - 1:
             note(f"ends at {float(end):.1f} s, though it says {float(expected):.1f} s; it may be truncated")
+
+
+def _rank(stream: Any) -> tuple[bool, bool, int]:
+    if stream.codec_context is None:
+        return False, False, 0
+    return True, bool(stream.disposition & Disposition.default), stream.width * stream.height
 
 
 def open_input(path: Path) -> Any:

@@ -1,6 +1,7 @@
 """Samples as FFmpeg has them, sample by sample; colour by the formulas of the standards."""
 
 import itertools
+from typing import get_args
 
 import av
 import numpy as np
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlsp_tf.color import ColorSpec, rgb_to_ycbcr
+from rlsp_tf.color import ChromaLocation, ColorSpec, rgb_to_ycbcr
 from rlsp_tf.pixel_formats import (
+    chain,
     format_for,
     frame_of,
     is_transparent,
@@ -19,14 +21,10 @@ from rlsp_tf.pixel_formats import (
     spec_of,
     turned,
 )
+from videos import marked, memory
 
 SIZES = [(64, 48), (63, 47), (2, 2), (1, 1)]
 SUBSAMPLINGS = {"420": (2, 2), "422": (2, 1), "444": (1, 1), "440": (1, 2), "411": (4, 1), "410": (4, 4)}
-
-
-def memory(frame, plane):
-    """The bytes of a plane, lines with their padding."""
-    return np.frombuffer(frame.planes[plane], np.uint8).reshape(frame.planes[plane].height, -1)
 
 
 def put(frame, plane, samples):
@@ -67,12 +65,13 @@ def test_planar_formats_are_taken_and_given_as_they_are(name, depth, size, rng):
     made = frame_of(planes, format_for(spec))
     assert made.format.name == pixel_format
     assert_planes(planes_of(made), planes)
-    assert spec_of(frame, 1, 1, "h264") == spec
+    assert spec_of(frame, 1, 1, "prores") == spec
 
 
-@pytest.mark.parametrize("size", [(64, 48), (63, 47)])
+@pytest.mark.parametrize("size", [(64, 48), (63, 47), (65, 47), (1, 1)])
 @pytest.mark.parametrize(("pixel_format", "depth"), [("nv12", 8), ("p010le", 10), ("nv16", 8), ("nv24", 8)])
 def test_interleaved_chroma_is_taken_apart(pixel_format, depth, size, rng):
+    """Of every width: the lines of one must not reach into the next."""
     subsampling = {"nv12": (2, 2), "p010le": (2, 2), "nv16": (2, 1), "nv24": (1, 1)}[pixel_format]
     planes = random_planes(rng, size, subsampling, depth)
     frame = av.VideoFrame(*size, pixel_format)
@@ -80,7 +79,8 @@ def test_interleaved_chroma_is_taken_apart(pixel_format, depth, size, rng):
     put(frame, 0, planes[0] << shift)
     put(frame, 1, np.stack(planes[1:], axis=-1).reshape(len(planes[1]), -1) << shift)
     frame.color_range = 2
-    assert_planes(planes_of(frame), planes)
+    for mode in ("prog", "tff"):  # of interlaced frames the fields are taken one after the other
+        assert_planes(planes_of(marked(frame, mode)), planes)
 
 
 def test_packed_and_big_endian_samples_are_put_in_order(rng):
@@ -156,20 +156,34 @@ def test_alpha_beside_planes_is_dropped_and_seen(rng):
 @pytest.mark.parametrize(
     ("matrix", "tag_range", "height", "pixel_format", "codec", "expected"),
     [
-        (2, 0, 719, "yuv420p", "h264", ColorSpec("bt601", False)),
-        (2, 0, 720, "yuv420p", "h264", ColorSpec("bt709", False)),
-        (1, 1, 480, "yuv420p", "h264", ColorSpec("bt709", False)),
-        (5, 2, 480, "yuv420p", "h264", ColorSpec("bt601", True)),
-        (6, 1, 1080, "yuv420p", "h264", ColorSpec("bt601", False)),
-        (9, 1, 2160, "yuv420p10le", "hevc", ColorSpec("bt2020", False, 10, chroma_location="topleft")),
+        (2, 0, 719, "yuv420p", "vp9", ColorSpec("bt601", False)),
+        (2, 0, 720, "yuv420p", "vp9", ColorSpec("bt709", False)),
+        (1, 1, 480, "yuv420p", "vp9", ColorSpec("bt709", False)),
+        (5, 2, 480, "yuv420p", "vp9", ColorSpec("bt601", True)),
+        (6, 1, 1080, "yuv420p", "vp9", ColorSpec("bt601", False)),
+        (9, 1, 2160, "yuv420p10le", "vp9", ColorSpec("bt2020", False, 10, chroma_location="topleft")),
         (2, 0, 480, "yuvj420p", "mjpeg", ColorSpec("bt601", True, chroma_location="center")),
-        (2, 0, 480, "yuvj444p", "h264", ColorSpec("bt601", True, 8, (1, 1))),
+        (2, 0, 480, "yuvj444p", "vp9", ColorSpec("bt601", True, 8, (1, 1))),
     ],
 )
 def test_tags_decide_and_their_absence_follows_the_usual_rule(
     matrix, tag_range, height, pixel_format, codec, expected
 ):
     assert spec_of(av.VideoFrame(64, height, pixel_format), matrix, tag_range, codec) == expected
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "yuv420p10le"])
+@pytest.mark.parametrize("location", get_args(ChromaLocation))
+def test_the_place_of_chroma_is_what_the_decoder_says(location, pixel_format, rng):
+    frame = av.VideoFrame.from_ndarray(rng.integers(0, 256, (47, 63, 3), dtype=np.uint8))
+    graph = chain(frame.reformat(format=pixel_format), ("setparams", f"chroma_location={location}"))
+    graph.vpush(frame.reformat(format=pixel_format))
+    told = marked(graph.vpull(), "tff")
+    assert spec_of(told, 1, 1, "h264").chroma_location == location
+    # Of other decoders it may mean that they know nothing.
+    assert spec_of(told, 1, 1, "vp9").chroma_location == ("left" if location == "center" else location)
+    bt2020 = "topleft" if location == "left" else location
+    assert spec_of(told, 9, 1, "hevc").chroma_location == bt2020
 
 
 SPECS = [

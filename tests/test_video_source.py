@@ -143,6 +143,16 @@ def test_colour_tags_are_believed(tags, expected, tmp_path):
     assert len(frames) == 2
 
 
+@pytest.mark.parametrize("location", ["left", "center", "topleft", "top", "bottomleft", "bottom"])
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_the_place_of_chroma_is_believed(codec, location, tmp_path):
+    options = {"chroma_sample_location": location}
+    if codec == "libx265":
+        options["x265-params"] = "log-level=error"
+    path = make_video(tmp_path / "sited.mp4", range(0, 10800, 3600), codec=codec, options=options)
+    assert read(path)[1].color.chroma_location == location
+
+
 @pytest.mark.parametrize(
     ("size", "name", "rule"),
     [((64, 718), "BT.601", "below 720 lines"), ((64, 720), "BT.709", "from 720 lines on")],

@@ -5,6 +5,8 @@ from fractions import Fraction
 import av
 import numpy as np
 
+from rlsp_tf.pixel_formats import chain
+
 TICK = Fraction(1, 90000)
 
 
@@ -109,12 +111,24 @@ def make_video(
     return path
 
 
+def marked(frame, mode):
+    """The frame, marked as FFmpeg's setfield does: ``tff`` or ``bff`` for interlaced, ``prog``."""
+    graph = chain(frame, ("setfield", mode))
+    graph.vpush(frame)
+    return graph.vpull()
+
+
 def noise(start):
     """960 samples of stereo noise at 48 kHz."""
     samples = np.random.default_rng(start).normal(0, 0.1, (2, 960)).astype(np.float32)
     frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="stereo")
     frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
     return frame
+
+
+def memory(frame, plane):
+    """The bytes of a frame's plane, lines with their padding."""
+    return np.frombuffer(frame.planes[plane], np.uint8).reshape(frame.planes[plane].height, -1)
 
 
 def frame_times(path):
