@@ -54,6 +54,8 @@ setup(
     install_requires=[
         # Video files, with FFmpeg inside; 17.1 is the oldest in which all used of it works.
         "av>=17.1",
+        # The arrays in .keras files; Keras and TensorFlow need it anyway, the latter from 3.11 on.
+        "h5py>=3.11",
         # The frames that the demo writes.
         "imageio>=2.33",
         # The page of an evaluation: it escapes the names of files, which string.Template does not.
