@@ -60,9 +60,9 @@ def write_report(
             link = Path(os.path.relpath(plot.absolute(), target.absolute().parent)).as_posix()
             picture = "Time against the size of frames, memory against the length of a video"
             lines += ["", f"![{picture}]({link})"]
-    lines += [*sections, *appendix]
+        page = "\n".join([*lines, *sections, *appendix, ""]).encode()
     with atomic_file(target, force=force) as part:
-        part.write_text("\n".join(lines) + "\n", "utf-8")
+        part.write_bytes(page)
 
 
 def _read_notes(notes: str | os.PathLike[str]) -> list[str]:

@@ -144,7 +144,7 @@ def open_clip(folder: Path, name: str | None = None) -> Clip:
             and list(clip.cuts) == sorted(set(clip.cuts))
             and isinstance(clip.sha256, str)
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError):
         whole = False
     if not whole:
         raise RLSPError(f"{folder / CARD}: is damaged; remove {folder}.")

@@ -262,7 +262,7 @@ def read_manifest() -> dict[str, dict[str, Any]]:
             Path(entry["file"]).name == entry["file"] and isinstance(entry["sha256"], str)
             for entry in manifest.values()
         )
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, LookupError, TypeError):
         whole = False
     if not whole:
         raise RLSPError(f"{path}: is damaged; install rlsp_tf again.")

@@ -92,7 +92,7 @@ class RunFolder:
                 use: {clip["name"]: clip["sha256"] for clip in index[use]}
                 for use in ("training", "validation")
             }
-        except (KeyError, TypeError) as error:
+        except (LookupError, TypeError) as error:
             raise RLSPError(f"{file}: is damaged; begin another run.") from error
 
     def note_sitting(self, facts: dict[str, Any]) -> None:

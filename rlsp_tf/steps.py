@@ -245,7 +245,7 @@ def read_card(export: Path) -> dict[str, Any]:
     try:
         RLSPConfig.from_dict(content["config"])
         whole = isinstance(content["precision"], str)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError):
         whole = False
     if not whole:
         raise RLSPError(f"{card}: is damaged; export again with rlsp export.")
