@@ -56,6 +56,8 @@ setup(
         "av>=17.1",
         # Keeps two runs from one output; 3.13 is the first that works on every Python here.
         "filelock>=3.13",
+        # The arrays in .keras files; Keras and TensorFlow need it anyway, the latter from 3.11 on.
+        "h5py>=3.11",
         # The frames that the demo writes.
         "imageio>=2.33",
         # The page of an evaluation: it escapes the names of files, which string.Template does not.

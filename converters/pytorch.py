@@ -160,6 +160,9 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if tensor.dtype != torch.float32 or tensor.layout != torch.strided or tensor.is_meta:
             kind = f"{tensor.dtype}, {tensor.layout}, {tensor.device}".replace("torch.", "")
             raise RLSPError(f"{path}: {name!r} is {kind}; give a checkpoint of dense float32 tensors.")
+        # With strides of 0, a few bytes are a tensor of any shape, for which there may be no memory.
+        if tensor.nbytes > tensor.untyped_storage().nbytes():
+            raise RLSPError(f"{path}: {name!r} is larger than its bytes; give a file that torch.save wrote.")
     return {name: tensor.detach().numpy() for name, tensor in contents.items()}
 
 
@@ -276,6 +279,19 @@ def _to_theirs(ours: Mapping[str, np.ndarray], config: RLSPConfig) -> dict[str, 
     return theirs
 
 
+def _damage(file: io.BytesIO) -> str | None:
+    """What is wrong with an archive that PyTorch would not notice."""
+    if not zipfile.is_zipfile(file):
+        return None  # of the older kind, or none at all
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            # Not so from torch.save; a few bytes can become more than there is memory.
+            if member.compress_type != zipfile.ZIP_STORED:
+                return f"{member.filename} is compressed"
+        wrong = archive.testzip()
+    return None if wrong is None else f"checksum of {wrong}"
+
+
 def _import_torch(path: str | os.PathLike[str]) -> Any:
     try:
         import torch
@@ -292,12 +308,11 @@ def _load(torch: Any, path: Path) -> Any:
         raise RLSPError(f"{path}: no such file; give a .pt file as torch.save writes it.")
     file = io.BytesIO(path.read_bytes())
     try:
-        # PyTorch does not look at the checksums.
-        damaged = zipfile.ZipFile(file).testzip() if zipfile.is_zipfile(file) else None
+        damaged = _damage(file)
         file.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of it then refuses
-            contents = torch.load(file, map_location="cpu", weights_only=True)
+            contents = None if damaged else torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch's reader raises whatever its parts do
         if function := re.search(r"GLOBAL (\S+)", str(error)):
             raise RLSPError(
@@ -309,5 +324,5 @@ def _load(torch: Any, path: Path) -> Any:
             f"{path}: not a file that torch.save wrote, or a damaged one; copy or download it again."
         ) from error
     if damaged:
-        raise RLSPError(f"{path}: is damaged (checksum of {damaged}); copy or download it again.")
+        raise RLSPError(f"{path}: is damaged ({damaged}); copy or download it again.")
     return contents

@@ -170,12 +170,11 @@ def read_tensors(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 def tensor_shapes(config: RLSPConfig) -> Shapes:
     """The weights in the authors' layout: name and shape, kernels ``(3, 3, in, out)``."""
-    outputs = [config.filters] * (config.layers - 1) + [config.hidden_channels, config.feedback_channels]
     shapes: Shapes = {}
-    for index, channels in enumerate(outputs):
-        inputs = config.filters if index else config.input_channels
-        shapes[f"layer{index}/kernel"] = (3, 3, inputs, channels)
-        shapes[f"layer{index}/bias"] = (channels,)
+    for index in range(config.layers + 1):
+        inputs, outputs = config.channels(index)
+        shapes[f"layer{index}/kernel"] = (3, 3, inputs, outputs)
+        shapes[f"layer{index}/bias"] = (outputs,)
     return shapes
 
 

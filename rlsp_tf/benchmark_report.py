@@ -1,8 +1,8 @@
 """Results of benchmarks as a page of Markdown, with a plot of time against size."""
 
-import json
+import contextlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from rlsp_tf.benchmark import describe_machine
 from rlsp_tf.benchmark_quality import decibels
 from rlsp_tf.benchmark_step import TYPICAL, agreement
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.files import atomic_file, check_target
+from rlsp_tf.files import atomic_file, check_target, read_json
 from rlsp_tf.results import markdown_table
 
 PLOT = "docs/benchmarks.png"
@@ -45,23 +45,24 @@ def write_report(
     appendix = _read_notes(notes) if notes else []
     target, plot = Path(target), Path(plot)
     check_target(target, force=force)
-    lines = ["# Benchmarks", "", "Written by this command, not by hand:", "", "```sh", command, "```"]
-    drawn = [result for result in results if _sizes(result) or "lengths" in result]
-    if drawn:
-        with atomic_file(plot, force=force) as part:
-            draw(part, drawn)
-        link = Path(os.path.relpath(plot.absolute(), target.absolute().parent)).as_posix()
-        lines += ["", f"![Time against the size of frames, memory against the length of a video]({link})"]
+    sections = []
     for kind, section in SECTIONS.items():
         for file, result in zip(files, results, strict=True):
             if result["benchmark"] == kind:
-                try:
-                    lines += ["", *section(result), "", *_origin(result)]
-                except (KeyError, TypeError, ValueError, IndexError) as error:
-                    raise _damaged(file) from error
-    lines += appendix
+                with _no_result([file]):
+                    sections += ["", *section(result), "", *_origin(result)]
+    lines = ["# Benchmarks", "", "Written by this command, not by hand:", "", "```sh", command, "```"]
+    with _no_result(files):
+        drawn = [result for result in results if _sizes(result) or "lengths" in result]
+        if drawn:
+            with atomic_file(plot, force=force) as part:
+                draw(part, drawn)
+            link = Path(os.path.relpath(plot.absolute(), target.absolute().parent)).as_posix()
+            picture = "Time against the size of frames, memory against the length of a video"
+            lines += ["", f"![{picture}]({link})"]
+        page = "\n".join([*lines, *sections, *appendix, ""]).encode()
     with atomic_file(target, force=force) as part:
-        part.write_text("\n".join(lines) + "\n", "utf-8")
+        part.write_bytes(page)
 
 
 def _read_notes(notes: str | os.PathLike[str]) -> list[str]:
@@ -77,13 +78,10 @@ def read_result(file: str | os.PathLike[str]) -> Result:
     Raises:
         RLSPError: if it is missing, damaged, or of a benchmark that has no section.
     """
-    try:
-        result = json.loads(Path(file).read_text("utf-8"))
-        kind = result["benchmark"]
-    except FileNotFoundError as error:
-        raise RLSPError(f"{os.fspath(file)}: no such file; write it with rlsp benchmark --json.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(file) from error
+    result = read_json(file, "write it with rlsp benchmark --json")
+    kind = result.get("benchmark") if isinstance(result, dict) else None
+    if not isinstance(kind, str):
+        raise _damaged([file])
     if kind not in SECTIONS:
         raise RLSPError(
             f"{os.fspath(file)}: holds the benchmark {kind!r}; there are pages of {', '.join(SECTIONS)}."
@@ -324,5 +322,15 @@ def _sizes(result: Result) -> bool:
     return any(sheet.get("sizes") for sheet in result.get("networks", ()))
 
 
-def _damaged(file: str | os.PathLike[str]) -> RLSPError:
-    return RLSPError(f"{os.fspath(file)}: no result of rlsp benchmark, or a damaged one; write it again.")
+@contextlib.contextmanager
+def _no_result(files: Sequence[str | os.PathLike[str]]) -> Iterator[None]:
+    """Turns what the content of files may raise into one sentence."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise _damaged(files) from error
+
+
+def _damaged(files: Sequence[str | os.PathLike[str]]) -> RLSPError:
+    named = ", ".join(os.fspath(file) for file in files)
+    return RLSPError(f"{named}: no result of rlsp benchmark, or a damaged one; write it again.")

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import shlex
 import signal
@@ -67,17 +68,25 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
         return _fail(parser, str(error), 130)
     except KeyboardInterrupt:
         return _fail(parser, "interrupted; nothing was written under the final name.", 130)
-    except (RLSPError, OSError, MemoryError) as error:
-        if arguments.debug:
+    except Exception as error:
+        sentence = _sentence(error, arguments)
+        if sentence is None or arguments.debug:
             raise
-        if isinstance(error, RLSPError):
-            return _fail(parser, str(error), 2 if isinstance(error, UsageError) else 1)
-        if isinstance(error, OSError):
-            return _fail(parser, describe_os_error(error), 1)
-        return _fail(
-            parser, "not enough memory for frames of this size; make them smaller or use --debug.", 1
-        )
+        return _fail(parser, sentence, 2 if isinstance(error, UsageError) else 1)
     return 0
+
+
+def _sentence(error: Exception, arguments: argparse.Namespace) -> str | None:
+    """What to say of a failure that is none of the program; ``None`` for others."""
+    # Only where it was imported can it be what raised.
+    errors = getattr(sys.modules.get("tensorflow"), "errors", None)
+    exhausted = (MemoryError, getattr(errors, "ResourceExhaustedError", MemoryError))
+    if isinstance(error, exhausted) or getattr(error, "errno", None) == errno.ENOMEM:
+        small = "allow it less with --memory" if hasattr(arguments, "memory") else "give it smaller frames"
+        return f"there is not enough memory; {small}, or close other programs."
+    if isinstance(error, RLSPError):
+        return str(error)
+    return describe_os_error(error) if isinstance(error, OSError) else None
 
 
 def add_command(

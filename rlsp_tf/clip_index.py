@@ -5,7 +5,7 @@ uncompressed, where training reads them through memory mapping. Nothing here dec
 """
 
 import contextlib
-import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.files import read_json
 from rlsp_tf.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 Halving = Literal["auto", "always", "never"]
@@ -99,10 +100,14 @@ class Clip:
         return frames, -(-height // self.scale) // CELL, -(-width // self.scale) // CELL
 
     def _map(self, name: str, dtype: type, shape: tuple[int, ...]) -> np.memmap:
+        file = self.folder / name
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         try:
-            return np.memmap(self.folder / name, dtype, mode="r", shape=shape)
+            if (found := file.stat().st_size) != size:
+                raise RLSPError(f"{file}: has {found} bytes instead of {size}; remove {self.folder}.")
+            return np.memmap(file, dtype, mode="r", shape=shape)
         except (OSError, ValueError) as error:
-            raise RLSPError(f"{self.folder / name}: is damaged or missing; remove {self.folder}.") from error
+            raise RLSPError(f"{file}: is damaged or missing; remove {self.folder}.") from error
 
 
 def open_clip(folder: Path, name: str | None = None) -> Clip:
@@ -115,8 +120,8 @@ def open_clip(folder: Path, name: str | None = None) -> Clip:
     Raises:
         RLSPError: if something in it is missing or has the wrong size.
     """
+    card = read_json(folder / CARD, f"remove {folder}")
     try:
-        card = json.loads((folder / CARD).read_text("utf-8"))
         clip = Clip(
             name=name or Path(card["source"]).stem,
             source=card["source"],
@@ -129,12 +134,22 @@ def open_clip(folder: Path, name: str | None = None) -> Clip:
             start=0,
             stop=card["shape"][0],
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RLSPError(f"{folder}: is no clip made ready for training, or damaged; remove it.") from error
-    for array in (clip.hr, clip.blurred, clip.detail, clip.motion):
-        file = Path(array.filename or "")
-        if file.stat().st_size != array.nbytes:
-            raise RLSPError(f"{file}: should have {array.nbytes} bytes; remove {folder}.")
+        frames, height, width = clip.shape
+        whole = (
+            all(
+                type(number) is int and 0 <= number < 2**31
+                for number in (*clip.shape, clip.scale, *clip.cuts)
+            )
+            and min(frames, height, width, clip.scale) > 0
+            and list(clip.cuts) == sorted(set(clip.cuts))
+            and isinstance(clip.sha256, str)
+        )
+    except (ValueError, LookupError, TypeError):
+        whole = False
+    if not whole:
+        raise RLSPError(f"{folder / CARD}: is damaged; remove {folder}.")
+    for each in ("hr", "blurred", "detail", "motion"):
+        getattr(clip, each)  # the file is looked at when it is mapped
     return clip
 
 

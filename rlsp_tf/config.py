@@ -1,6 +1,7 @@
 """The shape of an RLSP network."""
 
 import re
+import reprlib
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
@@ -10,6 +11,15 @@ PAPER_WEIGHTS = (65.738 / 256, 129.057 / 256, 25.064 / 256)
 """Shares of R, G and B, 0..255, in the network's luma: limited BT.601, in the authors' digits."""
 LUMA_OFFSET = 16.0
 """The network's luma of black."""
+RANGES = {
+    "filters": (1, 10_000),
+    "layers": (2, 1000),
+    "state_filters": (1, 10_000),
+    "scale": (1, 64),
+    "frames_before": (0, 100),
+    "frames_after": (0, 100),
+}
+"""Least and most of each number of an :class:`RLSPConfig`; the most is far beyond what can be computed."""
 
 
 @dataclass(frozen=True)
@@ -43,19 +53,14 @@ class RLSPConfig:
     def __post_init__(self) -> None:
         if self.state_filters is None:
             object.__setattr__(self, "state_filters", self.filters)
-        for name, least in (
-            ("filters", 1),
-            ("layers", 2),
-            ("state_filters", 1),
-            ("scale", 1),
-            ("frames_before", 0),
-            ("frames_after", 0),
-        ):
+        for name, (least, most) in RANGES.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, not {value!r}")
+            # A type of its own, not a subclass: True is no number of filters.
+            if type(value) is not int or not least <= value <= most:
+                shown = reprlib.repr(value)
+                raise ValueError(f"{name} must be an integer from {least} to {most}, not {shown}")
         if self.output not in ("y", "rgb"):
-            raise ValueError(f'output must be "y" or "rgb", not {self.output!r}')
+            raise ValueError(f'output must be "y" or "rgb", not {reprlib.repr(self.output)}')
 
     @property
     def window(self) -> int:
@@ -83,6 +88,12 @@ class RLSPConfig:
         """Channels that enter the first convolution: RGB window, hidden state, feedback."""
         return 3 * self.window + self.hidden_channels + self.feedback_channels
 
+    def channels(self, layer: int) -> tuple[int, int]:
+        """Channels that enter and leave the convolution ``layer0`` ... ``layer{layers}``."""
+        inputs = self.filters if layer else self.input_channels
+        outputs = {self.layers - 1: self.hidden_channels, self.layers: self.feedback_channels}
+        return inputs, outputs.get(layer, self.filters)
+
     @property
     def name(self) -> str:
         """The paper's name, such as ``"7-64"``."""
@@ -97,11 +108,13 @@ class RLSPConfig:
         """The opposite of :meth:`to_dict`.
 
         Raises:
-            ValueError: if a field is unknown or out of range.
+            ValueError: if it is no dictionary, or a field is unknown or out of range.
         """
+        if not isinstance(values, dict):
+            raise ValueError(f"the fields of RLSPConfig must be a dictionary, not {type(values).__name__}")
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
-            raise ValueError(f"unknown RLSPConfig fields: {', '.join(sorted(unknown))}")
+            raise ValueError(f"unknown RLSPConfig fields: {', '.join(sorted(map(repr, unknown)))}")
         return cls(**values)
 
     @classmethod
@@ -109,12 +122,15 @@ class RLSPConfig:
         """The configuration of a name in the paper's style, ``"7-64"``: seven layers of 64 filters.
 
         Raises:
-            RLSPError: if the name has another form.
+            RLSPError: if the name has another form, or a number is out of range.
         """
-        match = re.fullmatch(r"(\d+)-(\d+)", name)
+        match = re.fullmatch(r"(\d{1,9})-(\d{1,9})", name)
         if match is None:
             raise RLSPError(f"{name}: not a network name; write layers-filters, such as 7-64.")
-        return cls(layers=int(match[1]), filters=int(match[2]))
+        try:
+            return cls(layers=int(match[1]), filters=int(match[2]))
+        except ValueError as error:
+            raise RLSPError(f"{name}: {error}; write layers-filters, such as 7-64.") from error
 
 
 PRESETS = {name: RLSPConfig.from_name(name) for name in ("7-48", "7-64", "7-128", "7-256")}

@@ -12,6 +12,9 @@ from typing import Any
 
 from rlsp_tf.errors import RLSPError
 
+DEEPEST = 50
+"""Lists and dictionaries within each other in a JSON file of ours; none has more than ten."""
+
 
 @contextlib.contextmanager
 def atomic_file(
@@ -142,6 +145,38 @@ def write_json(target: str | os.PathLike[str], value: Any, *, force: bool = Fals
     """
     with atomic_file(target, force=force) as part:
         part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", "utf-8")
+
+
+def read_json(path: str | os.PathLike[str], advice: str) -> Any:
+    """Reads a JSON file of ours.
+
+    Args:
+        path: the file.
+        advice: what to do if it cannot be read, as the end of a sentence.
+
+    Returns:
+        The value, nested no deeper than ``DEEPEST``, so that it can be compared, shown and written.
+
+    Raises:
+        RLSPError: if the file is missing or holds anything else.
+    """
+    try:
+        value = json.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise RLSPError(f"{os.fspath(path)}: no such file; {advice}.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RLSPError(f"{os.fspath(path)}: is no JSON, or damaged; {advice}.") from error
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, list | dict)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    if level:
+        raise RLSPError(f"{os.fspath(path)}: is none of ours, so deep is it; {advice}.")
+    return value
 
 
 def sha256_of(path: Path) -> str:

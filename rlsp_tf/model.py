@@ -1,8 +1,6 @@
 """RLSP over time as a Keras layer, and the Keras model around it."""
 
-import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +10,8 @@ from keras import ops
 from rlsp_tf.cell import RLSPCell
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.files import sha256_of
+from rlsp_tf.files import read_json, sha256_of
+from rlsp_tf.keras_file import read_network
 
 Border = Literal["replicate", "given"]
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
@@ -197,7 +196,7 @@ def rlsp_layer(model: keras.Model) -> RLSP:
 
 
 def load_model(path_or_name: str | os.PathLike[str], *, precision: str | None = None) -> keras.Model:
-    """Loads an RLSP model.
+    """Loads an RLSP model. Nothing that the file names is run; see :mod:`rlsp_tf.keras_file`.
 
     Args:
         path_or_name: a ``.keras`` file, or the name of a weight set in ``checkpoints/manifest.json``,
@@ -205,30 +204,25 @@ def load_model(path_or_name: str | os.PathLike[str], *, precision: str | None = 
         precision: as in :func:`build_model`; by default what the file was saved with.
 
     Returns:
-        A model as :func:`build_model` makes it, with the file's weights.
+        A model as :func:`build_model` makes it, with the file's weights: a layer that was saved in training,
+        or with options of its own, such as ``warm_start``, comes back without them.
 
     Raises:
-        RLSPError: if the file is missing, damaged or no RLSP model.
+        RLSPError: if the file is missing, damaged or no RLSP model, or was saved in a precision that is
+            none of these.
         ValueError: if ``precision`` is unknown.
     """
-    policy = policy_of(precision)
+    policy_of(precision)
     path = find_weights(path_or_name)
-    if not zipfile.is_zipfile(path):
-        raise RLSPError(f"{path}: not a .keras file; convert checkpoints with rlsp-convert first.")
-    try:
-        # safe_mode is on by default: no code from the file runs.
-        model = keras.saving.load_model(path, compile=False)
-        layer = rlsp_layer(model)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RLSPError(
-            f"{path}: no RLSP model, or a damaged one ({reason}); convert or download it again."
-        ) from error
-    if policy is None or keras.dtype_policies.get(policy).name == layer.dtype_policy.name:
-        return model
-    recast = build_model(layer.config, precision=precision)
-    recast.set_weights(layer.cell.get_weights())
-    return recast
+    network = read_network(path)
+    if precision is None:
+        saved = [name for name, policy in POLICIES.items() if policy == network.policy]
+        if not saved:
+            raise RLSPError(f"{path}: was saved in {network.policy!r}; give one of {', '.join(POLICIES)}.")
+        (precision,) = saved
+    model = build_model(network.config, precision=precision)
+    model.set_weights(network.weights)
+    return model
 
 
 def find_weights(path_or_name: str | os.PathLike[str]) -> Path:
@@ -254,6 +248,22 @@ def find_weights(path_or_name: str | os.PathLike[str]) -> Path:
 
 
 def read_manifest() -> dict[str, dict[str, Any]]:
-    """The weight sets that come with the package, by name; see ``checkpoints/README.md``."""
-    manifest = CHECKPOINTS / "manifest.json"
-    return json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+    """The weight sets that come with the package, by name; see ``checkpoints/README.md``.
+
+    Raises:
+        RLSPError: if the manifest is damaged, or names a file in another folder.
+    """
+    path = CHECKPOINTS / "manifest.json"
+    if not path.is_file():
+        return {}
+    manifest = read_json(path, "install rlsp_tf again")
+    try:
+        whole = all(
+            Path(entry["file"]).name == entry["file"] and isinstance(entry["sha256"], str)
+            for entry in manifest.values()
+        )
+    except (AttributeError, LookupError, TypeError):
+        whole = False
+    if not whole:
+        raise RLSPError(f"{path}: is damaged; install rlsp_tf again.")
+    return manifest

@@ -8,7 +8,6 @@ see here.
 
 import argparse
 import contextlib
-import csv
 import hashlib
 import importlib.metadata
 import io
@@ -31,6 +30,7 @@ from pathlib import Path
 from rlsp_tf.clip_index import default_held_out, find_sources
 from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.files import atomic_file, atomic_folder
+from rlsp_tf.run_folder import RunFolder
 
 LIMIT = 60 * 2**20
 """Bytes that a kit may have."""
@@ -125,7 +125,7 @@ def pack(
         archive = part / "packages.tar.xz"
         _pack_packages(archive, python, packages)
         room = limit - archive.stat().st_size - len(TRAIN_SH)
-        notes = _pack_clips(sources, part / "clips", room)
+        notes = _pack_clips(sources, Path(data), part / "clips", room)
         script = TRAIN_SH.replace("@PYTHON@", python).replace("@ID@", _identity(part))
         (part / "train.sh").write_text(script, "utf-8")
         (part / "train.sh").chmod(0o755)
@@ -160,17 +160,19 @@ def finish(run: str | os.PathLike[str]) -> str:
 
     Args:
         run: folder of a run; see :mod:`rlsp_tf.run_folder`.
+
+    Raises:
+        RLSPError: if its log is damaged.
     """
     for path in sorted(Path(run).glob("*.keras")):
         if path.stat().st_size > FILE_LIMIT:
             _compress(path)
-    with (Path(run) / "log.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = [row for row in RunFolder(run).read_log() if "steps_per_second" in row]
     if not rows:
         return f"{run}: no step was done"
     # The first row includes compiling.
-    rates = sorted(float(row["steps_per_second"]) for row in rows[-20:])
-    return f"{run}: step {rows[-1]['step']}, {rates[len(rates) // 2]:.1f} steps/s"
+    rates = sorted(row["steps_per_second"] for row in rows[-20:])
+    return f"{run}: step {rows[-1]['step']:.0f}, {rates[len(rates) // 2]:.1f} steps/s"
 
 
 def shares(sizes: Sequence[int], room: int) -> int:
@@ -279,12 +281,13 @@ def _install(site: Path, python: str, packages: Sequence[str]) -> None:
         raise RLSPError(f"packages for Python {python} cannot be had: {reason}")
 
 
-def _pack_clips(sources: Sequence[tuple[str, Path]], folder: Path, room: int) -> list[str]:
+def _pack_clips(sources: Sequence[tuple[str, Path]], data: Path, folder: Path, room: int) -> list[str]:
     # A single clip gives its own last part.
     held_out = default_held_out([name for name, _ in sources]) if len(sources) > 1 else []
 
     def put(name: str, source: Path, size: int) -> str:
-        target = folder / (name if source.is_dir() else name + source.suffix)
+        # Not by the name, which is an absolute path where two clips differ in nothing but the suffix.
+        target = folder / (source.relative_to(data) if source != data else source.name)
         frames, of = excerpt(source, target, size)
         return f"{name}: {frames} of {of} frames" + (", to validate on" if name in held_out else "")
 

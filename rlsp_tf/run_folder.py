@@ -15,13 +15,14 @@
 
 import csv
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rlsp_tf.errors import RLSPError, describe_os_error
-from rlsp_tf.files import atomic_file, write_json
+from rlsp_tf.files import atomic_file, read_json, write_json
 
 COLUMNS = (
     "step",
@@ -67,16 +68,32 @@ class RunFolder:
         """Writes a JSON file, whole or not at all."""
         write_json(self.path / name, value, force=True)
 
-    def read_json(self, name: str) -> Any:
-        """Reads a JSON file of a run that was begun.
+    def read_config(self) -> dict[str, Any]:
+        """The configuration of a run that was begun.
 
         Raises:
-            RLSPError: if it is damaged.
+            RLSPError: if it is missing or damaged.
         """
+        config = read_json(self.path / "config.json", "begin another run")
+        if not isinstance(config, dict) or type(config.get("steps")) is not int:
+            raise RLSPError(f"{self.path / 'config.json'}: is damaged; begin another run.")
+        return config
+
+    def read_clips(self) -> dict[str, dict[str, str]]:
+        """The SHA-256 of the clips of a run that was begun, by name, for ``training`` and ``validation``.
+
+        Raises:
+            RLSPError: if the index is missing or damaged.
+        """
+        file = self.path / "clips.json"
+        index = read_json(file, "begin another run")
         try:
-            return json.loads((self.path / name).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise RLSPError(f"{self.path / name}: is damaged or missing; begin another run.") from error
+            return {
+                use: {clip["name"]: clip["sha256"] for clip in index[use]}
+                for use in ("training", "validation")
+            }
+        except (LookupError, TypeError) as error:
+            raise RLSPError(f"{file}: is damaged; begin another run.") from error
 
     def note_sitting(self, facts: dict[str, Any]) -> None:
         """Adds a line to ``sittings.jsonl``."""
@@ -94,21 +111,33 @@ class RunFolder:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
 
     def read_log(self) -> list[dict[str, float]]:
-        """The rows of the log, without empty fields and without a last row cut short by a kill."""
+        """The rows of the log, without empty fields and without a last row cut short by a kill.
+
+        Raises:
+            RLSPError: if it is damaged otherwise.
+        """
         rows = []
-        with self._log.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file.read().splitlines()):
+        try:
+            reader = csv.DictReader(self._log.read_text("utf-8").splitlines())
+            if set(reader.fieldnames or ()) - set(COLUMNS):
+                raise ValueError("other columns")
+            for row in reader:
                 try:
-                    rows.append({key: float(value) for key, value in row.items() if value})
+                    numbers = {key: float(value) for key, value in row.items() if value}
                 except (TypeError, ValueError):
                     break
+                if not math.isfinite(numbers.get("step", math.nan)):
+                    break
+                rows.append(numbers)
+        except (ValueError, csv.Error) as error:
+            raise RLSPError(f"{self._log}: is damaged; remove it or begin another run.") from error
         return rows
 
     def cut_log(self, step: int) -> list[dict[str, float]]:
         """Removes what came after a step, and gives what is left."""
         if not self._log.exists():
             self.begin_log()
-        rows = [row for row in self.read_log() if row.get("step", step + 1) <= step]
+        rows = [row for row in self.read_log() if row["step"] <= step]
         with atomic_file(self._log, force=True) as part:
             _write_rows(part, rows)
         return rows

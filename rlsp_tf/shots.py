@@ -107,6 +107,6 @@ def read_cuts(path: Path) -> frozenset[int]:
             f"{path}: cannot be read; give a text file with the numbers of the frames that begin a shot."
         ) from error
     words = [word for word in re.split(r"[\s,;]+", text) if word]
-    if wrong := [word for word in words if not word.isdecimal()]:
-        raise RLSPError(f"{path}: {wrong[0]!r} is no frame number; frames are counted from 0.")
+    if wrong := [word for word in words if not re.fullmatch(r"\d{1,18}", word)]:
+        raise RLSPError(f"{path}: {wrong[0][:40]!r} is no frame number; frames are counted from 0.")
     return frozenset(map(int, words))

@@ -6,7 +6,6 @@ Outside Python the state is in the hands of the client: a step takes ``window`` 
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import tensorflow as tf
 
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.files import sha256_of
+from rlsp_tf.files import read_json, sha256_of
 from rlsp_tf.model import load_model, rlsp_layer
 from rlsp_tf.precision import fastest_precision
 
@@ -89,6 +88,13 @@ class _ExportedStep:
         self.itemsize = 2 if card["precision"] in ("bfloat16", "float16") else 4
         self.fingerprint = _fingerprint_of(path)
 
+    def _check(self, channels: dict[str, Any]) -> None:
+        """Raises unless the inputs' channels, by name, are those of the network that the card describes."""
+        config = self.config
+        sizes = (3 * config.window, config.hidden_channels, config.feedback_channels)
+        if channels != (described := dict(zip(INPUTS, sizes, strict=True))):
+            raise ValueError(f"it takes {channels}, its card says {described}")
+
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         sizes = (self.config.hidden_channels, self.config.feedback_channels)
         return [tf.zeros((batch, height, width, size)) for size in sizes]
@@ -117,6 +123,8 @@ class SavedModelStep(_ExportedStep):
         try:
             self._model = tf.saved_model.load(os.fspath(path))
             self._step = self._model.signatures["step"]
+            inputs = self._step.structured_input_signature[1]
+            self._check({name: spec.shape[-1] for name, spec in inputs.items()})
         except Exception as error:
             raise _damaged(path, error) from error
 
@@ -149,6 +157,7 @@ class OnnxStep(_ExportedStep):
             self._session = onnxruntime.InferenceSession(
                 os.fspath(path), options, providers=["CPUExecutionProvider"]
             )
+            self._check({entry.name: entry.shape[-1] for entry in self._session.get_inputs()})
         except Exception as error:
             raise _damaged(path, error) from error
 
@@ -181,6 +190,8 @@ class LiteRTStep(_ExportedStep):
             self._interpreter = Interpreter(os.fspath(path), num_threads=os.cpu_count())
             # Resizes by itself where sizes are open.
             self._runner = self._interpreter.get_signature_runner("step")
+            inputs = self._runner.get_input_details()
+            self._check({name: int(entry["shape"][-1]) for name, entry in inputs.items()})
         except Exception as error:
             raise _damaged(path, error) from error
 
@@ -234,16 +245,18 @@ def read_card(export: Path) -> dict[str, Any]:
     card = card_of(export)
     if not export.exists():
         raise RLSPError(f"{export}: no such file or folder; check the path.")
-    try:
-        content = json.loads(card.read_text("utf-8"))
-        RLSPConfig.from_dict(content["config"])
-        content["precision"]
-    except FileNotFoundError as error:
+    if not card.exists():
         raise RLSPError(
             f"{export}: its card {card.name} is missing; put it back or export again with rlsp export."
-        ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RLSPError(f"{card}: is damaged; export again with rlsp export.") from error
+        )
+    content = read_json(card, "export again with rlsp export")
+    try:
+        RLSPConfig.from_dict(content["config"])
+        whole = isinstance(content["precision"], str)
+    except (ValueError, LookupError, TypeError):
+        whole = False
+    if not whole:
+        raise RLSPError(f"{card}: is damaged; export again with rlsp export.")
     return content
 
 

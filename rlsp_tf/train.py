@@ -9,7 +9,6 @@ import os
 import platform
 import sys
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -24,6 +23,7 @@ from rlsp_tf.cell import luma
 from rlsp_tf.clip_index import Clip, Halving, index_clips, split_clips
 from rlsp_tf.config import PRESETS, RLSPConfig
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.keras_file import check_weights
 from rlsp_tf.model import build_model, load_model, policy_of, rlsp_layer
 from rlsp_tf.monitor import Monitor
 from rlsp_tf.run_folder import RunFolder, differences
@@ -349,14 +349,12 @@ def _check_same(run: RunFolder, options: TrainingOptions, index: dict[str, Any],
     """Refuses to go on with another run than the one in the folder."""
     if not resume:
         raise RLSPError(f"{run.path}: holds a run already; give --resume to go on, or another folder.")
-    old, new = run.read_json("config.json"), options.to_dict()
+    old, new = run.read_config(), options.to_dict()
     changed = differences({**old, "steps": None}, {**new, "steps": None})
     if changed:
         raise RLSPError(f"{run.path}: was begun otherwise: {'; '.join(changed)}. Give another folder.")
-    before = run.read_json("clips.json")
-    for use in ("training", "validation"):
-        then, now = ({clip["name"]: clip["sha256"] for clip in clips[use]} for clips in (before, index))
-        changed = differences(then, now)
+    for use, before in run.read_clips().items():
+        changed = differences(before, {clip["name"]: clip["sha256"] for clip in index[use]})
         if changed:
             raise RLSPError(
                 f"{run.path}: the clips for {use} are not those it was begun with: "
@@ -368,12 +366,16 @@ def _restore(model: keras.Model, run: RunFolder, options: TrainingOptions) -> in
     """Loads the last checkpoint, if there is one, and gives its step."""
     if not run.last.exists():
         return 0
+    check_weights(run.last)
     try:
         model.load_weights(run.last)
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise RLSPError(f"{run.last}: is damaged ({error}); begin another run.") from error
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RLSPError(
+            f"{run.last}: is of another run, or damaged ({reason}); begin another run."
+        ) from error
     step = int(model.optimizer.iterations)
-    steps = run.read_json("config.json")["steps"]
+    steps = run.read_config()["steps"]
     if steps != options.steps and step > (1 - DECAY) * min(steps, options.steps):
         raise RLSPError(
             f"{run.path}: stands at step {step}, too late to change --steps from {steps} to {options.steps}, "

@@ -77,12 +77,15 @@ def test_a_layer_is_saved_in_the_middle_of_a_sequence_and_goes_on(rng, clip, tmp
     model = keras.Model(inputs, layer(inputs))
     model(piece(clip, 0))
     model.save(tmp_path / "middle.keras")
-    again = load_model(tmp_path / "middle.keras")
+    again = keras.Model(inputs, carried_layer(rng, pieces=PIECES, parts=2)(inputs))
+    again.load_weights(tmp_path / "middle.keras")
     np.testing.assert_array_equal(again(piece(clip, 1)), model(piece(clip, 1)))
     # As a network to upscale with, it is like any other.
-    recast = load_model(tmp_path / "middle.keras", precision="bfloat16")
-    for ours, theirs in zip(rlsp_layer(recast).cell.get_weights(), layer.cell.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for precision in (None, "bfloat16"):
+        plain = rlsp_layer(load_model(tmp_path / "middle.keras", precision=precision))
+        assert type(plain) is RLSP
+        for ours, theirs in zip(plain.cell.get_weights(), layer.cell.get_weights(), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_given_neighbours_are_those_that_are_replicated(rng, clip):

@@ -207,10 +207,10 @@ def test_clips_are_found_everywhere_and_have_names_of_their_own(tmp_path):
 
 
 def test_a_clip_says_what_is_wrong_with_it(tmp_path):
-    with pytest.raises(RLSPError, match="is no clip made ready"):
+    with pytest.raises(RLSPError, match=r"clip\.json: no such file; remove"):
         open_clip(tmp_path)
     (tmp_path / "clip.json").write_text(json.dumps({"source": "x"}))
-    with pytest.raises(RLSPError, match="is no clip made ready"):
+    with pytest.raises(RLSPError, match=r"clip\.json: is damaged; remove"):
         open_clip(tmp_path)
 
 

@@ -360,6 +360,24 @@ def test_code_in_a_file_is_not_run(network, tmp_path, capsys) -> None:
     assert trace.exists()
 
 
+def test_a_few_bytes_do_not_become_more_than_there_is_memory(network, tmp_path) -> None:
+    state = network.state_dict()
+    for name, tensor in state.items():
+        state[name] = torch.zeros(1).expand(tensor.shape)
+    torch.save({"rlsp": state}, tmp_path / "strides.pt")
+    with pytest.raises(RLSPError, match=r"strides\.pt: 'conv1\.weight' is larger than its bytes"):
+        load_pytorch(tmp_path / "strides.pt")
+    torch.save({"rlsp": network.state_dict()}, tmp_path / "whole.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "whole.pt") as old,
+        zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for member in old.namelist():
+            new.writestr(member, old.read(member))
+    with pytest.raises(RLSPError, match=r"packed\.pt: is damaged \(.* is compressed\)"):
+        load_pytorch(tmp_path / "packed.pt")
+
+
 @pytest.mark.parametrize(
     "config",
     [

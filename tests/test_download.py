@@ -1,6 +1,7 @@
 """Downloads over a real connection to a server on this machine that fails in every way servers do."""
 
 import contextlib
+import gzip
 import hashlib
 import re
 import threading
@@ -71,6 +72,12 @@ class Server:
             return
         if how == "sends a short text":
             self.send(handler, 200, b"moved")
+            return
+        if how.startswith("redirects to "):
+            self.send(handler, 302, b"", {"Location": how.removeprefix("redirects to ")})
+            return
+        if how == "sends a little that becomes a lot":
+            self.send(handler, 200, gzip.compress(bytes(10**7), 1), {"Content-Encoding": "gzip"}, length=None)
             return
         match = re.fullmatch(r"bytes=(\d+)-", handler.headers["Range"] or "")
         if how == "refuses Range" and match:
@@ -204,6 +211,9 @@ def test_a_complete_partial_file_needs_no_server(target: Path, part: Path) -> No
         ("sends a short text", r"is another file \(5 bytes, not 300000\)"),
         ("sends too much", r"is another file \(over 300000 bytes\)"),
         ("lies", "is not the authors' file, only as long"),
+        ("sends a little that becomes a lot", r"is another file \(over 300000 bytes\)"),
+        ("redirects to file:///etc/passwd", "cannot be fetched"),
+        ("redirects to ftp://127.0.0.1/weights.bin", "cannot be fetched"),
     ],
 )
 def test_what_will_not_get_better_fails_at_once(
@@ -215,6 +225,23 @@ def test_what_will_not_get_better_fails_at_once(
     assert str(failure.value).startswith(f"{server.url}/weights.bin: ")
     assert len(server.requests) == 1
     assert not target.exists()
+    assert {file.name for file in target.parent.iterdir()} <= {"weights.bin.part"}
+
+
+@pytest.mark.parametrize("where", ["../../../evil", "/..%2F..%2Fevil", "/other?x=/etc/evil"])
+def test_wherever_a_server_redirects_the_file_gets_its_own_name(
+    where: str, server: Server, target: Path
+) -> None:
+    for name in ("evil", "..%2F..%2Fevil", "other?x=/etc/evil"):
+        server.files[name] = CONTENT
+    server.script = [f"redirects to {where}"]
+    get(server, target)
+    assert [
+        file.relative_to(target.parent.parent).as_posix() for file in target.parent.parent.rglob("*")
+    ] == [
+        "out",
+        "out/weights.bin",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Exports beside the Keras model they came from: the same numbers, step by step and as a clip."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.export import SIZES, STEPS, export
 from rlsp_tf.model import load_model, rlsp_layer
-from rlsp_tf.steps import KerasStep, load_step, read_card
+from rlsp_tf.steps import KerasStep, card_of, load_step, read_card
 from rlsp_tf.streaming import RecurrentStream, StreamingUpscaler
 from synthetic import make_clip
 from test_cli import fails
@@ -242,6 +243,13 @@ def test_damaged_exports_are_named(folder, tmp_path):
         ):
             load_step(whole, precision="int8")
         card = json.dumps(read_card(whole))
+        described = read_card(whole)
+        described["config"]["state_filters"] += 1
+        foreign = tmp_path / f"foreign_{target}"
+        (shutil.copytree if kind == "saved_model" else shutil.copyfile)(whole, foreign)
+        card_of(foreign).write_text(json.dumps(described))
+        with pytest.raises(RLSPError, match=rf"foreign_{target}: cannot be loaded \(it takes .*'hidden': 6"):
+            load_step(foreign)
         broken = tmp_path / target
         if kind == "saved_model":
             broken.mkdir()

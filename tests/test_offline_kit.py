@@ -142,6 +142,23 @@ def test_a_kit_is_the_same_whenever_it_is_packed(folder, tmp_path):
     assert all(path.read_bytes() == files[1][name].read_bytes() for name, path in files[0].items())
 
 
+def test_clips_that_differ_in_nothing_but_the_suffix_are_both_packed_and_stay_within_the_kit(
+    folder, tmp_path
+):
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("a.mp4", "a.mkv"):
+        write_video(data / name, make_clip(30, 32, 48))
+    write_folder(data / "a", make_clip(3, 32, 48))
+    before = {file: file.read_bytes() for file in data.rglob("*") if file.is_file()}
+    pack(data, tmp_path / "kit", packages=())
+    assert {file: file.read_bytes() for file in data.rglob("*") if file.is_file()} == before
+    clips = tmp_path / "kit" / "clips"
+    assert {file.relative_to(clips) for file in clips.rglob("*") if file.is_file()} == {
+        file.relative_to(data) for file in before
+    }
+
+
 def test_large_checkpoints_are_compressed_and_can_still_be_read(tmp_path, monkeypatch, rng):
     model = small_model(rng, SMALL)
     model.save(tmp_path / "last.keras")
