@@ -153,11 +153,16 @@ was. Until OUTPUT is complete, a folder OUTPUT.rlsp beside it holds what is fini
 
   rlsp upscale holiday.mp4 holiday-4x.mp4 --model rlsp-7-64.keras
   rlsp upscale holiday.mp4 holiday-4x.mkv --model rlsp-7-64.keras --codec libx265 --crf 20
-  rlsp upscale frames/ frames-4x/ --model rlsp-7-64.keras""",
+  rlsp upscale frames/ frames-4x/ --model rlsp-7-64.keras
+  ffmpeg -i holiday.mp4 -t 60 -c copy -f nut - | rlsp upscale - - | ffplay -""",
     )
-    parser.add_argument("input", metavar="INPUT", help="video file, folder of images, or image")
     parser.add_argument(
-        "output", metavar="OUTPUT", help="video file (mp4, mkv, mov, webm ...), folder, or image"
+        "input", metavar="INPUT", help="video file, folder of images, image, or - for standard input"
+    )
+    parser.add_argument(
+        "output",
+        metavar="OUTPUT",
+        help="video file (mp4, mkv, mov, webm ...), folder, image, or - for Matroska to standard output",
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     parser.add_argument(

@@ -37,6 +37,7 @@ def describe_os_error(error: OSError) -> str:
         errno.EDQUOT: "free some space or choose another place, then run the command again",
         errno.ENOTDIR: "check the path",
         errno.EISDIR: "name a file, not a folder",
+        errno.EPIPE: "what read it has ended before its end",
         errno.EEXIST: "choose another name",
     }.get(error.errno or 0, "check the file and try again")
     name = error.filename if error.filename is not None else "the file"

@@ -26,7 +26,7 @@ class StreamCopy:
     """The streams of a file beside its video, on their way into another file.
 
     The input is opened once more and read alongside the video, so that memory does not grow with
-    the clip however its streams are interleaved.
+    the clip however its streams are interleaved. Of a pipe, which cannot be, what has come so far is taken.
 
     It is a context manager.
 
@@ -42,7 +42,8 @@ class StreamCopy:
 
     def __init__(self, source: VideoSource, output: Any, suffix: str, notes: list[str]) -> None:
         self._path, self._output, self._notes = source.path, output, notes
-        self._input = open_input(source.path)
+        self._arrived = source.companions
+        self._input = open_input(source.path) if self._arrived is None else source.container
         self._targets: dict[int, Any] = {}
         chapters = self._input.chapters()
         for stream in self._input.streams:
@@ -50,7 +51,7 @@ class StreamCopy:
                 continue
             if chapters and stream.type == "data" and stream.name == "bin_data":
                 continue  # MP4 keeps the titles of chapters in such a stream
-            if _is_cover(stream) and output.format.name == "matroska":
+            if _is_cover(stream) and output.format.name == "matroska" and self._arrived is None:
                 output.add_attachment(*_as_attachment(source.path, stream))
                 continue
             if not _can_hold(output.format.name, stream):
@@ -64,7 +65,7 @@ class StreamCopy:
         output.metadata.update(lasting_metadata(self._input))
         output.set_chapters(chapters)
         self._packets = self._read()
-        self._next = next(self._packets, None)
+        self._next: Any = None
         self._last: dict[int, int] = {}
         self._shift: dict[int, int] = {}
         # Matroska lets packets of one stream begin together, as subtitles do; MP4 does not.
@@ -74,7 +75,8 @@ class StreamCopy:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._input.close()
+        if self._arrived is None:
+            self._input.close()
 
     def copy_until(self, time: Fraction | None) -> None:
         """Copies all packets that are due.
@@ -85,15 +87,25 @@ class StreamCopy:
         Raises:
             av.FFmpegError: if they cannot be written.
         """
-        while self._next is not None:
-            packet = self._next
+        while (packet := self._next or self._following()) is not None:
+            self._next = packet
             stamp = packet.dts if packet.dts is not None else packet.pts
             if time is not None and stamp is not None and stamp * packet.time_base > time:
                 return
             self._keep_order(packet)
             packet.stream = self._targets[packet.stream_index]
             self._output.mux(packet)
-            self._next = next(self._packets, None)
+            self._next = None
+
+    def _following(self) -> Any:
+        """The next packet of a stream that goes along; ``None`` if there is none (yet, of a pipe)."""
+        if self._arrived is None:
+            return next(self._packets, None)
+        while self._arrived:
+            packet = self._arrived.popleft()
+            if packet.stream_index in self._targets:
+                return packet
+        return None
 
     def _read(self) -> Iterator[Any]:
         if not self._targets:

@@ -5,6 +5,7 @@ import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ from rlsp_tf.steps import KerasStep, Step
 from rlsp_tf.stopping import Stop
 from rlsp_tf.streaming import StreamingUpscaler
 from rlsp_tf.tiles import StripStep, within_memory
-from rlsp_tf.video import ImageSink, open_sink, open_source
+from rlsp_tf.video import STDIN, STDOUT, ImageSink, open_sink, open_source
 
 WARM_START = 8
 """Frames that are run backwards before a shot begins; more gain nothing."""
@@ -72,8 +73,9 @@ def upscale(
     it was, and gives what it would have given without the interruption.
 
     Args:
-        source: a video file, a folder of images, or an image.
-        target: a video file (by its suffix), a folder to be made, or an image for an image.
+        source: a video file, a folder of images, or an image; ``"-"`` for a video from standard input.
+        target: a video file (by its suffix), a folder to be made, or an image for an image; ``"-"`` for
+            Matroska to standard output. What goes through a pipe cannot be gone on with.
         model: as for :class:`rlsp_tf.StreamingUpscaler`.
         chroma: see :class:`rlsp_tf.StreamingUpscaler`.
         codec, crf, preset: of the video encoder, as FFmpeg names them.
@@ -87,7 +89,8 @@ def upscale(
         force: replace a target that exists.
         resume: go on with what an interrupted run has left; else begin anew.
         segment: frames of a segment, at least.
-        stop: asked after every frame; a run that is to stop does so when its segment is finished.
+        stop: asked after every frame; a run that is to stop does so when its segment is finished. A video
+            from standard input ends there, and what had come is written.
         progress: show a progress bar with the frame rate and the time left, if standard error is a terminal.
 
     Returns:
@@ -98,6 +101,8 @@ def upscale(
         RLSPError: if anything about the files keeps this from being done, or an interrupted run has left
             something made otherwise.
     """
+    source = STDIN if os.fspath(source) == "-" else Path(source)
+    target = STDOUT if os.fspath(target) == "-" else Path(target)
     step = KerasStep(model) if isinstance(model, keras.Model) else model
     scale = step.config.scale
     with open_source(source, deinterlace=deinterlace) as frames:
@@ -118,7 +123,7 @@ def upscale(
 
         def run() -> dict[str, Any]:
             return {
-                "input": identity_of(Path(source)),
+                "input": identity_of(source),
                 "model": step.fingerprint,
                 "--chroma": chroma,
                 "--codec": codec,
@@ -134,8 +139,8 @@ def upscale(
                 "version of PyAV": av.__version__,
             }
 
-        whole = make(Path(target), force=force, companions=True)
-        if isinstance(whole, ImageSink):
+        whole = make(target, force=force, companions=True)
+        if isinstance(whole, ImageSink) or source is STDIN or target is STDOUT:
             sink: FrameSink = whole
         else:
             sink = SegmentedSink(whole, make, frames, run=run, resume=resume, force=force, progress=progress)
@@ -190,6 +195,8 @@ def _render(
         shots = detect_shots(frames, frames.depth)
     else:
         shots = listed_shots(frames, frozenset() if scene_cuts == "off" else scene_cuts)
+    if piped := frames.path is STDIN:
+        shots = takewhile(lambda _: not stop, shots)
     bar = tqdm(
         total=frames.frames, unit=" frames", desc=os.fspath(sink.path), disable=None if progress else True
     )
@@ -217,17 +224,18 @@ def _render(
                 if counted.count > done:
                     encoder.put(_EndOfSegment(counted.count, counted.kept()))
                 in_segment = 0
-            if stop and (left <= 0 or counted.count < done):
+            if stop and not piped and (left <= 0 or counted.count < done):
                 break
-            if stop and not told:
+            if stop and not piped and not told:
                 told = True
                 message = (
                     f"rlsp: {stop.signal}: finishing a segment, {left} frames; once more to stop at once"
                 )
                 tqdm.write(message, file=sys.stderr)
-    if stop:
+    if stop and not (piped and counted.count):
         raise Interrupted(f"{sink.path}: stopped by {stop.signal}.")
-    return list(frames.notes)
+    ended = [f"{frames.path}: ended by {stop.signal}; what had come until then is kept."] if stop else []
+    return [*frames.notes, *ended]
 
 
 def _outputs(

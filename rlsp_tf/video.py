@@ -1,6 +1,7 @@
 """Clips to read and to write, be they video files, folders of images or single images."""
 
 import os
+from collections import deque
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,10 +9,12 @@ from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.frames import VIDEO_SUFFIXES, Frame, FrameSink, FrameSource
 from rlsp_tf.images import FolderSink, FolderSource, ImageSink, is_image
-from rlsp_tf.video_sink import VideoSink
-from rlsp_tf.video_source import VideoSource
+from rlsp_tf.video_sink import STDOUT, VideoSink
+from rlsp_tf.video_source import STDIN, VideoSource
 
 __all__ = [
+    "STDIN",
+    "STDOUT",
     "FolderSink",
     "FolderSource",
     "Frame",
@@ -29,14 +32,14 @@ def open_source(path: str | os.PathLike[str], *, deinterlace: bool = False) -> F
     """Opens a clip to read it.
 
     Args:
-        path: a folder of images, an image, or a video file.
+        path: a folder of images, an image, a video file, or :data:`STDIN`.
         deinterlace: see :class:`VideoSource`.
 
     Raises:
         RLSPError: if it cannot be read.
         UsageError: if images are to be deinterlaced; they do not tell their fields.
     """
-    path = Path(path)
+    path = path if isinstance(path, Path) else Path(path)
     if not (path.is_dir() or is_image(path)):
         return VideoSource(path, deinterlace=deinterlace)
     if deinterlace:
@@ -61,7 +64,7 @@ def open_sink(
     """Makes ready to write a clip: a video file if the suffix is that of one, an image, or else a folder.
 
     Args:
-        path: what is to be written.
+        path: what is to be written; may be :data:`STDOUT`.
         source: where the frames come from; see :class:`VideoSink`.
         width, height, color, codec, crf, preset, rate, companions: see :class:`VideoSink`.
         force: replace what exists.
@@ -69,11 +72,11 @@ def open_sink(
     Raises:
         RLSPError: if it cannot be written.
     """
-    path = Path(path)
+    path = path if isinstance(path, Path) else Path(path)
     suffix = path.suffix.lower()
-    if path.exists() and path.samefile(source.path):
+    if path.exists() and source.path.exists() and path.samefile(source.path):
         raise RLSPError(f"{path}: is the input; give the output another name.")
-    if not path.is_dir() and suffix in VIDEO_SUFFIXES:
+    if path is STDOUT or (not path.is_dir() and suffix in VIDEO_SUFFIXES):
         return VideoSink(
             path,
             source,
@@ -87,6 +90,8 @@ def open_sink(
             force=force,
             companions=companions,
         )
+    if isinstance(source, VideoSource) and source.companions is not None:
+        source.companions = deque(maxlen=0)  # nobody is going to take them
     sink: FolderSink | ImageSink
     if not path.is_dir() and is_image(path):
         if source.frames != 1:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -43,6 +44,10 @@ _DEFAULT_RATE = 25
 _PRESETS = "ultrafast, superfast, veryfast, faster, fast, medium, slow, slower, veryslow, placebo"
 
 
+STDOUT = Path("standard output")
+"""Stands for what the program is piped into, and is what messages call it."""
+
+
 class VideoSink:
     """A video file in the making.
 
@@ -55,7 +60,8 @@ class VideoSink:
     is told in ``notes``.
 
     Args:
-        path: the file to be; its suffix decides the container, see ``VIDEO_FORMATS``.
+        path: the file to be; its suffix decides the container, see ``VIDEO_FORMATS``. :data:`STDOUT` gets
+            Matroska, frame by frame.
         source: where the frames come from.
         width: of the frames to be written.
         height: likewise.
@@ -94,21 +100,25 @@ class VideoSink:
         rate: float | Fraction | None = None,
         companions: bool = True,
     ) -> None:
-        self.path = Path(path)
+        self.path = path if isinstance(path, Path) else Path(path)
         self.notes: list[str] = []
         self.times: list[tuple[int, int]] = []
         self._source, self._force, self._companions = source, force, companions
         self._width, self._height = width, height
         self._codec, self._crf, self._preset = codec, crf, preset
-        suffix = self.path.suffix.lower()
-        if suffix not in VIDEO_FORMATS:
+        self._suffix = ".mkv" if path is STDOUT else self.path.suffix.lower()
+        if self._suffix not in VIDEO_FORMATS:
             raise RLSPError(
                 f"{self.path}: not a video that can be written; choose {', '.join(VIDEO_FORMATS)}."
             )
-        self._format = VIDEO_FORMATS[suffix]
-        check_target(self.path, force=force)
-        if self.path.exists() and self.path.samefile(source.path):
-            raise RLSPError(f"{self.path}: is the input; give the output another name.")
+        self._format = VIDEO_FORMATS[self._suffix]
+        if path is STDOUT:
+            if sys.stdout.isatty():
+                raise UsageError(f"{path}: is a terminal; pipe it into a program or a file.")
+        else:
+            check_target(self.path, force=force)
+            if self.path.exists() and source.path.exists() and self.path.samefile(source.path):
+                raise RLSPError(f"{self.path}: is the input; give the output another name.")
         if rate is not None and source.rate is not None:
             raise UsageError(
                 f"{source.path}: has a frame rate of its own ({float(source.rate):.6g}); leave out --rate."
@@ -176,13 +186,15 @@ class VideoSink:
     def _writing(self) -> Iterator[None]:
         try:
             with contextlib.ExitStack() as stack:
-                temporary = stack.enter_context(atomic_file(self.path, force=self._force))
+                temporary = self.path
+                if temporary is not STDOUT:
+                    temporary = stack.enter_context(atomic_file(self.path, force=self._force))
                 output = open_output(temporary, self._format, self.time_base)
                 self._output = stack.enter_context(output)
                 self._stream = self._add_video()
                 self._others = None
                 if isinstance(self._source, VideoSource) and self._companions:
-                    others = StreamCopy(self._source, self._output, self.path.suffix.lower(), self.notes)
+                    others = StreamCopy(self._source, self._output, self._suffix, self.notes)
                     self._others = stack.enter_context(others)
                 self._write_header()
                 yield
@@ -281,7 +293,7 @@ class VideoSink:
         return stream
 
     def _misfit(self) -> str:
-        suffix = self.path.suffix.lower()
+        suffix = self._suffix
         other = "libvpx-vp9" if suffix == ".webm" else "libx264"
         return f"{self.path}: {suffix} cannot hold what {self._codec} makes; choose {other} or name it .mkv."
 
@@ -325,7 +337,7 @@ def open_output(path: Path, format: str, time_base: Fraction) -> Any:
     """Opens a container to write it.
 
     Args:
-        path: the file to be.
+        path: the file to be, or :data:`STDOUT`.
         format: FFmpeg's name of the container.
         time_base: in which the times of its video are exact, in seconds, where the container can.
 
@@ -338,6 +350,5 @@ def open_output(path: Path, format: str, time_base: Fraction) -> Any:
         unit = time_base.denominator
         options["video_track_timescale"] = str(unit)
         options["movie_timescale"] = str(unit * -(-1000 // unit))
-    return av.open(
-        f"file:{path}", "w", format=format, container_options=options, metadata_errors="surrogateescape"
-    )
+    url = "pipe:1" if path is STDOUT else f"file:{path}"
+    return av.open(url, "w", format=format, container_options=options, metadata_errors="surrogateescape")

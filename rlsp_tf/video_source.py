@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -56,6 +57,10 @@ MOST_PIXELS = 2**26
 """Of a frame, 8192x8192: a header can ask for any amount of memory."""
 
 
+STDIN = Path("standard input")
+"""Stands for what is piped into the program, and is what messages call it."""
+
+
 class VideoSource:
     """A video file, decoded frame by frame.
 
@@ -65,8 +70,11 @@ class VideoSource:
 
     A damaged or truncated file gives the frames that can be decoded, and a note after the last one.
 
+    What is piped in can be read only once: packets beside the video wait in ``companions`` for whoever
+    takes them, where others read a file a second time.
+
     Args:
-        path: a video file in any format that FFmpeg reads.
+        path: a video file in any format that FFmpeg reads, or :data:`STDIN`.
         deinterlace: make whole frames of those that are marked as interlaced, see
             :mod:`rlsp_tf.deinterlace`.
 
@@ -76,25 +84,32 @@ class VideoSource:
         stream_index: which of the file's streams the video is.
         metadata: of that stream.
         disposition: its marks, such as that of the default; FFmpeg's number.
+        container: FFmpeg's, as it is open.
+        companions: ``None`` for files.
 
     Raises:
         RLSPError: if the file is missing, empty or no video, or none of its frames can be decoded.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, deinterlace: bool = False) -> None:
-        self.path = Path(path)
+        self.path = path if isinstance(path, Path) else Path(path)
         self._deinterlace = deinterlace
         self.notes: list[str] = []
-        if not self.path.is_file():
+        self.companions: deque[Any] | None = deque() if path is STDIN else None
+        failure = "not a video that can be read; check the file"
+        if path is STDIN:
+            failure = (
+                "no video that can be read from front to back; pipe Matroska, NUT or MPEG-TS, or name a file"
+            )
+        elif not self.path.is_file():
             raise RLSPError(f"{self.path}: no such file; check the path.")
-        if not self.path.stat().st_size:
+        elif not self.path.stat().st_size:
             raise RLSPError(f"{self.path}: is empty; copy or make it again.")
         with contextlib.ExitStack() as stack:
             try:
-                self._container = stack.enter_context(open_input(self.path))
+                self.container = stack.enter_context(open_input(self.path))
             except av.FFmpegError as error:
-                sentence = libav_sentence(error, self.path, "not a video that can be read; check the file")
-                raise RLSPError(sentence) from error
+                raise RLSPError(libav_sentence(error, self.path, failure)) from error
             self._stream = self._choose_stream()
             self._damaged = self._restamped = self._shift = 0
             self._interlaced = False
@@ -126,13 +141,13 @@ class VideoSource:
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        self._container.close()
+        self.container.close()
 
     def _choose_stream(self) -> Any:
         # Cover art is a video stream of one picture.
         streams = [
             stream
-            for stream in self._container.streams.video
+            for stream in self.container.streams.video
             if not stream.disposition & Disposition.attached_pic
         ]
         if not streams:
@@ -153,7 +168,7 @@ class VideoSource:
         return stream
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        packets = self._container.demux(self._stream)
+        packets = self.container.demux(self._stream) if self.companions is None else self._demux_all()
         while True:
             try:
                 packet = next(packets, None)
@@ -171,6 +186,14 @@ class VideoSource:
                 self._damaged += 1
                 continue
             yield from frames
+
+    def _demux_all(self) -> Iterator[Any]:
+        """The packets of the video; those of other streams are put aside."""
+        for packet in self.container.demux():
+            if packet.stream_index == self._stream.index:
+                yield packet
+            elif self.companions is not None and packet.size:
+                self.companions.append(packet)
 
     def _checked(self) -> Iterator[av.VideoFrame]:
         """The decoded frames as long as they are alike."""
@@ -262,8 +285,8 @@ class VideoSource:
         with contextlib.suppress(ValueError, KeyError):
             hours, minutes, seconds = stream.metadata["DURATION"].split(":")
             return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
-        if self._container.duration:
-            return Fraction(self._container.duration, av.time_base)
+        if self.container.duration:
+            return Fraction(self.container.duration, av.time_base)
         return None
 
     def _note_damage(self, duration: int) -> None:
@@ -293,15 +316,16 @@ def _rank(stream: Any) -> tuple[bool, bool, int]:
 
 
 def open_input(path: Path) -> Any:
-    """Opens a file to read it by FFmpeg.
+    """Opens a file, or :data:`STDIN`, to read it by FFmpeg.
 
     Raises:
         av.FFmpegError: if that cannot be done.
     """
     # With the prefix, a colon in a name does not make it an address. Metadata may be in any encoding.
+    protocol, name = ("pipe", "0") if path is STDIN else ("file", path)
     return av.open(
-        f"file:{path}",
-        options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": "file"},
+        f"{protocol}:{name}",
+        options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": protocol},
         metadata_errors="surrogateescape",
     )
 
