@@ -45,8 +45,8 @@ class ResumedStep:
         return None, self._state
 
     def kept(self) -> list[np.ndarray]:
-        """A copy of the state after the step before, in float32, in which narrower types are exact."""
-        return [np.asarray(each).astype(np.float32) for each in self._state]
+        """A copy of the state after the step before."""
+        return [np.asarray(each).copy() for each in self._state]
 
     def _restored(self) -> list[Any]:
         like = self._step.initial_state(*self._shape)

@@ -122,7 +122,7 @@ class SegmentedSink:
         path = self._state(len(self.finished.segments) + 1)
         with atomic_file(path, force=True) as part, part.open("wb") as file:
             # In float32, in which every narrower type is exact: NumPy's files know no bfloat16.
-            np.savez(file, *(np.asarray(each, np.float32) for each in state or ()))
+            np.savez(file, *(each.astype(np.float32) for each in state or ()))
         done = Segment(self._segment.name, self._frames, size_of(self._segment), steps, times)
         self._work.append(self.finished, done)
         self._state(len(self.finished.segments) - 1).unlink(missing_ok=True)

@@ -95,11 +95,13 @@ def within_memory(step: Step, height: int, width: int, memory: float, *, at_once
     left = memory - BASE - pixels * held
     row = _bytes_of_convolutions(config, step.itemsize) * width
     whole = pixels * _bytes_of_state(config, step.itemsize)
-    if 3 * whole + row * height <= left:
+    if 2 * whole + row * height <= left:
         return step
-    rows = int((left - 2 * whole) / row) - 2 * config.layers
+    # The end of a segment keeps a copy of the state, when the convolutions of a whole frame are done.
+    whole += pixels * (_bytes_of_state(config, step.itemsize) - 4 * config.feedback_channels)
+    rows = int((left - whole) / row) - 2 * config.layers
     if rows < config.layers:
-        need = memory - left + 2 * whole + 3 * config.layers * row
+        need = memory - left + whole + 3 * config.layers * row
         raise RLSPError(
             f"frames of {width}x{height} take {need / 1e9:.1f} GB, more than the {memory / 1e9:.1f} GB "
             "that may be used; give more by --memory, or make the frames smaller."
