@@ -49,9 +49,10 @@ class ResumedStep:
         return [np.asarray(each).copy() for each in self._state]
 
     def _restored(self) -> list[Any]:
-        like = self._step.initial_state(*self._shape)
-        state = []
-        for array, model in zip(self._saved(), like, strict=True):
+        saved = self._saved()
+        like = self._step.initial_state(*self._shape) if saved else ()
+        state: list[Any] = []
+        for array, model in zip(saved, like, strict=True):
             if array.shape != tuple(model.shape):
                 raise ValueError(f"a state of shape {array.shape} instead of {tuple(model.shape)}")
             tensor = tf.cast(array, model.dtype)

@@ -19,8 +19,8 @@ from rlsp_tf.journal import Journal, Segment, WorkFolder, size_of
 from rlsp_tf.video_sink import VideoSink
 
 SEGMENT = 100
-"""Frames of a segment at least, which is what an interruption can cost. Each begins with a frame that stands
-for itself, as in the streams of broadcasters, who have one every few seconds."""
+"""Frames of a segment at least. Each begins with a frame that stands for itself, as in the streams of
+broadcasters, who have one every few seconds."""
 
 
 class SegmentedSink:
@@ -212,6 +212,19 @@ class SegmentedSink:
 
     def _state(self, segments: int) -> Path:
         return self._work.path / f"state-{segments:06d}.npz"
+
+
+def frames_left(frames: int, segment: int, *, at_cut: bool) -> int:
+    """How many frames more a segment gets: it ends at a cut, if there is one before it is twice as long.
+
+    What begins at a cut depends on nothing before.
+
+    Args:
+        frames: that it has.
+        segment: that it is to have.
+        at_cut: whether a new shot begins now.
+    """
+    return (segment if at_cut else 2 * segment) - frames
 
 
 def identity_of(path: Path) -> str:

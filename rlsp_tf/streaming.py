@@ -132,11 +132,10 @@ class StreamingUpscaler:
         self._form: tuple[Any, ...] = ()
         self._waiting: deque[tf.Tensor] = deque()
 
-    def push(self, frame: np.ndarray | tuple[np.ndarray, ...], *, begins: bool = False) -> list[Any]:
+    def push(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> list[Any]:
         """Takes the next frame, gives those that are ready.
 
         Args:
-            begins: whether a new shot begins with it, which the frames before say nothing about.
             frame: RGB ``(H, W, 3)``, uint8 or uint16, 0 to the type's largest number; or, with
                 ``source``, the planes ``(y, cb, cr)`` in its depth and subsampling.
 
@@ -169,18 +168,25 @@ class StreamingUpscaler:
                 bits=16 if self._source is None and planes[0].dtype == np.uint16 else 8,
             )
         assert self._path is not None
-        outputs = self._stream.flush() if begins else []
         rgb, chroma = self._path.enter(planes)
         self._waiting.append(chroma)
-        return [self._finish(output) for output in outputs + self._stream.push(rgb)]
+        return [self._finish(output) for output in self._stream.push(rgb)]
 
-    def flush(self) -> list[Any]:
-        """Gives the frames that still waited for a future one, and resets.
+    def end_shot(self) -> list[Any]:
+        """Gives the frames that still waited for a future one. The next frame begins another shot.
 
         Returns:
             A list of frames as :meth:`push` gives them.
         """
-        frames = [self._finish(output) for output in self._stream.flush()]
+        return [self._finish(output) for output in self._stream.flush()]
+
+    def flush(self) -> list[Any]:
+        """As :meth:`end_shot`, and resets.
+
+        Returns:
+            A list of frames as :meth:`push` gives them.
+        """
+        frames = self.end_shot()
         self.reset()
         return frames
 

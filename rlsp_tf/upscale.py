@@ -23,7 +23,7 @@ from rlsp_tf.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.journal import Journal
 from rlsp_tf.pipeline import Ahead, Behind
 from rlsp_tf.resumed import ResumedStep
-from rlsp_tf.segments import SEGMENT, SegmentedSink, identity_of
+from rlsp_tf.segments import SEGMENT, SegmentedSink, frames_left, identity_of
 from rlsp_tf.shots import detect_shots, listed_shots
 from rlsp_tf.steps import KerasStep, Step
 from rlsp_tf.stopping import Stop
@@ -88,7 +88,7 @@ def upscale(
         deinterlace: make whole frames of interlaced ones first, see :class:`rlsp_tf.video.VideoSource`.
         force: replace a target that exists.
         resume: go on with what an interrupted run has left; else begin anew.
-        segment: frames of a segment, at least.
+        segment: frames of a segment, see :func:`rlsp_tf.segments.frames_left`.
         stop: asked after every frame; a run that is to stop does so when its segment is finished. A video
             from standard input ends there, and what had come is written.
         progress: show a progress bar with the frame rate and the time left, if standard error is a terminal.
@@ -212,17 +212,18 @@ def _render(
     with bar, Behind("encoding", take) as encoder, Ahead("decoding", shots) as decoded:
         in_segment = 0
         told = False
-        for outputs in _outputs(upscaler, decoded, planar=frames.color is not None):
+        for outputs, at_cut in _outputs(upscaler, decoded, planar=frames.color is not None):
             for frame in outputs:
                 in_segment += 1
                 if frame is None:
                     bar.update()
                 else:
                     encoder.put(frame)
-            left = segment - in_segment if isinstance(sink, SegmentedSink) else 0
+            left = frames_left(in_segment, segment, at_cut=at_cut) if isinstance(sink, SegmentedSink) else 0
             if left <= 0 and isinstance(sink, SegmentedSink):
                 if counted.count > done:
-                    encoder.put(_EndOfSegment(counted.count, counted.kept()))
+                    # After a cut no step takes a state from before.
+                    encoder.put(_EndOfSegment(counted.count, [] if at_cut else counted.kept()))
                 in_segment = 0
             if stop and not piped and (left <= 0 or counted.count < done):
                 break
@@ -240,8 +241,11 @@ def _render(
 
 def _outputs(
     upscaler: StreamingUpscaler, shots: Iterable[tuple[Frame, bool]], *, planar: bool
-) -> Iterator[list[Frame | None]]:
-    """What is ready after each frame: upscaled frames, or ``None`` for those that were left out."""
+) -> Iterator[tuple[list[Frame | None], bool]]:
+    """What is ready after each frame and at each cut, and whether this is one.
+
+    Upscaled frames, or ``None`` for those that were left out.
+    """
     waiting: deque[Frame] = deque()
 
     def named(outputs: list[Any]) -> list[Frame | None]:
@@ -253,6 +257,8 @@ def _outputs(
         return found
 
     for frame, begins in shots:
+        if begins:
+            yield named(upscaler.end_shot()), True
         waiting.append(replace(frame, planes=()))
-        yield named(upscaler.push(frame.planes if planar else frame.planes[0], begins=begins))
-    yield named(upscaler.flush())
+        yield named(upscaler.push(frame.planes if planar else frame.planes[0])), False
+    yield named(upscaler.end_shot()), False

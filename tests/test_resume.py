@@ -30,7 +30,7 @@ from small_disk import small_disk
 from videos import frame_times, gradient, make_video, packets
 
 MODULE = importlib.import_module("rlsp_tf.upscale")  # whose name in the package is that of the function
-OPTIONS = {"segment": 4, "warm_start": 2, "preset": "ultrafast"}
+OPTIONS = {"segment": 2, "warm_start": 2, "preset": "ultrafast"}
 
 
 class StopSoon(Stop):
@@ -94,7 +94,7 @@ def test_a_film_in_sittings_is_the_film_in_one(options, step, film, tmp_path):
 )
 def test_so_it_is_with_every_encoder(codec, suffix, step, film, tmp_path):
     at_once, in_parts = tmp_path / f"once{suffix}", tmp_path / f"parts{suffix}"
-    options = {"segment": 6, "warm_start": 2, "codec": codec}
+    options = {"segment": 3, "warm_start": 2, "codec": codec}
     upscale(film, at_once, step, **options)
     assert len(set(in_sittings(film, in_parts, step, **options))) > 2
     assert packets(at_once, "video") == packets(in_parts, "video")
@@ -112,7 +112,7 @@ def test_the_state_is_the_same_number_for_number(network, rng, film, tmp_path, m
     step = load_step(tmp_path / "net.keras", precision="float32" if network == "strips" else network)
     if network == "strips":
         monkeypatch.setattr(MODULE, "within_memory", lambda step, *size, **others: StripStep(step, 7))
-    options = {"segment": 4, "warm_start": 2, "codec": "ffv1"}
+    options = {"segment": 2, "warm_start": 2, "codec": "ffv1"}
     upscale(film, tmp_path / "once.mkv", step, **options)
     assert in_sittings(film, tmp_path / "parts.mkv", step, **options)
     assert packets(tmp_path / "once.mkv", "video") == packets(tmp_path / "parts.mkv", "video")
@@ -123,7 +123,7 @@ def test_folders_of_images_are_gone_on_with_too(step, tmp_path):
     source.mkdir()
     for index in range(11):
         write_png(source / f"scene{index}.png", gradient(index, 16, 12))
-    options = {"segment": 3, "warm_start": 0}
+    options = {"segment": 2, "warm_start": 0}
     upscale(source, tmp_path / "once", step, **options)
     assert in_sittings(source, tmp_path / "parts", step, **options)
     assert written(tmp_path / "parts") == written(tmp_path / "once")
@@ -131,7 +131,7 @@ def test_folders_of_images_are_gone_on_with_too(step, tmp_path):
 
 
 def test_frames_of_a_video_get_numbers_that_go_on(step, film, tmp_path):
-    in_sittings(film, tmp_path / "parts", step, segment=4)
+    in_sittings(film, tmp_path / "parts", step, segment=2)
     assert sorted(written(tmp_path / "parts")) == [f"frame_{index:06d}.png" for index in range(19)]
 
 
@@ -152,7 +152,7 @@ def interrupted(step, film, tmp_path):
         ({"scene_cuts": "off"}, "--scene-cuts (auto then, off now)"),
         ({"warm_start": 3}, "--warm-start (2 then, 3 now)"),
         ({"chroma": "authors"}, "--chroma (aligned then, authors now)"),
-        ({"segment": 5}, "segment length (4 then, 5 now)"),
+        ({"segment": 5}, "segment length (2 then, 5 now)"),
     ],
 )
 def test_other_options_are_refused(change, name, step, film, interrupted):
@@ -267,7 +267,7 @@ def test_a_folder_of_someone_else_is_left_alone(step, film, tmp_path):
 
 def test_a_full_disk_costs_nothing_that_was_finished(step, film, tmp_path):
     source = make_video(tmp_path / "long.mkv", range(0, 120 * 3600, 3600), size=(96, 64))
-    options = {"codec": "ffv1", "segment": 10, "warm_start": 0}
+    options = {"codec": "ffv1", "segment": 5, "warm_start": 0}
     upscale(source, tmp_path / "once.mkv", step, **options)
     with small_disk(tmp_path / "disk", 3 * (tmp_path / "once.mkv").stat().st_size // 4096) as disk:
         with pytest.raises(RLSPError) as raised:
@@ -288,7 +288,7 @@ def _upscale_in_a_process(source, target, model, ready=None):
     step = load_step(model)
     if ready:
         ready.set()
-    upscale(source, target, step, segment=3, warm_start=2, force=True)
+    upscale(source, target, step, segment=2, warm_start=2, force=True)
 
 
 def test_killed_at_twenty_random_moments_it_ends_as_if_nothing_had_been(rng, film, tmp_path):
@@ -296,7 +296,7 @@ def test_killed_at_twenty_random_moments_it_ends_as_if_nothing_had_been(rng, fil
     model, target, work = (tmp_path / name for name in ("net.keras", "large.mp4", "large.mp4.rlsp"))
     small_model(rng, SMALL).save(model)
     source = make_video(tmp_path / "long.mkv", range(0, 120 * 3600, 3600), size=(64, 48), audio=("aac",))
-    upscale(source, tmp_path / "once.mp4", load_step(model), segment=3, warm_start=2)
+    upscale(source, tmp_path / "once.mp4", load_step(model), segment=2, warm_start=2)
     # Imports TensorFlow once for all of them.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["rlsp_tf.upscale"])
@@ -339,7 +339,7 @@ def test_a_signal_lets_a_segment_be_finished(name, rng, tmp_path):
         f"rlsp: {name}: finishing a segment, \\d+ frames; once more to stop at once", told[-2]
     )
     assert re.fullmatch(
-        f"rlsp: error: {re.escape(str(target))}: stopped by {name}; 1\\d\\d frames are finished, and the "
+        f"rlsp: error: {re.escape(str(target))}: stopped by {name}; [12]\\d\\d frames are finished, and the "
         "same command goes on from there.",
         told[-1],
     )

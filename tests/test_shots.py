@@ -139,7 +139,7 @@ def test_a_shot_is_upscaled_as_if_it_were_alone(rng, warm_start):
     together = []
     for shot in shots:
         for index, frame in enumerate(shot):
-            together += upscaler.push(frame, begins=index == 0)
+            together += (upscaler.end_shot() if index == 0 else []) + upscaler.push(frame)
     together += upscaler.flush()
     np.testing.assert_array_equal(np.stack(together), np.stack(alone))
 
