@@ -16,12 +16,22 @@ ONNX = [
     "onnx>=1.17",
     "onnxruntime>=1.20",
 ]
+RAY = [
+    # Files in stores of objects; the store's own package, such as s3fs, is the user's choice.
+    "fsspec>=2024.2",
+    # Runs tasks on many machines, and starts them again where one dies.
+    "ray>=2.40",
+]
 TEST = [
     *LITERT,
     *ONNX,
+    *RAY,
     "hypothesis>=6.100",
     # The cell has to give the same numbers on a second Keras backend.
     "jax>=0.4.34",
+    # A store of objects on this machine, and what speaks to it.
+    "moto[server]>=5",
+    "s3fs>=2024.2",
     "pytest>=8",
     # Opens the page of an evaluation in Chromium.
     "selenium>=4.20",
@@ -95,6 +105,7 @@ setup(
         # The authors' PyTorch checkpoints; before 2.10, a file could run code though only data was asked for
         # (CVE-2025-32434, CVE-2026-24747).
         "pytorch": ["torch>=2.10"],
+        "ray": RAY,
         "test": TEST,
         "dev": [
             *TEST,

@@ -154,15 +154,28 @@ was. Until OUTPUT is complete, a folder OUTPUT.rlsp beside it holds what is fini
   rlsp upscale holiday.mp4 holiday-4x.mp4 --model rlsp-7-64.keras
   rlsp upscale holiday.mp4 holiday-4x.mkv --model rlsp-7-64.keras --codec libx265 --crf 20
   rlsp upscale frames/ frames-4x/ --model rlsp-7-64.keras
+  rlsp upscale *.mp4 --out large/ --engine ray
   ffmpeg -i holiday.mp4 -t 60 -c copy -f nut - | rlsp upscale - - | ffplay -""",
     )
     parser.add_argument(
-        "input", metavar="INPUT", help="video file, folder of images, image, or - for standard input"
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        help="INPUT (video file, folder of images, image, or - for standard input) and OUTPUT (video file: "
+        "mp4, mkv, mov, webm, folder, image, or - for Matroska to standard output); only inputs with --out",
     )
     parser.add_argument(
-        "output",
-        metavar="OUTPUT",
-        help="video file (mp4, mkv, mov, webm ...), folder, image, or - for Matroska to standard output",
+        "--out", metavar="DIR", help="a folder for the results of any number of inputs, under their names"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: inputs and their shots are shared out to a cluster of Ray; with --out. Addresses that "
+        "fsspec knows, such as s3://bucket/film.mp4, are welcome (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--address", help="of the cluster (default: one is started here, with a worker for each core)"
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     parser.add_argument(
@@ -230,34 +243,69 @@ def _upscale(arguments: argparse.Namespace) -> None:
         from rlsp_tf.shots import read_cuts
 
         cuts = read_cuts(Path(cuts))
+    if not arguments.out and len(arguments.paths) != 2:
+        raise UsageError("give INPUT and OUTPUT, or any number of inputs and --out.")
+    if arguments.engine == "ray" and not arguments.out:
+        raise UsageError("--engine ray puts results into a folder; give --out.")
     start_tensorflow()
     from rlsp_tf.steps import load_step
     from rlsp_tf.stopping import Stop
-    from rlsp_tf.upscale import upscale
+    from rlsp_tf.upscale import Recipe, upscale
 
-    step = load_step(arguments.model, precision=arguments.precision)
-    stop = Stop()
-    with stop.on_signals():
-        notes = upscale(
-            arguments.input,
-            arguments.output,
-            step,
-            chroma=arguments.chroma,
-            codec=arguments.codec,
-            crf=arguments.crf,
-            preset=arguments.preset,
-            rate=arguments.rate,
-            warm_start=warm_start,
-            scene_cuts=cuts,
-            memory=None if arguments.memory is None else arguments.memory * 1e9,
-            deinterlace=arguments.deinterlace,
-            force=arguments.force,
-            resume=not arguments.no_resume,
-            stop=stop,
-            progress=True,
+    recipe = Recipe(
+        chroma=arguments.chroma,
+        codec=arguments.codec,
+        crf=arguments.crf,
+        preset=arguments.preset,
+        rate=arguments.rate,
+        warm_start=warm_start,
+        deinterlace=arguments.deinterlace,
+    )
+    options = {
+        "scene_cuts": cuts,
+        "memory": None if arguments.memory is None else arguments.memory * 1e9,
+        "force": arguments.force,
+        "resume": not arguments.no_resume,
+        "progress": True,
+    }
+    failed: list[str] = []
+    if arguments.engine == "ray":
+        from rlsp_tf.ray_engine import upscale_all
+
+        failed, notes = upscale_all(
+            arguments.paths,
+            arguments.out,
+            arguments.model,
+            precision=arguments.precision,
+            recipe=recipe,
+            address=arguments.address,
+            **options,
         )
+    else:
+        pairs = [arguments.paths]
+        if arguments.out:
+            from rlsp_tf.ranges import targets_of
+
+            pairs = list(zip(arguments.paths, targets_of(arguments.paths, arguments.out), strict=True))
+            Path(arguments.out).mkdir(exist_ok=True)
+        step = load_step(arguments.model, precision=arguments.precision)
+        stop, notes = Stop(), []
+        with stop.on_signals():
+            for source, target in pairs:
+                try:
+                    notes += upscale(source, target, step, **vars(recipe), stop=stop, **options)
+                except Interrupted:
+                    raise
+                except RLSPError as error:
+                    if not arguments.out:
+                        raise
+                    failed.append(str(error))
     for note in notes:
         print(f"rlsp: note: {note}", file=sys.stderr)
+    if failed:
+        for sentence in failed[:-1]:
+            print(f"rlsp: error: {sentence}", file=sys.stderr)
+        raise RLSPError(failed[-1])
 
 
 def _add_clean(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

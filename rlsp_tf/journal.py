@@ -23,6 +23,8 @@ from rlsp_tf.files import sync
 SUFFIX = ".rlsp"
 """Of a work folder's name, after that of the target."""
 JOURNAL = "journal.jsonl"
+PLAN = "plan.json"
+"""In the work folder of a run in ranges; each has a work folder in that (:mod:`rlsp_tf.ranges`)."""
 _LOCK = "lock"
 _VERSION = 1
 
@@ -100,7 +102,7 @@ class WorkFolder:
 
     def __exit__(self, *exception: Any) -> None:
         with contextlib.suppress(OSError):
-            if self.path.is_dir() and not (self.path / JOURNAL).exists():
+            if self.path.is_dir() and not any((self.path / name).exists() for name in (JOURNAL, PLAN)):
                 self.remove()
         self._lock.release()
 
@@ -133,7 +135,8 @@ class WorkFolder:
 
     def clear(self) -> None:
         """Forgets what was finished."""
-        (self.path / JOURNAL).unlink(missing_ok=True)
+        for name in (JOURNAL, PLAN):
+            (self.path / name).unlink(missing_ok=True)
         self.keep_only(set())
 
     def remove(self) -> None:

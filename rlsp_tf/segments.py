@@ -15,7 +15,7 @@ from rlsp_tf.errors import Interrupted, RLSPError, describe_os_error
 from rlsp_tf.files import atomic_file, atomic_folder, sha256_of
 from rlsp_tf.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.join import join_folders, join_videos
-from rlsp_tf.journal import Journal, Segment, WorkFolder, size_of
+from rlsp_tf.journal import PLAN, Journal, Segment, WorkFolder, size_of
 from rlsp_tf.video_sink import VideoSink
 
 SEGMENT = 100
@@ -40,6 +40,8 @@ class SegmentedSink:
         resume: go on with what was finished; else forget it.
         force: replace what is at the target.
         progress: show a progress bar while segments are joined.
+        join: join segments in the end; else leave them in the work folder.
+        first: number of the first frame, for names.
 
     Attributes:
         finished: how much is, once the block is entered.
@@ -59,6 +61,8 @@ class SegmentedSink:
         resume: bool = True,
         force: bool = False,
         progress: bool = False,
+        join: bool = True,
+        first: int = 0,
     ) -> None:
         self.path = whole.path
         self.color: ColorSpec | None = whole.color
@@ -66,6 +70,7 @@ class SegmentedSink:
         self.rows: int | None = None
         self._whole, self._make, self._source = whole, make, source
         self._run, self._resume, self._force, self._progress = run, resume, force, progress
+        self._join, self._first = join, first
         self._work = WorkFolder(self.path)
         self._open: FrameSink | None = None
         self._segment = self._work.path
@@ -102,7 +107,7 @@ class SegmentedSink:
             self._open = self._make(self._segment)
             self._open.__enter__()
             self._frames = 0
-        number = self.finished.frames + self._frames
+        number = self._first + self.finished.frames + self._frames
         self._open.write(frame if frame.name else replace(frame, name=f"frame_{number:06d}"))
         self._frames += 1
 
@@ -134,9 +139,13 @@ class SegmentedSink:
             return [arrays[name] for name in arrays.files]
 
     def _read(self) -> Journal:
+        if self._resume and (self._work.path / PLAN).exists():
+            raise RLSPError(
+                f"{self.path}: was begun with --engine ray; go on with it, or add --no-resume to begin anew."
+            )
         journal = self._work.read() if self._resume else None
         if journal is not None:
-            self._compare(journal.run, self._run())
+            compare_runs(self.path, journal.run, self._run())
             if not self._whole_as_noted(journal):
                 self.notes.append(f"{self.path}: what was finished of it is damaged; it was begun anew.")
                 journal = None
@@ -146,16 +155,6 @@ class SegmentedSink:
         names = {segment.name for segment in journal.segments}
         self._work.keep_only(names | {self._state(len(journal.segments)).name})
         return journal
-
-    def _compare(self, noted: dict[str, Any], run: dict[str, Any]) -> None:
-        for name in sorted(noted.keys() | run.keys()):
-            if noted.get(name) != run.get(name):
-                short = all(len(str(each.get(name))) <= 24 for each in (noted, run))
-                values = f" ({noted.get(name)} then, {run.get(name)} now)" if short else ""
-                raise RLSPError(
-                    f"{self.path}: a run with another {name}{values} was interrupted; run that again to "
-                    "go on, or add --no-resume to begin anew."
-                )
 
     def _whole_as_noted(self, journal: Journal) -> bool:
         try:
@@ -173,23 +172,16 @@ class SegmentedSink:
             raise RLSPError(f"{self.path}: no frame was given to be written.")
         if self.finished.notes is None:
             self._work.end(self.finished, [*self._source.notes])
-        segments, work = self.finished.segments, self._work.path
-        if isinstance(self._whole, VideoSink):
-            with atomic_file(self.path, force=self._force, inside=work) as part:
-                join_videos(
-                    work,
-                    segments,
-                    part,
-                    self._source,
-                    self.path,
-                    time_base=self._whole.time_base,
-                    notes=self.notes,
-                    progress=self._progress,
-                )
-        else:
-            with atomic_folder(self.path, force=self._force, inside=work) as part:
-                join_folders(work, segments, part, self.path)
-        self._work.remove()
+        if self._join:
+            join_segments(
+                self._work.path,
+                self.finished.segments,
+                self._whole,
+                self._source,
+                force=self._force,
+                progress=self._progress,
+            )
+            self._work.remove()
 
     def _explained(self, error: BaseException) -> RLSPError:
         """The same failure, with what is left to go on with."""
@@ -214,6 +206,42 @@ class SegmentedSink:
         return self._work.path / f"state-{segments:06d}.npz"
 
 
+def join_segments(
+    work: Path,
+    segments: Sequence[Segment],
+    whole: FrameSink,
+    source: FrameSource,
+    *,
+    force: bool = False,
+    progress: bool = False,
+) -> None:
+    """Puts finished segments together under the final name.
+
+    Args:
+        work: where they lie.
+        segments: in order.
+        whole, source, force, progress: see :class:`SegmentedSink`.
+
+    Raises:
+        RLSPError: see :mod:`rlsp_tf.join`.
+    """
+    if isinstance(whole, VideoSink):
+        with atomic_file(whole.path, force=force, inside=work) as part:
+            join_videos(
+                work,
+                segments,
+                part,
+                source,
+                whole.path,
+                time_base=whole.time_base,
+                notes=whole.notes,
+                progress=progress,
+            )
+    else:
+        with atomic_folder(whole.path, force=force, inside=work) as part:
+            join_folders(work, segments, part, whole.path)
+
+
 def frames_left(frames: int, segment: int, *, at_cut: bool) -> int:
     """How many frames more a segment gets: it ends at a cut, if there is one before it is twice as long.
 
@@ -225,6 +253,18 @@ def frames_left(frames: int, segment: int, *, at_cut: bool) -> int:
         at_cut: whether a new shot begins now.
     """
     return (segment if at_cut else 2 * segment) - frames
+
+
+def compare_runs(target: Path, noted: dict[str, Any], run: dict[str, Any]) -> None:
+    """Raises an ``RLSPError`` if two runs are not of the same things."""
+    for name in sorted(noted.keys() | run.keys()):
+        if noted.get(name) != run.get(name):
+            short = all(len(str(each.get(name))) <= 24 for each in (noted, run))
+            values = f" ({noted.get(name)} then, {run.get(name)} now)" if short else ""
+            raise RLSPError(
+                f"{target}: a run with another {name}{values} was interrupted; run that again to go on, or "
+                "add --no-resume to begin anew."
+            )
 
 
 def identity_of(path: Path) -> str:

@@ -3,8 +3,9 @@
 import os
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +34,58 @@ from rlsp_tf.video import STDIN, STDOUT, ImageSink, open_sink, open_source
 
 WARM_START = 8
 """Frames that are run backwards before a shot begins; more gain nothing."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How clips are upscaled; what each says is told at :func:`upscale`."""
+
+    chroma: ChromaGeometry = "aligned"
+    codec: str = "libx264"
+    crf: int = 18
+    preset: str | None = None
+    rate: float | None = None
+    warm_start: int = WARM_START
+    deinterlace: bool = False
+    segment: int = SEGMENT
+
+    def sink(
+        self,
+        frames: FrameSource,
+        scale: int,
+        path: Path,
+        *,
+        force: bool = False,
+        companions: bool = True,
+    ) -> FrameSink:
+        """What writes frames ``scale`` times as large; see :func:`rlsp_tf.video.open_sink`."""
+        return open_sink(
+            path,
+            frames,
+            width=frames.width * scale,
+            height=frames.height * scale,
+            codec=self.codec,
+            crf=self.crf,
+            preset=self.preset,
+            rate=self.rate,
+            force=force,
+            companions=companions,
+        )
+
+    def run(self, source: Path, step: Step, scene_cuts: object) -> dict[str, Any]:
+        """All that the frames of a result depend on, for a journal."""
+        cuts = sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts
+        options = {f"--{name.replace('_', '-')}": value for name, value in asdict(self).items()}
+        options["segment length"] = options.pop("--segment")
+        return {
+            **options,
+            "input": identity_of(source),
+            "model": step.fingerprint,
+            "--scene-cuts": cuts,
+            "version of rlsp": __version__,
+            "version of TensorFlow": tf.__version__,
+            "version of PyAV": av.__version__,
+        }
 
 
 @dataclass(frozen=True)
@@ -104,76 +157,72 @@ def upscale(
     source = STDIN if os.fspath(source) == "-" else Path(source)
     target = STDOUT if os.fspath(target) == "-" else Path(target)
     step = KerasStep(model) if isinstance(model, keras.Model) else model
-    scale = step.config.scale
+    recipe = Recipe(chroma, codec, crf, preset, rate, warm_start, deinterlace, segment)
     with open_source(source, deinterlace=deinterlace) as frames:
-
-        def make(path: Path, *, force: bool = False, companions: bool = False) -> FrameSink:
-            return open_sink(
-                path,
-                frames,
-                width=frames.width * scale,
-                height=frames.height * scale,
-                codec=codec,
-                crf=crf,
-                preset=preset,
-                rate=rate,
-                force=force,
-                companions=companions,
-            )
-
-        def run() -> dict[str, Any]:
-            return {
-                "input": identity_of(source),
-                "model": step.fingerprint,
-                "--chroma": chroma,
-                "--codec": codec,
-                "--crf": crf,
-                "--preset": preset,
-                "--rate": rate,
-                "--warm-start": warm_start,
-                "--scene-cuts": sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts,
-                "--deinterlace": deinterlace,
-                "segment length": segment,
-                "version of rlsp": __version__,
-                "version of TensorFlow": tf.__version__,
-                "version of PyAV": av.__version__,
-            }
-
-        whole = make(target, force=force, companions=True)
+        make = partial(recipe.sink, frames, step.config.scale)
+        whole = make(target, force=force)
         if isinstance(whole, ImageSink) or source is STDIN or target is STDOUT:
             sink: FrameSink = whole
         else:
-            sink = SegmentedSink(whole, make, frames, run=run, resume=resume, force=force, progress=progress)
-        with sink:
-            notes = _render(
+            sink = SegmentedSink(
+                whole,
+                partial(make, companions=False),
                 frames,
+                run=lambda: recipe.run(source, step, scene_cuts),
+                resume=resume,
+                force=force,
+                progress=progress,
+            )
+        if scene_cuts == "auto":
+            shots = detect_shots(frames, frames.depth)
+        else:
+            shots = listed_shots(frames, frozenset() if scene_cuts == "off" else scene_cuts)
+        bar = tqdm(
+            total=frames.frames, unit=" frames", desc=os.fspath(target), disable=None if progress else True
+        )
+        with sink, bar:
+            notes = render(
+                frames,
+                shots,
                 sink,
                 step,
-                chroma=chroma,
-                warm_start=warm_start,
-                scene_cuts=scene_cuts,
+                recipe,
                 memory=memory,
-                segment=segment,
                 stop=Stop() if stop is None else stop,
-                progress=progress,
+                tick=bar.update,
             )
         return [*notes, *sink.notes]
 
 
-def _render(
+def render(
     frames: FrameSource,
+    shots: Iterable[tuple[Frame, bool]],
     sink: FrameSink,
     step: Step,
+    recipe: Recipe,
     *,
-    chroma: ChromaGeometry,
-    warm_start: int,
-    scene_cuts: Literal["auto", "off"] | frozenset[int],
     memory: float | None,
-    segment: int,
     stop: Stop,
-    progress: bool,
+    tick: Callable[[], object],
 ) -> list[str]:
-    """Gives the sink all frames that it does not have; returns what there is to say about the source."""
+    """Gives a sink all frames that it does not have.
+
+    Args:
+        frames: where they come from.
+        shots: these frames, and whether each begins a shot.
+        sink: made by ``recipe``, entered.
+        step: what to compute with.
+        recipe: how.
+        memory, stop: see :func:`upscale`.
+        tick: called for every frame that the sink has.
+
+    Returns:
+        What there is to say about ``frames``.
+
+    Raises:
+        Interrupted: if it was stopped.
+        RLSPError: if a frame cannot be read or written.
+    """
     finished = sink.finished if isinstance(sink, SegmentedSink) else Journal({}, None)
     if finished.notes is not None:
         return finished.notes
@@ -182,44 +231,45 @@ def _render(
     elif memory is not None or not finished.segments:
         free = psutil.virtual_memory().available / 2
         # A warm start makes several frames at once.
-        at_once = 1 + warm_start
+        at_once = 1 + recipe.warm_start
         step = within_memory(step, frames.height, frames.width, memory or free, at_once=at_once)
     if isinstance(sink, SegmentedSink):
         sink.rows = step.rows if isinstance(step, StripStep) else None
     done = finished.segments[-1].steps if finished.segments else 0
     counted = ResumedStep(step, done, sink.state if isinstance(sink, SegmentedSink) else list)
     upscaler = StreamingUpscaler(
-        counted, chroma=chroma, source=frames.color, target=sink.color, warm_start=warm_start
+        counted,
+        chroma=recipe.chroma,
+        source=frames.color,
+        target=sink.color,
+        warm_start=recipe.warm_start,
     )
-    if scene_cuts == "auto":
-        shots = detect_shots(frames, frames.depth)
-    else:
-        shots = listed_shots(frames, frozenset() if scene_cuts == "off" else scene_cuts)
     if piped := frames.path is STDIN:
         shots = takewhile(lambda _: not stop, shots)
-    bar = tqdm(
-        total=frames.frames, unit=" frames", desc=os.fspath(sink.path), disable=None if progress else True
-    )
 
     def take(item: Frame | _EndOfSegment) -> None:
         if isinstance(item, Frame):
             sink.write(item)
-            bar.update()
+            tick()
         else:
             assert isinstance(sink, SegmentedSink)
             sink.end_segment(item.steps, item.state)
 
-    with bar, Behind("encoding", take) as encoder, Ahead("decoding", shots) as decoded:
+    with Behind("encoding", take) as encoder, Ahead("decoding", shots) as decoded:
         in_segment = 0
         told = False
         for outputs, at_cut in _outputs(upscaler, decoded, planar=frames.color is not None):
             for frame in outputs:
                 in_segment += 1
                 if frame is None:
-                    bar.update()
+                    tick()
                 else:
                     encoder.put(frame)
-            left = frames_left(in_segment, segment, at_cut=at_cut) if isinstance(sink, SegmentedSink) else 0
+            left = (
+                frames_left(in_segment, recipe.segment, at_cut=at_cut)
+                if isinstance(sink, SegmentedSink)
+                else 0
+            )
             if left <= 0 and isinstance(sink, SegmentedSink):
                 if counted.count > done:
                     # After a cut no step takes a state from before.

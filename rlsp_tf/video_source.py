@@ -86,6 +86,7 @@ class VideoSource:
         disposition: its marks, such as that of the default; FFmpeg's number.
         container: FFmpeg's, as it is open.
         companions: ``None`` for files.
+        restamped: how many frames so far had no time of their own, or a wrong one.
 
     Raises:
         RLSPError: if the file is missing, empty or no video, or none of its frames can be decoded.
@@ -111,7 +112,7 @@ class VideoSource:
             except av.FFmpegError as error:
                 raise RLSPError(libav_sentence(error, self.path, failure)) from error
             self._stream = self._choose_stream()
-            self._damaged = self._restamped = self._shift = 0
+            self._damaged = self.restamped = self._shift = 0
             self._interlaced = False
             self._gaps: list[Fraction] = []
             self._last: int | None = None
@@ -136,6 +137,17 @@ class VideoSource:
         self._note_damage(duration)
         if self._deinterlace and not self._interlaced:
             self.notes.append(f"{self.path}: no frame is marked as interlaced; all were left as they are.")
+
+    def seek(self, pts: int) -> None:
+        """Lets the frames begin at a time or somewhat before, as far as the file tells how to find it.
+
+        Args:
+            pts: in units of ``time_base``.
+        """
+        with contextlib.suppress(av.FFmpegError):
+            self.container.seek(pts, stream=self._stream)
+            self._stream.codec_context.flush_buffers()
+            self._decoded, self._last = itertools.chain(self._decode()), None
 
     def __enter__(self) -> "VideoSource":
         return self
@@ -263,10 +275,10 @@ class VideoSource:
         pts = decoded.pts if decoded.pts is not None else decoded.dts
         last = self._last
         if pts is None:
-            self._restamped += 1
+            self.restamped += 1
             pts = 0 if last is None else last + step
         elif last is not None and (pts := pts + self._shift) <= last:
-            self._restamped += 1
+            self.restamped += 1
             if (last - pts) * self.time_base > JUMP:
                 self._shift += last + step - pts
                 pts = last + step
@@ -293,8 +305,8 @@ class VideoSource:
         def note(sentence: str) -> None:
             self.notes.append(f"{self.path}: {sentence}.")
 
-        if self._restamped:
-            note(f"{self._restamped} frames had no or wrong time stamps and got new ones")
+        if self.restamped:
+            note(f"{self.restamped} frames had no or wrong time stamps and got new ones")
         if self._damaged:
             note(f"is damaged in {self._damaged} places; frames are missing or spoilt there")
         if self._gaps:

@@ -1,0 +1,287 @@
+"""Many videos, and long ones in ranges, on a cluster of Ray.
+
+Ray schedules, retries and recovers. Every range is a task (:mod:`rlsp_tf.ranges`) that leaves what it made in
+the work folder of its target, on a disk that all share or in a store of objects; a task that is done is never
+done again, whatever happens to the machines or to this program.
+"""
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm import tqdm
+
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX
+from rlsp_tf.ranges import RANGE, Plan, join_ranges, make_plan, render_range, targets_of
+from rlsp_tf.segments import compare_runs
+from rlsp_tf.steps import Step, load_step
+from rlsp_tf.storage import Storage
+from rlsp_tf.upscale import Recipe
+
+RETRIES = 3
+"""How often Ray starts a task again whose process or machine has died."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A clip to be upscaled, as all tasks of it know it.
+
+    Attributes:
+        source, target: addresses.
+        model: a name, or the content of a ``.keras`` file, which other machines need not have.
+        precision: see :func:`rlsp_tf.steps.load_step`.
+        recipe, scene_cuts, memory, force, resume: see :func:`rlsp_tf.upscale.upscale`.
+        length: frames of a range, at least.
+    """
+
+    source: str
+    target: str
+    model: str | bytes
+    precision: str
+    recipe: Recipe
+    scene_cuts: Literal["auto", "off"] | frozenset[int]
+    memory: float | None
+    force: bool
+    resume: bool
+    length: int = RANGE
+
+
+def upscale_all(
+    sources: Sequence[str],
+    folder: str,
+    model: str,
+    *,
+    precision: str = "auto",
+    recipe: Recipe | None = None,
+    scene_cuts: Literal["auto", "off"] | frozenset[int] = "auto",
+    memory: float | None = None,
+    force: bool = False,
+    resume: bool = True,
+    length: int = RANGE,
+    address: str | None = None,
+    progress: bool = False,
+) -> tuple[list[str], list[str]]:
+    """Upscales clips on a cluster of Ray.
+
+    Every clip is planned, its ranges are computed, and joined: the result is what one run would have given,
+    packet for packet. A clip that cannot be read or written does not hold up the others.
+
+    Args:
+        sources: paths, or addresses that fsspec knows.
+        folder: where results go, under the names of the clips; likewise.
+        model: a name, or a file or folder as for :func:`rlsp_tf.steps.load_step`. A ``.keras`` file is sent
+            to other machines, an export has to be on all of them.
+        precision, recipe, scene_cuts, memory, force, resume: see :func:`rlsp_tf.upscale.upscale`. What
+            is interrupted is gone on with by the same call.
+        length: frames of a range, at least.
+        address: of a cluster; by default one is started on this machine, with a worker for each core.
+        progress: show a progress bar over the frames of all clips.
+
+    Returns:
+        Sentences on what failed, and on what was assumed or left out.
+
+    Raises:
+        RLSPError: if Ray is not installed or has no such cluster, or two results would have one name.
+    """
+    ray = _start_ray(address)
+    content: str | bytes = Path(model).read_bytes() if model.endswith(".keras") else model
+    targets = targets_of(sources, folder)
+    if local := Storage(folder).local:
+        local.mkdir(exist_ok=True)
+    failed: list[str] = []
+    notes: list[str] = []
+    try:
+        do = {name: ray.remote(max_retries=RETRIES)(work) for name, work in _WORK.items()}
+        jobs = [
+            Job(
+                source,
+                target,
+                content,
+                precision,
+                recipe or Recipe(),
+                scene_cuts,
+                memory,
+                force,
+                resume,
+                length,
+            )
+            for source, target in zip(sources, targets, strict=True)
+        ]
+        shared = [ray.put(job) for job in jobs]
+        waiting: dict[Any, tuple[str, int, int]] = {
+            do["plan"].remote(job): ("plan", index, 0) for index, job in enumerate(shared)
+        }
+        left: dict[int, int] = {}
+        plans: dict[int, Any] = {}
+        bar = tqdm(unit=" frames", desc=folder, total=0, disable=None if progress else True)
+        with bar:
+            while waiting:
+                (done,), _ = ray.wait(list(waiting))
+                kind, index, frames = waiting.pop(done)
+                try:
+                    result = ray.get(done)
+                except ray.exceptions.RayTaskError as error:
+                    if not isinstance(error.cause, RLSPError):
+                        raise
+                    # The clip fails alone; what else of it is under way ends by itself.
+                    sentence = str(error.cause)
+                    if sentence not in failed:
+                        failed.append(sentence)
+                    left.pop(index, None)
+                    continue
+                except ray.exceptions.RayError as error:
+                    failed.append(f"{jobs[index].source}: {_first_line(error)}.")
+                    left.pop(index, None)
+                    continue
+                if kind == "plan":
+                    plans[index] = ray.put(result)
+                    left[index] = len(result.ranges)
+                    bar.total += result.ranges[-1].stop
+                    for number, part in enumerate(result.ranges):
+                        task = do["render"].remote(shared[index], plans[index], number)
+                        waiting[task] = ("render", index, part.stop - part.start)
+                elif kind == "render":
+                    bar.update(frames)
+                    if index in left:
+                        left[index] -= 1
+                        if not left[index]:
+                            waiting[do["join"].remote(shared[index], plans[index])] = ("join", index, 0)
+                else:
+                    notes += result
+    finally:
+        ray.shutdown()
+    return failed, notes
+
+
+def _plan(job: Job) -> Plan:
+    """What is to be made of a clip, as an earlier run has planned it if there was one."""
+    target = Storage(job.target)
+    if target.exists() and not job.force:
+        raise RLSPError(f"{job.target}: exists already; give another folder or --force to replace it.")
+    work = Storage(job.target + SUFFIX)
+    noted = work / PLAN
+    if not job.resume and work.exists():
+        shutil.rmtree(work.local) if work.local else work.remove()
+    source = Storage(job.source).fetch()
+    step = _step_of(job.model, job.precision)
+    old = None
+    if noted.exists():
+        try:
+            old = Plan.from_dict(json.loads(noted.fetch().read_text("utf-8")))
+        except (OSError, ValueError) as error:
+            raise RLSPError(f"{noted.address}: is damaged; add --no-resume to begin anew.") from error
+        compare_runs(Path(job.target), old.run, job.recipe.run(source, step, job.scene_cuts))
+        return old
+    plan = make_plan(source, step, job.recipe, job.scene_cuts, length=job.length)
+    _write(work, noted, json.dumps(plan.to_dict()))
+    return plan
+
+
+def _render(job: Job, plan: Plan, index: int) -> None:
+    """A range, into the work folder of its target."""
+    target, work = Storage(job.target), Storage(job.target + SUFFIX)
+    step = _step_of(job.model, job.precision)
+    source = Storage(job.source).fetch()
+    if work.local:
+        render_range(source, work.local / target.name, step, job.recipe, plan, index, memory=job.memory)
+        return
+    folder = work / f"{index:06d}{Path(target.name).suffix}{SUFFIX}"
+    if (folder / JOURNAL).exists():
+        return
+    with tempfile.TemporaryDirectory() as here:
+        made = render_range(
+            source, Path(here) / target.name, step, job.recipe, plan, index, memory=job.memory
+        )
+        # The journal comes last: where it is, the range is whole.
+        for file in sorted(made.iterdir(), key=lambda path: path.name == JOURNAL):
+            if file.name != "lock":
+                (folder / file.name).put(file)
+
+
+def _join(job: Job, plan: Plan) -> list[str]:
+    """The ranges of a clip under its final name."""
+    target, work = Storage(job.target), Storage(job.target + SUFFIX)
+    source, step = Storage(job.source).fetch(), _step_of(job.model, job.precision)
+    if work.local and target.local:
+        notes = join_ranges(source, work.local, target.local, step, job.recipe, plan, force=job.force)
+        shutil.rmtree(work.local)
+        return notes
+    with tempfile.TemporaryDirectory() as here:
+        folder, joined = work.fetch(Path(here)), Path(here) / target.name
+        notes = join_ranges(source, folder, joined, step, job.recipe, plan)
+        target.put(joined)
+    work.remove()
+    return notes
+
+
+_WORK: dict[str, Callable[..., Any]] = {"plan": _plan, "render": _render, "join": _join}
+
+
+@functools.lru_cache(maxsize=2)
+def _step_of(model: str | bytes, precision: str) -> Step:
+    """A network, made ready once for all tasks of a process."""
+    if isinstance(model, str):
+        return load_step(model, precision=precision)
+    with tempfile.TemporaryDirectory() as here:
+        file = Path(here) / f"{hashlib.sha256(model).hexdigest()[:16]}.keras"
+        file.write_bytes(model)
+        return load_step(file, precision=precision)
+
+
+def _write(folder: Storage, file: Storage, text: str) -> None:
+    if folder.local:
+        folder.local.mkdir(exist_ok=True)
+        part = folder.local / f".{PLAN}.part"
+        part.write_text(text, "utf-8")
+        part.replace(folder.local / PLAN)
+        return
+    with tempfile.TemporaryDirectory() as here:
+        path = Path(here) / PLAN
+        path.write_text(text, "utf-8")
+        file.put(path)
+
+
+def _start_ray(address: str | None) -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise RLSPError("--engine ray needs Ray; install it by: pip install 'rlsp_tf[ray]'.") from error
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        try:
+            # Ray itself tries for minutes.
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            raise RLSPError(
+                f"{address}: no cluster of Ray answers there ({error.strerror or error})."
+            ) from error
+    # A task is to have a core, as Ray counts them; more threads would take turns on it.
+    pools = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+    threads = dict.fromkeys(pools, "1")
+    try:
+        ray.init(
+            address=address or "local",
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {**threads, "TF_CPP_MIN_LOG_LEVEL": "2"}},
+        )
+    except (ConnectionError, ValueError, TimeoutError) as error:
+        raise RLSPError(f"{address}: no cluster of Ray answers there ({_first_line(error)}).") from error
+    return ray
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
