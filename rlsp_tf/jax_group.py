@@ -67,6 +67,11 @@ class JaxGroup(Group):
             arrays = multihost_utils.broadcast_one_to_all(list(arrays))
             super().hand_out(variables, arrays)
 
+    def leave(self) -> None:
+        # Else the first to end takes the engine with it while others still say why they end.
+        with _watched():
+            jax.distributed.shutdown()
+
     @staticmethod
     def _whole(array: jax.Array) -> np.ndarray:
         if array.is_fully_addressable or array.is_fully_replicated:

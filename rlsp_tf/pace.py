@@ -48,6 +48,7 @@ class Pace(keras.callbacks.Callback):
         self.step = min(self._start + batch + 1, self._steps)
         self._advanced()
         if not np.isfinite(loss):
+            self._group.leave()
             self._give_up()
         reason = self._group.largest(2 if self._stop.signal else int(bool(self._stop)))
         self.interrupted = reason == 2
@@ -58,6 +59,7 @@ class Pace(keras.callbacks.Callback):
             getattr(self.model, "jax_state_sync", lambda: None)()
             values = self._group.read(variables_of(self.model))
             if (finish or validate) and not all(np.isfinite(value).all() for value in values):
+                self._group.leave()
                 self._give_up()
             with self._group.alone():
                 self._report(loss, values, validate=validate, save=finish or validate)
@@ -72,7 +74,7 @@ class Pace(keras.callbacks.Callback):
         """Called for every row of the log, with the mean loss and all variables."""
 
     def _give_up(self) -> None:
-        """Called when a number is not finite any more; has to raise."""
+        """Called when a number is not finite any more, in all workers; has to raise."""
         raise RLSPError(f"the loss is not a finite number at step {self.step}; worker 0 says what to do.")
 
     def _passed(self, every: int) -> bool:

@@ -274,6 +274,7 @@ def train(
         with stop.on_signals(), group.training():
             model.fit(batches, callbacks=[pace], shuffle=False, verbose=0)
     if pace.interrupted:
+        group.leave()
         raise RLSPError(
             f"{out}: stopped by {stop.signal or 'a signal to another worker'} at step {pace.step}; "
             "everything is saved, go on with --resume."

@@ -14,12 +14,13 @@ import pytest
 
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.group import ADDRESS, WORKER, WORKERS, Group, workers_named
+from rlsp_tf.tf_group import TensorFlowGroup
 from synthetic import make_clip
 from test_clip_index import write_folder
 from test_train import read_log, state
 
 needs_jax = pytest.mark.skipif(find_spec("jax") is None, reason="needs JAX")
-STEPS = 120
+STEPS = 50
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +33,20 @@ def folder(tmp_path_factory):
 
 def start(folder, out, *more, code="", **environment):
     """A worker, or a process that trains for itself."""
-    options = "--network 3-8 --crop 8 --frames 3 --batch 4 --every 20 --precision float32 --resume"
+    # A small learning rate, or a difference in the last bit grows with every step.
+    options = "--network 3-8 --crop 8 --frames 2 --batch 4 --every 10 --learning-rate 1e-5 --resume"
     paths = ["--data", folder / "data", "--cache", folder / "cache", "--out", folder / out]
-    words = ["train", *options.split(), "--steps", STEPS, *paths, *more]
+    words = ["train", *options.split(), "--precision", "float32", "--steps", STEPS, *paths, *more]
     if not code:
         code = "sys.modules['tensorflow'] = None"  # importing it fails
-        environment = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", **environment}
+        environment = {
+            "KERAS_BACKEND": "jax",
+            "JAX_PLATFORMS": "cpu",
+            # Most of the time goes into compiling the same programs again.
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "programs"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            **environment,
+        }
     code = f"import sys\n{code}\nfrom rlsp_tf.cli import main\nsys.exit(main({list(map(str, words))}))"
     return subprocess.Popen(
         [sys.executable, "-c", code],
@@ -68,14 +77,14 @@ def finish(*processes):
 def assert_same_weights(run, expected):
     """Two halves of a sum instead of a whole one: every step rounds otherwise in the last of 24 bits.
 
-    Over some hundred steps that grows to some 1e-6 of the largest number in an array. Gradients that are
+    In 50 steps that comes to less than 1e-6 of the largest number in an array. Gradients that are
     added up instead of averaged, or clipped before they are added up, would be off by parts in ten.
     """
     actual, expected = state(run), state(expected)
     assert actual.keys() == expected.keys()
     assert any("optimizer" in name for name in actual)
     for name, array in expected.items():
-        np.testing.assert_allclose(actual[name], array, rtol=0, atol=1e-4 * np.abs(array).max(), err_msg=name)
+        np.testing.assert_allclose(actual[name], array, rtol=0, atol=1e-5 * np.abs(array).max(), err_msg=name)
 
 
 @pytest.fixture(scope="module")
@@ -101,48 +110,41 @@ def test_two_workers_give_the_weights_of_one_with_the_whole_batch(one, two):
         for column in ("loss", "val_psnr"):
             assert bool(ours[column]) == bool(theirs[column])
             assert float(ours[column] or 0) == pytest.approx(float(theirs[column] or 0), rel=1e-4)
-    assert re.fullmatch(r".*two: step 120 of 120; best validation \d+\.\d+ dB: .*best\.keras\n", first)
-    assert re.fullmatch(r".*two: step 120 of 120\n", second)
+    assert re.fullmatch(r".*two: step 50 of 50; best validation \d+\.\d+ dB: .*best\.keras\n", first)
+    assert re.fullmatch(r".*two: step 50 of 50\n", second)
 
 
 @needs_jax
-@pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_worker_ends_the_others_and_the_same_commands_go_on(folder, two, killed):
-    run = folder / f"killed_{killed}"
-    workers = start_two(folder, run.name, "--pieces", "2")
-    while not (run / "last.keras").exists():
-        assert workers[0].poll() is None, workers[0].communicate()
-        time.sleep(0.005)
-    workers[killed].kill()
-    began = time.monotonic()
-    _, errors = workers[1 - killed].communicate(timeout=60)
-    assert time.monotonic() - began < 20
-    assert workers[1 - killed].returncode == 1
-    last = errors.strip().splitlines()[-1]
-    assert last.startswith("rlsp: error: another worker has ended, or never came; start all of them again")
-    assert "Traceback" not in errors
-    workers[killed].communicate(timeout=10)
-    assert workers[killed].returncode == -signal.SIGKILL
-    assert int(read_log(run)[-1]["step"]) < STEPS, "the run was too quick to be interrupted"
+def test_a_killed_worker_ends_the_others_and_the_same_commands_go_on(folder, two):
+    """Worker 0, without which the engine aborts the others; before, a signal stops all at the same step."""
+    run = folder / "interrupted"
+
+    def interrupt(worker, number, step):
+        """Sends a signal to a worker when the log has come to a step; gives what each says at last."""
+        workers = start_two(folder, run.name, "--pieces", "2")
+        while not (run / "log.csv").exists() or not (rows := read_log(run)) or int(rows[-1]["step"]) < step:
+            assert workers[0].poll() is None, workers[0].communicate()
+            time.sleep(0.002)
+        workers[worker].send_signal(number)
+        errors = [each.communicate(timeout=60)[1] for each in workers]
+        assert not any("Traceback" in each for each in errors)
+        assert int(read_log(run)[-1]["step"]) < STEPS, "the run was too quick to be interrupted"
+        return [each.returncode for each in workers], [each.strip().splitlines()[-1] for each in errors]
+
+    codes, last = interrupt(1, signal.SIGTERM, 10)
+    step = read_log(run)[-1]["step"]
+    assert f"stopped by a signal to another worker at step {step}; everything is saved" in last[0]
+    assert f"stopped by SIGTERM at step {step}; everything is saved" in last[1]
+    assert codes == [1, 1]
+
+    codes, last = interrupt(0, signal.SIGKILL, 30)
+    assert last[1].startswith("rlsp: error: another worker has ended, or never came; start all of them again")
+    assert codes == [-signal.SIGKILL, 1]
+
     finish(*start_two(folder, run.name, "--pieces", "2"))
     expected, actual = state(two[0]), state(run)
     for name, array in expected.items():
         np.testing.assert_array_equal(actual[name], array, err_msg=name)
-
-
-@needs_jax
-def test_a_signal_to_one_worker_stops_all_at_the_same_step(folder):
-    run = folder / "stopped"
-    workers = start_two(folder, run.name)
-    while not (run / "last.keras").exists():
-        assert workers[0].poll() is None, workers[0].communicate()
-        time.sleep(0.005)
-    workers[1].send_signal(signal.SIGTERM)
-    errors = [worker.communicate(timeout=60)[1] for worker in workers]
-    step = read_log(run)[-1]["step"]
-    assert f"stopped by a signal to another worker at step {step}; everything is saved" in errors[0]
-    assert f"stopped by SIGTERM at step {step}; everything is saved" in errors[1]
-    assert [worker.returncode for worker in workers] == [1, 1]
 
 
 @needs_jax
@@ -158,11 +160,21 @@ def test_tensorflow_uses_all_its_devices(folder):
         (cpu,) = tf.config.list_physical_devices("CPU")
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * {})"""
     runs = [folder / name for name in ("tf_one", "tf_two")]
-    finish(*(start(folder, run.name, code=code.format(count)) for count, run in enumerate(runs, 1)))
+    finish(
+        *(
+            start(folder, run.name, "--steps", "20", code=code.format(count))
+            for count, run in enumerate(runs, 1)
+        )
+    )
     assert_same_weights(runs[1], runs[0])
-    process = start(folder, "tf_pieces", "--pieces", "2", code=code.format(2))
-    _, errors = process.communicate(timeout=60)
-    assert "--pieces 2 is for one device on TensorFlow, not 2; set KERAS_BACKEND=jax" in errors
+
+
+def test_on_tensorflow_only_one_device_carries_pieces():
+    group = TensorFlowGroup(["/CPU:0"])
+    group.devices = 2
+    group.check_batch(4, 1)
+    with pytest.raises(RLSPError, match="--pieces 2 is for one device on TensorFlow, not 2; set KERAS_BACK"):
+        group.check_batch(4, 2)
 
 
 @needs_jax
