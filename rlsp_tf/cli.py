@@ -460,7 +460,12 @@ interruption, kill -9 too: the same command with --resume.
   rlsp train --data clips/ --out runs/7-48 --network 7-48 --resume --minutes 30
   rlsp train --data clips/ --out runs/tuned --init rlsp-7-64.keras --learning-rate 1e-4 --steps 5000
 
-KERAS_BACKEND=jax rlsp train ... trains on JAX, where TensorFlow need not be installed.""",
+KERAS_BACKEND=jax rlsp train ... trains on JAX, where TensorFlow need not be installed. Several machines
+train together when each is told so by Keras's own variables; docs/scale.md has an example:
+
+  export KERAS_BACKEND=jax KERAS_DISTRIBUTION_JOB_ADDRESSES=first.machine:9000
+  export KERAS_DISTRIBUTION_NUM_PROCESSES=2 KERAS_DISTRIBUTION_PROCESS_ID=0    # 1 on the other one
+  rlsp train --data clips/ --out runs/7-48 --resume""",
     )
     parser.add_argument("--data", nargs="+", required=True, metavar="DATA", help="folders of clips, or clips")
     parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
@@ -533,11 +538,24 @@ KERAS_BACKEND=jax rlsp train ... trains on JAX, where TensorFlow need not be ins
 
 
 def _train(arguments: argparse.Namespace) -> None:
+    from rlsp_tf.group import workers_named
+
+    if workers_named() == 1:
+        _train_here(arguments)
+        return
+    from rlsp_tf.guard import guarded
+
+    guarded(lambda: _train_here(arguments), debug=arguments.debug)
+
+
+def _train_here(arguments: argparse.Namespace) -> None:
+    from rlsp_tf.group import join
     from rlsp_tf.threads import thread_settings
 
     if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
         os.environ.update({**thread_settings(arguments.batch), **os.environ})
         start_tensorflow()
+    group = join()  # before --init is read, since that computes
     from rlsp_tf.train import TrainingOptions, network_of, train
 
     result = train(
@@ -563,6 +581,7 @@ def _train(arguments: argparse.Namespace) -> None:
         minutes=arguments.minutes,
         resume=arguments.resume,
         progress=True,
+        group=group,
     )
     best = (
         ""

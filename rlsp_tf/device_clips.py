@@ -11,6 +11,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rlsp_tf.clip_index import Clip
 from rlsp_tf.sampling import ClipSampler, Window
@@ -20,8 +21,8 @@ SHARE = 0.5
 
 
 def fits(clips: Sequence[Clip]) -> bool:
-    """Whether clips can be kept on the default device, and their pixels be counted in 31 bits."""
-    device = jax.devices()[0]
+    """Whether clips can be kept on each of this process's devices, and their pixels be counted in 31 bits."""
+    device = jax.local_devices()[0]
     stats = device.memory_stats()
     if stats is not None:
         free = stats["bytes_limit"] - stats["bytes_in_use"]
@@ -30,11 +31,12 @@ def fits(clips: Sequence[Clip]) -> bool:
     else:
         return False
     pixels = sum(int(np.prod(clip.shape)) for clip in clips)
-    return pixels < 2**31 and 6 * pixels <= SHARE * free
+    copies = jax.local_device_count() if device.platform == "cpu" else 1  # which share one memory
+    return pixels < 2**31 and 6 * pixels * copies <= SHARE * free
 
 
 class DeviceClips:
-    """A sampler's clips on the default device.
+    """A sampler's clips on the devices of this process, each of which cuts as large a part of a batch.
 
     Args:
         sampler: decides what is in a batch.
@@ -42,29 +44,45 @@ class DeviceClips:
 
     def __init__(self, sampler: ClipSampler) -> None:
         self._sampler = sampler
-        clips = sampler.clips
+        clips, devices = sampler.clips, jax.local_devices()
         self._first = np.cumsum([0, *(int(np.prod(clip.shape)) for clip in clips)])
-        self._hr, self._blurred = (
-            jax.device_put(np.concatenate([array.reshape(-1, 3) for array in arrays]))
-            for arrays in ((clip.hr for clip in clips), (clip.blurred for clip in clips))
-        )
+        self._sharding = NamedSharding(Mesh(np.array(devices), ("batch",)), PartitionSpec("batch"))
+        self._pixels = []
+        for kind in ("hr", "blurred"):
+            pixels = np.concatenate([getattr(clip, kind).reshape(-1, 3) for clip in clips])
+            self._pixels.append([jax.device_put(pixels, device) for device in devices])
 
-    def samples(self, step: int) -> tuple[jax.Array, jax.Array]:
-        """The batch of a step, equal to :meth:`rlsp_tf.sampling.ClipSampler.samples`, on the device.
+    def samples(self, step: int) -> tuple[jax.Array, ...]:
+        """The batch of a step, equal to :meth:`rlsp_tf.sampling.ClipSampler.samples`, on the devices.
 
         Args:
             step: counted from 0.
         """
-        starts, strides = zip(*map(self._locate, self._sampler.windows(step)), strict=True)
-        return _cut(
-            self._hr,
-            self._blurred,
-            np.array(starts, np.int32),
-            np.array(strides, np.int32),
-            first=self._sampler.neighbours[0],
-            frames=self._sampler.frames,
-            crop=self._sampler.crop,
-            scale=self._sampler.scale,
+        windows = self._sampler.windows(step)
+        starts, strides = (np.array(part, np.int32) for part in zip(*map(self._locate, windows), strict=True))
+        parts = [
+            _cut(
+                *pixels,
+                *share,
+                first=self._sampler.neighbours[0],
+                frames=self._sampler.frames,
+                crop=self._sampler.crop,
+                scale=self._sampler.scale,
+            )
+            for pixels, *share in zip(
+                zip(*self._pixels, strict=True),
+                np.split(starts, len(self._pixels[0])),
+                np.split(strides, len(self._pixels[0])),
+                strict=True,
+            )
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return tuple(
+            jax.make_array_from_single_device_arrays(
+                (len(windows), *part[0].shape[1:]), self._sharding, list(part)
+            )
+            for part in zip(*parts, strict=True)
         )
 
     def _locate(self, window: Window) -> tuple[np.ndarray, tuple[int, int]]:

@@ -14,7 +14,9 @@ from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import atomic_file
+from rlsp_tf.group import Group
 from rlsp_tf.metrics import decibels, luma
+from rlsp_tf.pace import Pace, variables_of
 from rlsp_tf.resample import enlarge_matrix
 from rlsp_tf.run_folder import RunFolder, draw_curve
 from rlsp_tf.sampling import ClipSampler
@@ -22,25 +24,19 @@ from rlsp_tf.stopping import Stop
 from rlsp_tf.validation import Validator
 
 
-class Monitor(keras.callbacks.Callback):
-    """The callback of a training: everything that is not a step.
+class Monitor(Pace):
+    """The callback of a training: everything that is not a step. In a group, that of worker 0.
 
     Args:
         run: the run's folder.
-        sampler: to find the batch that broke the training.
+        sampler: of whole batches, to find the one that broke the training.
         validator: to measure with.
+        whole: the model in training, or where devices hold parts of it, one like it to be saved.
         averaged: a model like the one in training, to hold its averaged weights.
+        group: of the workers.
         rows: of the log so far.
-        start: step at which this sitting begins.
-        steps: at which training is done.
-        every: steps between validations.
-        stop: asked after every step.
+        start, steps, every, stop: see :class:`rlsp_tf.pace.Pace`.
         progress: show a progress bar.
-
-    Attributes:
-        step: steps done.
-        waits: seconds waited for each batch; the feed adds to it.
-        best_psnr: of all validations, in dB; ``None`` before the first.
 
     Raises:
         RLSPError: out of ``fit``, when the loss or a weight is not a finite number.
@@ -51,7 +47,9 @@ class Monitor(keras.callbacks.Callback):
         run: RunFolder,
         sampler: ClipSampler,
         validator: Validator,
+        whole: keras.Model,
         averaged: keras.Model,
+        group: Group,
         *,
         rows: Sequence[dict[str, float]],
         start: int,
@@ -60,12 +58,10 @@ class Monitor(keras.callbacks.Callback):
         stop: Stop,
         progress: bool = False,
     ) -> None:
-        super().__init__()
-        self.step = start
-        self.waits: list[float] = []
+        super().__init__(group, start=start, steps=steps, every=every, stop=stop)
         self.best_psnr = max((row["val_psnr"] for row in rows if "val_psnr" in row), default=None)
-        self._run, self._sampler, self._validator, self._averaged = run, sampler, validator, averaged
-        self._start, self._steps, self._every, self._stop = start, steps, every, stop
+        self._run, self._sampler, self._validator = run, sampler, validator
+        self._whole, self._averaged = whole, averaged
         self._progress = progress
         self._seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
         self._boards = _Boards(run)
@@ -79,31 +75,18 @@ class Monitor(keras.callbacks.Callback):
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
         self._bar.close()
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        assert logs is not None
-        # The mean since the row before: not a number as soon as one of its losses is not.
-        loss = float(logs["loss"])
-        self._before = self.step
-        # Several steps may be done at once, where the backend is asked to, and at the end fewer of them.
-        self.step = min(self._start + batch + 1, self._steps)
+    def _advanced(self) -> None:
         self._bar.update(self.step - self._before)
-        if not np.isfinite(loss):
-            self._give_up()
-        finish = self.step == self._steps or bool(self._stop)
-        validate = self._passed(self._every) or self.step == self._steps
-        if finish or validate or self._passed(max(1, self._every // 10)):
-            # Backends without state keep variables elsewhere during fit.
-            getattr(self.model, "jax_state_sync", lambda: None)()
-            self._close_row(loss, validate)
-            if finish or validate:
-                self._save()
-            self.model.reset_metrics()
-            self._begin_row()
-        if finish:
-            self.model.stop_training = True
 
-    def _passed(self, every: int) -> bool:
-        return self.step // every > self._before // every
+    def _report(self, loss: float, values: list[np.ndarray], *, validate: bool, save: bool) -> None:
+        if self._whole is not self.model:
+            for variable, value in zip(variables_of(self._whole), values, strict=True):
+                variable.assign(value)
+        self._close_row(loss, validate)
+        if save:
+            with atomic_file(self._run.last, force=True) as part:
+                self._whole.save(part)
+        self._begin_row()
 
     def _begin_row(self) -> None:
         self._row_began, self._row_step, self._row_waits = time.monotonic(), self.step, len(self.waits)
@@ -115,7 +98,7 @@ class Monitor(keras.callbacks.Callback):
             "step": self.step,
             "loss": loss,
             "psnr": round(decibels(loss), 4),
-            "learning_rate": float(ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "learning_rate": float(ops.convert_to_numpy(self._whole.optimizer.learning_rate)),
             "steps_per_second": round((self.step - self._row_step) / seconds, 4),
         }
         if self.waits:
@@ -143,7 +126,7 @@ class Monitor(keras.callbacks.Callback):
                 )
 
     def _validate(self) -> tuple[float, float]:
-        self.model.optimizer.finalize_variable_values(self._averaged.trainable_variables)
+        self._whole.optimizer.finalize_variable_values(self._averaged.trainable_variables)
         for variable in self._averaged.trainable_variables:
             # On JAX they are the optimizer's own arrays by now, which predicting gives away.
             variable.assign(ops.copy(variable.value))
@@ -159,12 +142,6 @@ class Monitor(keras.callbacks.Callback):
             with atomic_file(self._run.best, force=True) as part:
                 self._averaged.save(part)
         return carried, zeroed
-
-    def _save(self) -> None:
-        if not all(np.isfinite(weight).all() for weight in self.model.get_weights()):
-            self._give_up()
-        with atomic_file(self._run.last, force=True) as part:
-            self.model.save(part)
 
     def _give_up(self) -> None:
         """Keeps the batches of the steps done at once, and stops; the last checkpoint is from before."""

@@ -4,6 +4,7 @@ Nothing here reads the clock, keeps a state or needs TensorFlow, so a run that w
 with the crops it would have seen, on any backend.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -102,6 +103,7 @@ class ClipSampler:
         self.batch, self.frames, self.crop, self.seed = batch, frames, crop, seed
         self.pieces, self.curriculum, self.neighbours = pieces, curriculum, neighbours
         self._length = pieces * frames
+        self._part = slice(batch)
         self.clips: list[Clip] = []
         self.notes: list[str] = []
         for clip in clips:
@@ -116,6 +118,23 @@ class ClipSampler:
         self.scale = self.clips[0].scale
         self._shots = [[s for s in clip.shots if s[1] - s[0] >= self._length] for clip in self.clips]
 
+    def share(self, worker: int, workers: int) -> "ClipSampler":
+        """What gives one of several workers its part of every batch.
+
+        The parts have no sample in common, and one after the other they are the batch. Every worker
+        draws all windows, because each of them depends on those before: that takes a twentieth of the
+        time in which a sample is cut.
+
+        Args:
+            worker: which one, from 0.
+            workers: how many; they must divide the batch.
+        """
+        part = copy.copy(self)
+        part.batch = self.batch // workers
+        first = self._part.start or 0
+        part._part = slice(first + worker * part.batch, first + (worker + 1) * part.batch)
+        return part
+
     def windows(self, step: int) -> list[Window]:
         """What the batch of a step is cut from; no pixel is touched.
 
@@ -128,7 +147,7 @@ class ClipSampler:
         before, after = self.neighbours
         part = np.arange(-before, self.frames + after) + piece * self.frames
         part = part.clip(0, self._length - 1)
-        windows = [self._window(rng, learned) for _ in range(self.batch)]
+        windows = [self._window(rng, learned) for _ in range(self._part.stop)][self._part]
         return [each._replace(frames=each.frames[part], offsets=each.offsets[part]) for each in windows]
 
     @property

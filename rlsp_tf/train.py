@@ -4,12 +4,14 @@ Runs on every backend of Keras that can train: with TensorFlow, clips come throu
 (:mod:`rlsp_tf.clips`), elsewhere through a Keras ``PyDataset``. Both give the same batches.
 """
 
+import contextlib
+import json
 import math
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -23,9 +25,11 @@ from rlsp_tf.cell import luma
 from rlsp_tf.clip_index import Clip, Halving, index_clips, split_clips
 from rlsp_tf.config import PRESETS, RLSPConfig
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.group import Group, join
 from rlsp_tf.keras_file import check_weights
 from rlsp_tf.model import build_model, load_model, policy_of, rlsp_layer
 from rlsp_tf.monitor import Monitor
+from rlsp_tf.pace import Pace, variables_of
 from rlsp_tf.run_folder import RunFolder, differences
 from rlsp_tf.sampling import ClipSampler
 from rlsp_tf.stopping import Stop
@@ -183,83 +187,103 @@ def train(
     minutes: float | None = None,
     resume: bool = False,
     progress: bool = False,
+    group: Group | None = None,
 ) -> dict[str, Any]:
     """Trains a network, or goes on with it.
 
     The run can be killed at any moment: with ``resume`` and the same arguments it goes on from the last
-    checkpoint as if nothing had happened.
+    checkpoint as if nothing had happened, with as many workers and devices as there are then.
 
     Args:
         data: folders of clips; see :func:`rlsp_tf.clip_index.index_clips`.
-        out: the run's folder; see :mod:`rlsp_tf.run_folder`.
+        out: the run's folder; see :mod:`rlsp_tf.run_folder`. Worker 0 alone reads and writes it.
         options: what to compute.
         cache: for clips made ready; by default :func:`rlsp_tf.clip_index.default_cache`.
         minutes: stop after this time, counted from the call, with everything saved.
         resume: go on where the run stopped, or begin it if it is not there.
         progress: show a progress bar and notes on standard error.
+        group: the devices and workers to train on; by default :func:`rlsp_tf.group.join`.
 
     Returns:
-        ``{"step", "steps", "best_psnr", "best"}``: where it stands, the best validation PSNR in dB
-        and the file of those weights.
+        ``{"step", "steps", "best_psnr", "best"}``: where it stands, the best validation PSNR in dB and the
+        file of those weights; ``None`` for both in other workers than 0.
 
     Raises:
-        RLSPError: if clips cannot be used, the folder holds another run, or the loss is not a number
-            any more. Also after SIGINT or SIGTERM, when everything is saved.
+        RLSPError: if clips cannot be used, the folder holds another run, the workers were given different
+            things, the batch cannot be divided among the devices, or the loss is not a number any more.
+            Also after SIGINT or SIGTERM to any worker, when everything is saved.
+        WorkerGone: if another worker has ended.
     """
+    group = group or join()
     stop = Stop(minutes)
-    clips, notes = index_clips(
-        data, cache=cache, scale=options.network.scale, halve=options.halve, progress=progress
-    )
+    group.check_batch(options.batch, options.pieces)
+    leads = group.worker == 0
+    progress = progress and leads
+    with _in_turn(group):
+        clips, notes = index_clips(
+            data, cache=cache, scale=options.network.scale, halve=options.halve, progress=progress
+        )
     training, validation = split_clips(clips, options.held_out)
     sampler = options.sampler(training)
-    validator = Validator(validation)
     notes += sampler.notes
     if progress:
         for note in notes:
             print(f"rlsp: note: {note}", file=sys.stderr)
-
-    run = RunFolder(out)
     index = {"training": _record(sampler.clips), "validation": _record(validation)}
-    if run.started:
-        _check_same(run, options, index, resume)
-    model = compile_model(options)
-    step = _restore(model, run, options)
-    rows = run.cut_log(step)
-    if not run.started:
-        run.write_json("clips.json", {**index, "notes": notes})
-    # Last, because it says that the run was begun.
-    run.write_json("config.json", options.to_dict())
-    run.note_sitting({"step": step, **_environment()})
-    monitor = Monitor(
-        run,
-        sampler,
-        validator,
-        build_model(options.network, precision=options.precision),
-        rows=rows,
-        start=step,
-        steps=options.steps,
-        every=options.every,
-        stop=stop,
-        progress=progress,
+    group.check_same("options", json.dumps(options.to_dict()))
+    group.check_same("clips", json.dumps([clip["sha256"] for use in index.values() for clip in use]))
+
+    if leads:
+        run = RunFolder(out)
+        if run.started:
+            _check_same(run, options, index, resume)
+    model = compile_model(options, group)
+    whole: keras.Model | None = None
+    if leads:
+        # Devices that share a model cannot save it, and worker 0 cannot validate with it alone.
+        whole = model if group.devices == 1 else compile_model(options)
+        step = _restore(whole, run, options)
+        rows = run.cut_log(step)
+        if not run.started:
+            run.write_json("clips.json", {**index, "notes": notes})
+        # Last, because it says that the run was begun.
+        run.write_json("config.json", options.to_dict())
+        run.note_sitting({"step": step, **_environment(group)})
+    if whole is not model:
+        values = None if whole is None else [variable.numpy() for variable in variables_of(whole)]
+        group.hand_out(variables_of(model), values)
+        step = int(model.optimizer.iterations.numpy())
+    course: dict[str, Any] = {"start": step, "steps": options.steps, "every": options.every, "stop": stop}
+    pace = (
+        Pace(group, **course)
+        if whole is None
+        else Monitor(
+            run,
+            sampler,
+            Validator(validation),
+            whole,
+            build_model(options.network, precision=options.precision),
+            group,
+            rows=rows,
+            progress=progress,
+            **course,
+        )
     )
     if step < options.steps:
-        with stop.on_signals():
-            model.fit(
-                feed(sampler, step, options.steps, monitor.waits),
-                callbacks=[monitor],
-                shuffle=False,
-                verbose=0,
-            )
-    if stop.signal:
+        batches = feed(sampler.share(group.worker, group.workers), step, options.steps, pace.waits)
+        with stop.on_signals(), group.training():
+            model.fit(batches, callbacks=[pace], shuffle=False, verbose=0)
+    if pace.interrupted:
+        group.leave()
         raise RLSPError(
-            f"{run.path}: stopped by {stop.signal} at step {monitor.step}; everything is saved, "
-            "go on with --resume."
+            f"{out}: stopped by {stop.signal or 'a signal to another worker'} at step {pace.step}; "
+            "everything is saved, go on with --resume."
         )
     return {
-        "step": monitor.step,
+        "step": pace.step,
         "steps": options.steps,
-        "best_psnr": monitor.best_psnr,
-        "best": str(run.best),
+        "best_psnr": pace.best_psnr,
+        "best": None if whole is None else str(run.best),
     }
 
 
@@ -280,13 +304,25 @@ def network_of(name: str | None, output: Literal["y", "rgb"] | None, init: str |
     return config if output is None else replace(config, output=output)
 
 
-def compile_model(options: TrainingOptions) -> keras.Model:
-    """The network to be trained, with loss and optimizer, at step 0."""
+def compile_model(options: TrainingOptions, group: Group | None = None) -> keras.Model:
+    """The network to be trained, with loss and optimizer, at step 0.
+
+    Args:
+        options: what to compute.
+        group: devices that share it; by default it is for one.
+    """
+    group = group or Group()
+    with group.scope():
+        return _compile_model(options, group)
+
+
+def _compile_model(options: TrainingOptions, group: Group) -> keras.Model:
     keras.utils.set_random_seed(options.seed)
+    batch = options.batch // group.replicas
     before, after = options.network.frames_before, options.network.frames_after
     clip = keras.Input(
         (before + options.frames + after, options.crop, options.crop, 3),
-        batch_size=options.batch,
+        batch_size=batch,
         dtype="float32",
         name="clip",
     )
@@ -294,7 +330,7 @@ def compile_model(options: TrainingOptions) -> keras.Model:
     layer = CarriedRLSP(
         options.network,
         pieces=options.pieces,
-        parts=parts_of(options.batch) if on_cpu else 1,
+        parts=parts_of(batch) if on_cpu and group.replicas == 1 else 1,
         dtype=policy_of(options.precision),
         name="rlsp",
     )
@@ -306,8 +342,8 @@ def compile_model(options: TrainingOptions) -> keras.Model:
                 f"{options.init}: is another network ({rlsp_layer(initial).config}); give its --network."
             )
         layer.cell.set_weights(rlsp_layer(initial).cell.get_weights())
-    optimizer = keras.optimizers.Adam(
-        WarmUpAndDecay(options.learning_rate, options.steps),
+    optimizer = group.adam(
+        learning_rate=WarmUpAndDecay(options.learning_rate, options.steps),
         beta_2=0.99,
         global_clipnorm=CLIP_NORM,
         use_ema=True,
@@ -318,7 +354,7 @@ def compile_model(options: TrainingOptions) -> keras.Model:
     tensorflow = keras.backend.backend() == "tensorflow"
     model.compile(
         optimizer,
-        frame_loss,
+        group.loss(frame_loss),
         # XLA makes this several times slower on a CPU under TensorFlow.
         jit_compile=False if tensorflow else "auto",
         steps_per_execution=1 if tensorflow else math.gcd(AT_ONCE, options.every),
@@ -339,6 +375,16 @@ def feed(sampler: ClipSampler, start: int, stop: int, waits: list[float]) -> Any
             # The device works on while the host says what to cut next; a thread would be in its way.
             return ClipSequence(DeviceClips(sampler).samples, start, stop, workers=1)
     return ClipSequence(sampler.samples, start, stop, workers=2)
+
+
+@contextlib.contextmanager
+def _in_turn(group: Group) -> Iterator[None]:
+    """Lets worker 0 go first, whose cache may be that of the others, too."""
+    if group.worker:
+        group.largest(0)
+    yield
+    if not group.worker:
+        group.largest(0)
 
 
 def _record(clips: Sequence[Clip]) -> list[dict[str, Any]]:
@@ -384,7 +430,7 @@ def _restore(model: keras.Model, run: RunFolder, options: TrainingOptions) -> in
     return step
 
 
-def _environment() -> dict[str, Any]:
+def _environment(group: Group) -> dict[str, Any]:
     backend = keras.backend.backend()
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -395,5 +441,7 @@ def _environment() -> dict[str, Any]:
         "numpy": np.__version__,
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
+        "workers": group.workers,
+        "devices": group.devices,
         "pid": os.getpid(),
     }

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rlsp_tf.degradation import degrade
 from rlsp_tf.errors import RLSPError
@@ -51,6 +53,20 @@ def test_samples_are_a_function_of_seed_and_step(sampler, clips):
     other = ClipSampler(clips, batch=4, frames=5, crop=16, seed=8)
     assert not np.array_equal(sampler.samples(3)[0], other.samples(3)[0])
     assert not np.array_equal(sampler.samples(3)[0], sampler.samples(4)[0])
+
+
+@given(workers=st.sampled_from([1, 2, 3, 4, 6, 12]), step=st.integers(0, 10**6), pieces=st.integers(1, 2))
+@settings(max_examples=30)
+def test_the_shares_of_workers_join_to_the_batch_without_overlap(clips, workers, step, pieces):
+    whole = ClipSampler(clips, batch=12, frames=3, crop=16, seed=7, pieces=pieces)
+    shares = [whole.share(worker, workers) for worker in range(workers)]
+    windows = [window for share in shares for window in share.windows(step)]
+    assert [len(share.windows(step)) for share in shares] == [12 // workers] * workers
+    assert list(map(repr, windows)) == list(map(repr, whole.windows(step)))
+    # Samples are drawn at random places, so that they are twelve; in two shares none would be twice.
+    assert len(set(map(repr, windows))) == 12
+    for part, *parts in zip(whole.samples(step), *(share.samples(step) for share in shares), strict=True):
+        np.testing.assert_array_equal(np.concatenate(parts), part)
 
 
 def test_low_resolution_is_the_degradation_of_high_resolution(sampler):
