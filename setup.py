@@ -16,9 +16,19 @@ ONNX = [
     "onnx>=1.17",
     "onnxruntime>=1.20",
 ]
+SERVE = [
+    # Replicas, and sessions that find theirs; 2.60 is the oldest in which that was tried.
+    "ray[serve]>=2.60",
+    # The metrics.
+    "prometheus_client>=0.20",
+    # The application and its server, which Ray brings, too; below 1.0.1 Ray does not take the former.
+    "starlette>=1.0.1",
+    "uvicorn>=0.30",
+]
 TEST = [
     *LITERT,
     *ONNX,
+    *SERVE,
     "hypothesis>=6.100",
     # The cell has to give the same numbers on a second Keras backend.
     "jax>=0.4.34",
@@ -95,6 +105,8 @@ setup(
         # The authors' PyTorch checkpoints; before 2.10, a file could run code though only data was asked for
         # (CVE-2025-32434, CVE-2026-24747).
         "pytorch": ["torch>=2.10"],
+        # rlsp serve.
+        "serve": SERVE,
         "test": TEST,
         "dev": [
             *TEST,

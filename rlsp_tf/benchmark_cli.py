@@ -22,7 +22,7 @@ others work, with machine and versions. Other programs that run meanwhile spoil 
   rlsp benchmark quality --hr vid4/ --json quality.json
   rlsp benchmark video film.mp4 --json video.json
   rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json
-  rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json""",
+  rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json serve.json""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     benchmarks = parser.add_subparsers(metavar="WHAT", required=True)

@@ -16,10 +16,11 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from rlsp_tf import __version__
 from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.serve_edge import Edge
 from rlsp_tf.serve_frames import FORMS, most_bytes
 from rlsp_tf.serve_limits import AGAIN, Limits, Lost, Refused, Room, Unfit
 from rlsp_tf.serve_metrics import Metrics
@@ -73,7 +74,7 @@ class Front:
                 Route("/sessions/{session}", self._flush, methods=["DELETE"]),
                 Route("/videos", self._video, methods=["POST"]),
             ],
-            middleware=[Middleware(_Counted, metrics=self.metrics)],
+            middleware=[Middleware(Edge, metrics=self.metrics)],
             exception_handlers={
                 RLSPError: _answer_error,
                 OSError: _answer_error,
@@ -226,30 +227,6 @@ class _KeptFile(FileResponse):
             await super().__call__(scope, receive, send)
 
 
-class _Counted:
-    """Counts answers by route and status."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def counted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                # By its pattern: names of sessions would make a number of their own each.
-                route = getattr(scope.get("route"), "path", "other")
-                self._metrics.requests.labels(route, status).inc()
-                if status >= 400:
-                    self._metrics.refused.labels(status).inc()
-            await send(message)
-
-        await self._app(scope, receive, counted)
-
-
 async def _body(request: Request, most: int) -> AsyncIterator[bytes]:
     """The body of a request, block by block.
 
@@ -303,7 +280,4 @@ async def _answer_error(request: Request, error: Exception) -> Response:
         # Of ours, not of the client's: a full disk most of all. Its name is nobody else's business.
         status, headers["Retry-After"] = 503, str(AGAIN)
         sentence = describe_os_error(OSError(error.errno, error.strerror, "the server's folder"))
-    if request.method in ("PUT", "POST"):
-        # What is left of the body is not read.
-        headers["Connection"] = "close"
     return JSONResponse({"error": sentence}, status, headers=headers)
