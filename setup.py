@@ -22,10 +22,20 @@ RAY = [
     # Runs tasks on many machines, and starts them again where one dies.
     "ray>=2.40",
 ]
+SERVE = [
+    # Replicas, and sessions that find theirs; 2.60 is the oldest in which that was tried.
+    "ray[serve]>=2.60",
+    # The metrics.
+    "prometheus_client>=0.20",
+    # The application and its server, which Ray brings, too; below 1.0.1 Ray does not take the former.
+    "starlette>=1.0.1",
+    "uvicorn>=0.30",
+]
 TEST = [
     *LITERT,
     *ONNX,
     *RAY,
+    *SERVE,
     "hypothesis>=6.100",
     # The cell has to give the same numbers on a second Keras backend.
     "jax>=0.4.34",
@@ -106,6 +116,8 @@ setup(
         # (CVE-2025-32434, CVE-2026-24747).
         "pytorch": ["torch>=2.10"],
         "ray": RAY,
+        # rlsp serve.
+        "serve": SERVE,
         "test": TEST,
         "dev": [
             *TEST,

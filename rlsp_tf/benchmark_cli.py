@@ -21,12 +21,14 @@ others work, with machine and versions. Other programs that run meanwhile spoil 
   rlsp benchmark train --authors checkpoints/ckpt_rslp_48.meta --data clips/ --json train.json
   rlsp benchmark quality --hr vid4/ --json quality.json
   rlsp benchmark video film.mp4 --json video.json
-  rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json""",
+  rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json
+  rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json serve.json""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     benchmarks = parser.add_subparsers(metavar="WHAT", required=True)
     _add_benchmark_step(benchmarks)
     _add_benchmark_video(benchmarks)
+    _add_benchmark_serve(benchmarks)
     train = add_command(
         benchmarks,
         "train",
@@ -169,6 +171,42 @@ lengths, up to the whole video.
     _add_json(parser)
 
 
+def _add_benchmark_serve(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        benchmarks,
+        "serve",
+        _benchmark_serve,
+        help="what a running rlsp serve gives to more and more clients",
+        description="""\
+Loads a server that runs with 1, 2, 4 ... clients, each of which sends the next frame of its session when
+the one before was answered: frames per second, median and 99th percentile of the time of a frame,
+requests that were refused, frames that were lost, and the memory of the server.
+
+  rlsp serve --model 7-48
+  rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json""",
+    )
+    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the server (default: %(default)s)")
+    parser.add_argument(
+        "--clients",
+        type=_positive,
+        nargs="+",
+        default=[1, 2, 4, 8, 16],
+        metavar="N",
+        help="one number after the other (default: 1 2 4 8 16)",
+    )
+    parser.add_argument(
+        "--size",
+        type=_width_height,
+        default="480x270",
+        metavar="WxH",
+        help="of frames (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seconds", type=_positive, default=20, help="for each number of clients (default: %(default)s)"
+    )
+    _add_json(parser)
+
+
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write every number")
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
@@ -218,6 +256,21 @@ def _benchmark_video(arguments: argparse.Namespace) -> None:
         command=_command_line(),
     )
     _keep_result(arguments, result, describe_video(result))
+
+
+def _benchmark_serve(arguments: argparse.Namespace) -> None:
+    from rlsp_tf.benchmark_serve import benchmark_serve, describe_serve
+
+    _check_json(arguments)
+    result = benchmark_serve(
+        arguments.url,
+        clients=arguments.clients,
+        size=arguments.size,
+        seconds=arguments.seconds,
+        progress=True,
+        command=_command_line(),
+    )
+    _keep_result(arguments, result, describe_serve(result))
 
 
 def _benchmark_train(arguments: argparse.Namespace) -> None:

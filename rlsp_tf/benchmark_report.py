@@ -268,6 +268,30 @@ def _video(result: Result) -> list[str]:
     ]
 
 
+def _serve(result: Result) -> list[str]:
+    (width, height), (model, about) = result["size"], next(iter(result["models"].items()))
+    rows = [
+        ["clients", "frames/s", "median [s]", "99 % [s]", "streams/step", "refused", "lost", "memory [MB]"],
+        ["---:"] * 8,
+    ]
+    for each in result["rounds"]:
+        latency = each["latency"]
+        numbers = (each["rate"], latency["p50"], latency["p99"])
+        memory = f"{sum(each['memory'].values()) / 1e6:.0f}"
+        lost = str(each["lost"] + each["wrong"])
+        texts = [*(f"{number:.2f}" for number in numbers), f"{each['streams']:.1f}"]
+        rows.append([str(each["clients"]), *texts, str(each["refused"]), lost, memory])
+    sizes = f"{width}x{height} to {about['scale'] * width}x{about['scale'] * height}"
+    return [
+        "## Serving",
+        "",
+        f"Network {model} in {about['bits']} bits, frames of {sizes}. Each client has a session and sends "
+        f"the next frame when the one before was answered, for {result['seconds']:g} s.",
+        "",
+        *markdown_table(rows),
+    ]
+
+
 def _profile(result: Result) -> list[str]:
     width, height = result["size"]
     rows = [["primitive", "calls", "ms", "GFLOP/s"], ["---", "---:", "---:", "---:"]]
@@ -290,6 +314,7 @@ SECTIONS: dict[str, Callable[[Result], list[str]]] = {
     "step": _step,
     "profile": _profile,
     "video": _video,
+    "serve": _serve,
     "train": _train,
     "quality": _quality,
 }

@@ -30,6 +30,7 @@ MODEL_HELP = "a .keras file, or the name of weights that come with rlsp (default
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``rlsp`` with all its commands."""
     from rlsp_tf.benchmark_cli import add_benchmark  # which uses what is here
+    from rlsp_tf.serve_cli import add_serve  # likewise
 
     parser = argparse.ArgumentParser(
         prog="rlsp", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -43,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_export(commands)
     add_benchmark(commands)
+    add_serve(commands)
     _add_demo(commands)
     return parser
 

@@ -1,6 +1,7 @@
 """The network over a stream of frames, at a memory that does not depend on the length of the clip."""
 
 from collections import deque
+from functools import lru_cache
 from typing import Any
 
 import keras
@@ -158,7 +159,7 @@ class StreamingUpscaler:
             self._form = form
             # Every size has its own graph: the matrices in it and the shapes TensorFlow plans for.
             height, width = planes[0].shape[:2]
-            self._path = ColorPath(
+            self._path = _color_path(
                 height,
                 width,
                 self._stream.config.scale,
@@ -217,6 +218,10 @@ class StreamingUpscaler:
             planes = self._path.leave_luma(output, chroma)
         arrays = tuple(plane.numpy() for plane in planes)
         return arrays[0] if self._target is None else arrays
+
+
+# Clips of one size share the graphs, which take longer to make than to run on some frames.
+_color_path = lru_cache(maxsize=8)(ColorPath)
 
 
 def _size_of(form: tuple[Any, ...]) -> str:
