@@ -102,9 +102,11 @@ def benchmark_serve(
                     },
                 }
             )
-    best = [each["rate"] for each in rounds]
+    rates = [each["rate"] for each in rounds]
     saturated = [
-        rounds[index]["clients"] for index in range(len(best) - 1) if best[index + 1] < GAIN * best[index]
+        rounds[index]["clients"]
+        for index in range(len(rates) - 1)
+        if max(rates[index + 1 :]) < GAIN * rates[index]
     ]
     return result | {
         "url": url,

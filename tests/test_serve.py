@@ -177,6 +177,19 @@ def test_frames_as_png_come_back_as_png(server, model):
     np.testing.assert_array_equal(got, expected(model, clip))
 
 
+def test_the_client_of_the_page_gets_a_clip_upscaled(server, model, tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "scale.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(# serve_client\.py.*?)```", page, re.DOTALL)
+    (tmp_path / "serve_client.py").write_text(code.replace("http://127.0.0.1:8000", server.url))
+    clip = make_clip(3, HEIGHT, WIDTH)
+    (tmp_path / "lr").mkdir()
+    for t, frame in enumerate(clip):
+        (tmp_path / "lr" / f"{t}.png").write_bytes(png(frame))
+    subprocess.run([sys.executable, "serve_client.py", "lr/*.png", "out"], cwd=tmp_path, check=True)
+    got = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "out").iterdir())]
+    np.testing.assert_array_equal(np.stack(got), expected(model, clip))
+
+
 def test_a_video_comes_back_as_rlsp_upscale_makes_it(server, model, tmp_path):
     make_video(tmp_path / "in.mp4", audio=("aac",))
     upscale(tmp_path / "in.mp4", tmp_path / "own.mkv", model)
