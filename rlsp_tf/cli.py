@@ -29,19 +29,21 @@ MODEL_HELP = "a .keras file, or the name of weights that come with rlsp (default
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of ``rlsp`` with all its commands."""
-    from rlsp_tf.benchmark_cli import add_benchmark  # which uses what is here
-    from rlsp_tf.serve_cli import add_serve  # likewise
+    # All of these use what is here.
+    from rlsp_tf.benchmark_cli import add_benchmark
+    from rlsp_tf.serve_cli import add_serve
+    from rlsp_tf.train_cli import add_train
+    from rlsp_tf.upscale_cli import add_upscale
 
     parser = argparse.ArgumentParser(
         prog="rlsp", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_upscale(commands)
-    _add_clean(commands)
+    add_upscale(commands)
     _add_degrade(commands)
     _add_compare(commands)
     _add_evaluate(commands)
-    _add_train(commands)
+    add_train(commands)
     _add_export(commands)
     add_benchmark(commands)
     add_serve(commands)
@@ -139,207 +141,8 @@ def start_tensorflow() -> None:
         tf.config.list_logical_devices()
 
 
-def _add_upscale(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = add_command(
-        commands,
-        "upscale",
-        _upscale,
-        help="make a video or a folder of images larger",
-        description="""\
-Upscales a video file, a folder of images or one image. Every frame keeps its time stamp; sound,
-subtitles and other streams are copied as they are where the container of OUTPUT takes them.
-OUTPUT appears when it is complete, or not at all.
-
-Whatever interrupts the work (Ctrl-C, a full disk, a power failure), the same command goes on where it
-was. Until OUTPUT is complete, a folder OUTPUT.rlsp beside it holds what is finished.
-
-  rlsp upscale holiday.mp4 holiday-4x.mp4 --model rlsp-7-64.keras
-  rlsp upscale holiday.mp4 holiday-4x.mkv --model rlsp-7-64.keras --codec libx265 --crf 20
-  rlsp upscale frames/ frames-4x/ --model rlsp-7-64.keras
-  rlsp upscale *.mp4 --out large/ --engine ray
-  ffmpeg -i holiday.mp4 -t 60 -c copy -f nut - | rlsp upscale - - | ffplay -""",
-    )
-    parser.add_argument(
-        "paths",
-        metavar="PATH",
-        nargs="+",
-        help="INPUT (video file, folder of images, image, or - for standard input) and OUTPUT (video file: "
-        "mp4, mkv, mov, webm, folder, image, or - for Matroska to standard output); only inputs with --out",
-    )
-    parser.add_argument(
-        "--out", metavar="DIR", help="a folder for the results of any number of inputs, under their names"
-    )
-    parser.add_argument(
-        "--engine",
-        choices=("local", "ray"),
-        default="local",
-        help="ray: inputs and their shots are shared out to a cluster of Ray; with --out. Addresses that "
-        "fsspec knows, such as s3://bucket/film.mp4, are welcome (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--address", help="of the cluster (default: one is started here, with a worker for each core)"
-    )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
-    parser.add_argument(
-        "--chroma",
-        choices=("aligned", "authors"),
-        default="aligned",
-        help="where chroma is sampled: aligned with the network's luma (default), or 1.5 pixels off and "
-        "rounded as in the authors' own RGB frames",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        default="auto",
-        help="of the convolutions; auto (default): bfloat16 where the processor or GPU computes in it, "
-        "float16 on older GPUs, else float32",
-    )
-    parser.add_argument(
-        "--scene-cuts",
-        default="auto",
-        metavar="auto|off|FILE",
-        help="where the network starts anew: at cuts that are found (default), nowhere, or at the frames "
-        "whose numbers stand in FILE, counted from 0",
-    )
-    parser.add_argument(
-        "--warm-start",
-        type=int,
-        default=8,
-        metavar="N",
-        help="frames of each shot that are run backwards in time before it begins, which makes its first "
-        "frames sharper; 0 for none (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--memory",
-        type=float,
-        metavar="GB",
-        help="what may be used, beside the lookahead of an encoder (default: half of what is free); large "
-        "frames are computed in strips, which look the same",
-    )
-    parser.add_argument(
-        "--deinterlace",
-        action="store_true",
-        help="make whole frames of those that are marked as interlaced, by FFmpeg's filter bwdif",
-    )
-    parser.add_argument(
-        "--codec", default="libx264", help="video encoder, by FFmpeg's name (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--crf",
-        type=int,
-        default=18,
-        help="quality: 0 is lossless, 18 looks so, 51 is worst (default: %(default)s)",
-    )
-    parser.add_argument("--preset", help="speed against size, ultrafast to veryslow (default: the encoder's)")
-    parser.add_argument("--rate", type=float, help="frames per second for a folder of images (default: 25)")
-    parser.add_argument(
-        "--no-resume", action="store_true", help="begin anew, whatever an interrupted run has left"
-    )
-    parser.add_argument("--force", action="store_true", help="replace OUTPUT if it exists")
-
-
-def _upscale(arguments: argparse.Namespace) -> None:
-    warm_start = _checked_warm_start(arguments.warm_start)
-    cuts = arguments.scene_cuts
-    if cuts not in ("auto", "off"):
-        from rlsp_tf.shots import read_cuts
-
-        cuts = read_cuts(Path(cuts))
-    if not arguments.out and len(arguments.paths) != 2:
-        raise UsageError("give INPUT and OUTPUT, or any number of inputs and --out.")
-    if arguments.engine == "ray" and not arguments.out:
-        raise UsageError("--engine ray puts results into a folder; give --out.")
-    start_tensorflow()
-    from rlsp_tf.steps import load_step
-    from rlsp_tf.stopping import Stop
-    from rlsp_tf.upscale import Recipe, upscale
-
-    recipe = Recipe(
-        chroma=arguments.chroma,
-        codec=arguments.codec,
-        crf=arguments.crf,
-        preset=arguments.preset,
-        rate=arguments.rate,
-        warm_start=warm_start,
-        deinterlace=arguments.deinterlace,
-    )
-    options = {
-        "scene_cuts": cuts,
-        "memory": None if arguments.memory is None else arguments.memory * 1e9,
-        "force": arguments.force,
-        "resume": not arguments.no_resume,
-        "progress": True,
-    }
-    failed: list[str] = []
-    if arguments.engine == "ray":
-        from rlsp_tf.ray_engine import upscale_all
-
-        failed, notes = upscale_all(
-            arguments.paths,
-            arguments.out,
-            arguments.model,
-            precision=arguments.precision,
-            recipe=recipe,
-            address=arguments.address,
-            **options,
-        )
-    else:
-        pairs = [arguments.paths]
-        if arguments.out:
-            from rlsp_tf.ranges import targets_of
-
-            pairs = list(zip(arguments.paths, targets_of(arguments.paths, arguments.out), strict=True))
-            Path(arguments.out).mkdir(exist_ok=True)
-        step = load_step(arguments.model, precision=arguments.precision)
-        stop, notes = Stop(), []
-        with stop.on_signals():
-            for source, target in pairs:
-                try:
-                    notes += upscale(source, target, step, **vars(recipe), stop=stop, **options)
-                except Interrupted:
-                    raise
-                except RLSPError as error:
-                    if not arguments.out:
-                        raise
-                    failed.append(str(error))
-    for note in notes:
-        print(f"rlsp: note: {note}", file=sys.stderr)
-    if failed:
-        for sentence in failed[:-1]:
-            print(f"rlsp: error: {sentence}", file=sys.stderr)
-        raise RLSPError(failed[-1])
-
-
-def _add_clean(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = add_command(
-        commands,
-        "clean",
-        _clean,
-        help="remove what interrupted runs have left and nobody went on with",
-        description="""\
-Searches FOLDER and what is below it for the work folders of rlsp upscale (OUTPUT.rlsp), and removes
-those that nothing has been written to for some days. Those of runs at work stay.
-
-  rlsp clean ~/Videos
-  rlsp clean ~/Videos --older-than 0""",
-    )
-    parser.add_argument("folder", metavar="FOLDER", help="where outputs were to be")
-    parser.add_argument("--older-than", type=float, default=7, metavar="DAYS", help="(default: %(default)s)")
-
-
-def _clean(arguments: argparse.Namespace) -> None:
-    from rlsp_tf.journal import stale_folders
-
-    root = Path(arguments.folder)
-    if not root.is_dir():
-        raise RLSPError(f"{root}: no such folder; check the path.")
-    for work in stale_folders(root, days=arguments.older_than):
-        journal, size = work.read(), work.size()
-        work.remove()
-        print(f"removed {work.path}: {journal.frames if journal else 0} frames, {size / 1e6:.1f} MB")
-
-
-def _checked_warm_start(frames: int) -> int:
+def checked_warm_start(frames: int) -> int:
+    """``--warm-start`` of a command, if it makes sense."""
     if not 0 <= frames <= 100:
         raise UsageError(f"--warm-start must be from 0 to 100, not {frames}.")
     return frames
@@ -435,7 +238,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         models=arguments.model,
         sr=arguments.sr,
         precisions=arguments.precision or (None,),
-        warm_start=_checked_warm_start(arguments.warm_start),
+        warm_start=checked_warm_start(arguments.warm_start),
         protocols=[PROTOCOLS[name] for name in arguments.protocol or ("rlsp",)],
         json_file=arguments.json,
         csv_file=arguments.csv,
@@ -444,153 +247,6 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         force=arguments.force,
         command=shlex.join(["rlsp", *sys.argv[1:]]),
     )
-
-
-def _add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = add_command(
-        commands,
-        "train",
-        _train,
-        help="train a network from folders of videos",
-        description="""\
-Trains RLSP. DATA are folders, searched with their subfolders for video files and folders of images.
-Clips are decoded and blurred once and kept in a cache, 6 bytes per pixel. RUN gets the log (log.csv),
-the best weights (best.keras, averaged, for rlsp upscale) and what is needed to go on after any
-interruption, kill -9 too: the same command with --resume.
-
-  rlsp train --data clips/ --out runs/7-48 --network 7-48
-  rlsp train --data clips/ --out runs/7-48 --network 7-48 --resume --minutes 30
-  rlsp train --data clips/ --out runs/tuned --init rlsp-7-64.keras --learning-rate 1e-4 --steps 5000
-
-KERAS_BACKEND=jax rlsp train ... trains on JAX, where TensorFlow need not be installed. Several machines
-train together when each is told so by Keras's own variables; docs/scale.md has an example:
-
-  export KERAS_BACKEND=jax KERAS_DISTRIBUTION_JOB_ADDRESSES=first.machine:9000
-  export KERAS_DISTRIBUTION_NUM_PROCESSES=2 KERAS_DISTRIBUTION_PROCESS_ID=0    # 1 on the other one
-  rlsp train --data clips/ --out runs/7-48 --resume""",
-    )
-    parser.add_argument("--data", nargs="+", required=True, metavar="DATA", help="folders of clips, or clips")
-    parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
-    parser.add_argument(
-        "--network", metavar="L-F", help="layers-filters, such as 7-64 (default: that of --init, or 7-48)"
-    )
-    parser.add_argument(
-        "--output",
-        choices=("y", "rgb"),
-        help="luma as in the paper, or colour (default: that of --init, or y)",
-    )
-    parser.add_argument("--init", metavar="FILE", help="begin with the weights of a .keras file")
-    parser.add_argument(
-        "--steps", type=int, default=100_000, help="length of the training (default: %(default)s)"
-    )
-    parser.add_argument("--batch", type=int, default=8, help="samples per step (default: %(default)s)")
-    parser.add_argument("--frames", type=int, default=7, help="frames per sample (default: %(default)s)")
-    parser.add_argument(
-        "--pieces",
-        type=int,
-        default=1,
-        help="samples that follow each other in a sequence: the state is carried from one to the next, "
-        "gradients are not (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--curriculum",
-        type=int,
-        default=0,
-        metavar="STEPS",
-        help="begin with stills that pan at one velocity, and let motion become what it is in clips over "
-        "STEPS (default: %(default)s): how to fuse frames is learned many times sooner",
-    )
-    parser.add_argument(
-        "--crop",
-        type=int,
-        default=32,
-        help="side of a sample in low-resolution pixels (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--learning-rate", type=float, default=1e-3, help="the largest (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("bfloat16", "float32"),
-        default="bfloat16",
-        help="of the convolutions; the rest is float32 always (default: %(default)s)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of weights and samples (default: %(default)s)")
-    parser.add_argument(
-        "--halve",
-        choices=("auto", "always", "never"),
-        default="auto",
-        help="reduce frames to half their size before use, which removes what compression did to them; "
-        "auto: where their format is lossy (default)",
-    )
-    parser.add_argument(
-        "--val", nargs="+", metavar="NAME", help="clips to validate on instead (default: every fifth)"
-    )
-    parser.add_argument(
-        "--every",
-        type=int,
-        default=1000,
-        help="steps between validations and checkpoints (default: %(default)s)",
-    )
-    parser.add_argument("--minutes", type=float, help="stop after this time, with everything saved")
-    parser.add_argument("--cache", metavar="DIR", help="for prepared clips (default: ~/.cache/rlsp_tf)")
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with RUN, or begin it if it is not there"
-    )
-
-
-def _train(arguments: argparse.Namespace) -> None:
-    from rlsp_tf.group import workers_named
-
-    if workers_named() == 1:
-        _train_here(arguments)
-        return
-    from rlsp_tf.guard import guarded
-
-    guarded(lambda: _train_here(arguments), debug=arguments.debug)
-
-
-def _train_here(arguments: argparse.Namespace) -> None:
-    from rlsp_tf.group import join
-    from rlsp_tf.threads import thread_settings
-
-    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
-        os.environ.update({**thread_settings(arguments.batch), **os.environ})
-        start_tensorflow()
-    group = join()  # before --init is read, since that computes
-    from rlsp_tf.train import TrainingOptions, network_of, train
-
-    result = train(
-        arguments.data,
-        arguments.out,
-        TrainingOptions(
-            network=network_of(arguments.network, arguments.output, arguments.init),
-            batch=arguments.batch,
-            frames=arguments.frames,
-            pieces=arguments.pieces,
-            curriculum=arguments.curriculum,
-            crop=arguments.crop,
-            steps=arguments.steps,
-            learning_rate=arguments.learning_rate,
-            precision=arguments.precision,
-            seed=arguments.seed,
-            halve=arguments.halve,
-            held_out=None if arguments.val is None else tuple(arguments.val),
-            init=arguments.init,
-            every=arguments.every,
-        ),
-        cache=arguments.cache,
-        minutes=arguments.minutes,
-        resume=arguments.resume,
-        progress=True,
-        group=group,
-    )
-    best = (
-        ""
-        if result["best_psnr"] is None
-        else f"; best validation {result['best_psnr']:.3f} dB: {result['best']}"
-    )
-    print(f"{arguments.out}: step {result['step']} of {result['steps']}{best}")
 
 
 def _add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

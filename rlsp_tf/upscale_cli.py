@@ -1,0 +1,210 @@
+"""``rlsp upscale``, and ``rlsp clean`` for what it leaves when it is interrupted."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rlsp_tf.cli import DEFAULT_MODEL, MODEL_HELP, add_command, checked_warm_start, start_tensorflow
+from rlsp_tf.errors import Interrupted, RLSPError, UsageError
+
+
+def add_upscale(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``rlsp upscale`` and ``rlsp clean``."""
+    parser = add_command(
+        commands,
+        "upscale",
+        _upscale,
+        help="make a video or a folder of images larger",
+        description="""\
+Upscales a video file, a folder of images or one image. Every frame keeps its time stamp; sound,
+subtitles and other streams are copied as they are where the container of OUTPUT takes them.
+OUTPUT appears when it is complete, or not at all.
+
+Whatever interrupts the work (Ctrl-C, a full disk, a power failure), the same command goes on where it
+was. Until OUTPUT is complete, a folder OUTPUT.rlsp beside it holds what is finished.
+
+  rlsp upscale holiday.mp4 holiday-4x.mp4 --model rlsp-7-64.keras
+  rlsp upscale holiday.mp4 holiday-4x.mkv --model rlsp-7-64.keras --codec libx265 --crf 20
+  rlsp upscale frames/ frames-4x/ --model rlsp-7-64.keras
+  rlsp upscale *.mp4 --out large/ --engine ray
+  ffmpeg -i holiday.mp4 -t 60 -c copy -f nut - | rlsp upscale - - | ffplay -""",
+    )
+    parser.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="+",
+        help="INPUT (video file, folder of images, image, or - for standard input) and OUTPUT (video file: "
+        "mp4, mkv, mov, webm, folder, image, or - for Matroska to standard output); only inputs with --out",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", help="a folder for the results of any number of inputs, under their names"
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: inputs and their shots are shared out to a cluster of Ray; with --out. Addresses that "
+        "fsspec knows, such as s3://bucket/film.mp4, are welcome (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--address", help="of the cluster (default: one is started here, with a worker for each core)"
+    )
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
+    parser.add_argument(
+        "--chroma",
+        choices=("aligned", "authors"),
+        default="aligned",
+        help="where chroma is sampled: aligned with the network's luma (default), or 1.5 pixels off and "
+        "rounded as in the authors' own RGB frames",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        default="auto",
+        help="of the convolutions; auto (default): bfloat16 where the processor or GPU computes in it, "
+        "float16 on older GPUs, else float32",
+    )
+    parser.add_argument(
+        "--scene-cuts",
+        default="auto",
+        metavar="auto|off|FILE",
+        help="where the network starts anew: at cuts that are found (default), nowhere, or at the frames "
+        "whose numbers stand in FILE, counted from 0",
+    )
+    parser.add_argument(
+        "--warm-start",
+        type=int,
+        default=8,
+        metavar="N",
+        help="frames of each shot that are run backwards in time before it begins, which makes its first "
+        "frames sharper; 0 for none (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--memory",
+        type=float,
+        metavar="GB",
+        help="what may be used, beside the lookahead of an encoder (default: half of what is free); large "
+        "frames are computed in strips, which look the same",
+    )
+    parser.add_argument(
+        "--deinterlace",
+        action="store_true",
+        help="make whole frames of those that are marked as interlaced, by FFmpeg's filter bwdif",
+    )
+    parser.add_argument(
+        "--codec", default="libx264", help="video encoder, by FFmpeg's name (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--crf",
+        type=int,
+        default=18,
+        help="quality: 0 is lossless, 18 looks so, 51 is worst (default: %(default)s)",
+    )
+    parser.add_argument("--preset", help="speed against size, ultrafast to veryslow (default: the encoder's)")
+    parser.add_argument("--rate", type=float, help="frames per second for a folder of images (default: 25)")
+    parser.add_argument(
+        "--no-resume", action="store_true", help="begin anew, whatever an interrupted run has left"
+    )
+    parser.add_argument("--force", action="store_true", help="replace OUTPUT if it exists")
+    _add_clean(commands)
+
+
+def _upscale(arguments: argparse.Namespace) -> None:
+    warm_start = checked_warm_start(arguments.warm_start)
+    cuts = arguments.scene_cuts
+    if cuts not in ("auto", "off"):
+        from rlsp_tf.shots import read_cuts
+
+        cuts = read_cuts(Path(cuts))
+    if not arguments.out and len(arguments.paths) != 2:
+        raise UsageError("give INPUT and OUTPUT, or any number of inputs and --out.")
+    if arguments.engine == "ray" and not arguments.out:
+        raise UsageError("--engine ray puts results into a folder; give --out.")
+    start_tensorflow()
+    from rlsp_tf.steps import load_step
+    from rlsp_tf.stopping import Stop
+    from rlsp_tf.upscale import Recipe, upscale
+
+    recipe = Recipe(
+        chroma=arguments.chroma,
+        codec=arguments.codec,
+        crf=arguments.crf,
+        preset=arguments.preset,
+        rate=arguments.rate,
+        warm_start=warm_start,
+        deinterlace=arguments.deinterlace,
+    )
+    options = {
+        "scene_cuts": cuts,
+        "memory": None if arguments.memory is None else arguments.memory * 1e9,
+        "force": arguments.force,
+        "resume": not arguments.no_resume,
+        "progress": True,
+    }
+    failed: list[str] = []
+    if arguments.engine == "ray":
+        from rlsp_tf.ray_engine import upscale_all
+
+        failed, notes = upscale_all(
+            arguments.paths,
+            arguments.out,
+            arguments.model,
+            precision=arguments.precision,
+            recipe=recipe,
+            address=arguments.address,
+            **options,
+        )
+    else:
+        pairs = [arguments.paths]
+        if arguments.out:
+            from rlsp_tf.ranges import targets_of
+
+            pairs = list(zip(arguments.paths, targets_of(arguments.paths, arguments.out), strict=True))
+            Path(arguments.out).mkdir(exist_ok=True)
+        step = load_step(arguments.model, precision=arguments.precision)
+        stop, notes = Stop(), []
+        with stop.on_signals():
+            for source, target in pairs:
+                try:
+                    notes += upscale(source, target, step, **vars(recipe), stop=stop, **options)
+                except Interrupted:
+                    raise
+                except RLSPError as error:
+                    if not arguments.out:
+                        raise
+                    failed.append(str(error))
+    for note in notes:
+        print(f"rlsp: note: {note}", file=sys.stderr)
+    if failed:
+        for sentence in failed[:-1]:
+            print(f"rlsp: error: {sentence}", file=sys.stderr)
+        raise RLSPError(failed[-1])
+
+
+def _add_clean(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        commands,
+        "clean",
+        _clean,
+        help="remove what interrupted runs have left and nobody went on with",
+        description="""\
+Searches FOLDER and what is below it for the work folders of rlsp upscale (OUTPUT.rlsp), and removes
+those that nothing has been written to for some days. Those of runs at work stay.
+
+  rlsp clean ~/Videos
+  rlsp clean ~/Videos --older-than 0""",
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="where outputs were to be")
+    parser.add_argument("--older-than", type=float, default=7, metavar="DAYS", help="(default: %(default)s)")
+
+
+def _clean(arguments: argparse.Namespace) -> None:
+    from rlsp_tf.journal import stale_folders
+
+    root = Path(arguments.folder)
+    if not root.is_dir():
+        raise RLSPError(f"{root}: no such folder; check the path.")
+    for work in stale_folders(root, days=arguments.older_than):
+        journal, size = work.read(), work.size()
+        work.remove()
+        print(f"removed {work.path}: {journal.frames if journal else 0} frames, {size / 1e6:.1f} MB")
