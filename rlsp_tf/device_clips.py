@@ -10,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -31,12 +32,14 @@ def fits(clips: Sequence[Clip]) -> bool:
     else:
         return False
     pixels = sum(int(np.prod(clip.shape)) for clip in clips)
-    copies = jax.local_device_count() if device.platform == "cpu" else 1  # which share one memory
+    copies = len(_devices()) if device.platform == "cpu" else 1  # which share one memory
     return pixels < 2**31 and 6 * pixels * copies <= SHARE * free
 
 
 class DeviceClips:
     """A sampler's clips on the devices of this process, each of which cuts as large a part of a batch.
+
+    Without a distribution of Keras in force, these are the default device alone.
 
     Args:
         sampler: decides what is in a batch.
@@ -44,7 +47,7 @@ class DeviceClips:
 
     def __init__(self, sampler: ClipSampler) -> None:
         self._sampler = sampler
-        clips, devices = sampler.clips, jax.local_devices()
+        clips, devices = sampler.clips, _devices()
         self._first = np.cumsum([0, *(int(np.prod(clip.shape)) for clip in clips)])
         self._sharding = NamedSharding(Mesh(np.array(devices), ("batch",)), PartitionSpec("batch"))
         self._pixels = []
@@ -97,6 +100,11 @@ class DeviceClips:
         down, across = (-1 if flip else 1 for flip in window.flip)
         strides = (down * width, across)
         return starts, strides[::-1] if window.transpose else strides
+
+
+def _devices() -> list[jax.Device]:
+    devices = jax.local_devices()
+    return devices if keras.distribution.distribution() else devices[:1]
 
 
 @partial(jax.jit, static_argnames=("first", "frames", "crop", "scale"))

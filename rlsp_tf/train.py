@@ -17,11 +17,9 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
-from keras import ops
 
 from rlsp_tf import __version__
 from rlsp_tf.carried import CarriedRLSP
-from rlsp_tf.cell import luma
 from rlsp_tf.clip_index import Clip, Halving, index_clips, split_clips
 from rlsp_tf.config import PRESETS, RLSPConfig
 from rlsp_tf.errors import RLSPError
@@ -29,6 +27,7 @@ from rlsp_tf.group import Group, join
 from rlsp_tf.keras_file import check_weights
 from rlsp_tf.model import build_model, load_model, policy_of, rlsp_layer
 from rlsp_tf.monitor import Monitor
+from rlsp_tf.objective import CLIP_NORM, DECAY, WarmUpAndDecay, frame_loss
 from rlsp_tf.pace import Pace, variables_of
 from rlsp_tf.run_folder import RunFolder, differences
 from rlsp_tf.sampling import ClipSampler
@@ -36,14 +35,8 @@ from rlsp_tf.stopping import Stop
 from rlsp_tf.threads import parts_of
 from rlsp_tf.validation import Validator
 
-WARM_UP = 200
-"""Steps over which the learning rate rises to its full value."""
-DECAY = 0.25
-"""Share of the steps, at the end, over which the learning rate falls to (almost) zero."""
 AT_ONCE = 10
 """Steps on JAX between looks at the loss, for which the device has to be waited for."""
-CLIP_NORM = 100.0
-"""Largest norm of all gradients together, for a loss in squared grey levels."""
 
 
 @dataclass(frozen=True)
@@ -120,42 +113,6 @@ class TrainingOptions:
         """The options as JSON can hold them."""
         held_out = None if self.held_out is None else sorted(self.held_out)
         return {**asdict(self), "network": self.network.to_dict(), "held_out": held_out}
-
-
-@keras.saving.register_keras_serializable(package="rlsp_tf")
-class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises over ``WARM_UP`` steps, stays, and falls in a line over the last ``DECAY`` of ``steps``.
-
-    As it changes nothing before the decay, a training can be made longer until then.
-
-    Args:
-        peak: the largest learning rate.
-        steps: length of the training.
-    """
-
-    def __init__(self, peak: float, steps: int) -> None:
-        self.peak, self.steps = peak, steps
-
-    def __call__(self, step: Any) -> Any:
-        step = ops.cast(step, "float32")
-        rise = (step + 1) / min(WARM_UP, 1 + self.steps // 10)
-        fall = ops.maximum((1 - step / self.steps) / DECAY, 0.005)
-        return self.peak * ops.minimum(1.0, ops.minimum(rise, fall))
-
-    def get_config(self) -> dict[str, Any]:
-        return {"peak": self.peak, "steps": self.steps}
-
-
-@keras.saving.register_keras_serializable(package="rlsp_tf")
-def frame_loss(hr: Any, output: Any) -> Any:
-    """Mean squared error over all frames, in squared grey levels: of luma, or of RGB.
-
-    Args:
-        hr: RGB ``(B, T, H, W, 3)``, 0..255.
-        output: the network's, ``(B, T, H, W, 1)`` or ``(B, T, H, W, 3)``.
-    """
-    truth = ops.cast(hr, "float32")
-    return ops.mean(ops.square((luma(truth) if output.shape[-1] == 1 else truth) - output))
 
 
 class ClipSequence(keras.utils.PyDataset):
@@ -254,24 +211,18 @@ def train(
         group.hand_out(variables_of(model), values)
         step = int(model.optimizer.iterations.numpy())
     course: dict[str, Any] = {"start": step, "steps": options.steps, "every": options.every, "stop": stop}
-    pace = (
-        Pace(group, **course)
-        if whole is None
-        else Monitor(
-            run,
-            sampler,
-            Validator(validation),
-            whole,
-            build_model(options.network, precision=options.precision),
-            group,
+    pace = Pace(group, **course)
+    if whole is not None:
+        averaged = build_model(options.network, precision=options.precision)
+        pace = Monitor(
+            *(run, sampler, Validator(validation), whole, averaged, group),
             rows=rows,
             progress=progress,
             **course,
         )
-    )
     if step < options.steps:
-        batches = feed(sampler.share(group.worker, group.workers), step, options.steps, pace.waits)
         with stop.on_signals(), group.training():
+            batches = feed(sampler.share(group.worker, group.workers), step, options.steps, pace.waits)
             model.fit(batches, callbacks=[pace], shuffle=False, verbose=0)
     if pace.interrupted:
         group.leave()

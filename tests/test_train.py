@@ -19,9 +19,10 @@ from rlsp_tf.clip_index import index_clips, split_clips
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.model import build_model, load_model, rlsp_layer
+from rlsp_tf.objective import WarmUpAndDecay, frame_loss
 from rlsp_tf.run_folder import differences
 from rlsp_tf.sampling import ClipSampler
-from rlsp_tf.train import TrainingOptions, WarmUpAndDecay, compile_model, frame_loss, network_of, train
+from rlsp_tf.train import TrainingOptions, compile_model, network_of, train
 from synthetic import make_clip
 from test_clip_index import write_folder
 
