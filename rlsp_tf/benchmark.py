@@ -26,6 +26,10 @@ INSTRUCTIONS = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni")
 """Of processors, in the words of /proc/cpuinfo, that decide what bfloat16 and 8 bits gain."""
 
 
+class Overdue(RLSPError):
+    """An object did not answer in time; its process has been ended."""
+
+
 class Worker:
     """An object in a process of its own.
 
@@ -59,16 +63,22 @@ class Worker:
             self.close()
             raise
 
-    def call(self, method: str, *arguments: Any) -> Any:
+    def call(self, method: str, *arguments: Any, limit: float | None = None) -> Any:
         """Calls a method of the object.
 
+        Args:
+            method: its name.
+            arguments: for it.
+            limit: seconds that it may take.
+
         Raises:
+            Overdue: if it takes longer.
             RLSPError: if it fails; what it raises itself is passed on if it is one.
         """
         # One that has failed before has ended: receiving tells so.
         with contextlib.suppress(BrokenPipeError):
             self._connection.send((method, arguments))
-        return self._receive()
+        return self._receive(limit)
 
     def close(self) -> None:
         """Ends the process."""
@@ -76,7 +86,10 @@ class Worker:
         self._process.terminate()
         self._process.join()
 
-    def _receive(self) -> Any:
+    def _receive(self, limit: float | None = None) -> Any:
+        if not self._connection.poll(limit):
+            self._process.kill()
+            raise Overdue(f"{self.name}: took longer than {limit:g} s.")
         try:
             answer = self._connection.recv()
         except (EOFError, ConnectionResetError) as error:

@@ -12,7 +12,7 @@ def add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     """Adds ``rlsp benchmark`` with its commands."""
     parser = commands.add_parser(
         "benchmark",
-        help="measure speed on this machine, beside others",
+        help="measure speed on this machine, beside others, and what faults do",
         description="""\
 Measures speed: all contenders in one run, in turn, each in a process of its own that rests while the
 others work, with machine and versions. Other programs that run meanwhile spoil it.
@@ -22,12 +22,18 @@ others work, with machine and versions. Other programs that run meanwhile spoil 
   rlsp benchmark quality --hr vid4/ --json quality.json
   rlsp benchmark video film.mp4 --json video.json
   rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json
-  rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json serve.json""",
+  rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json serve.json
+
+One of them is not about speed: whether anything gets lost, whatever happens.
+
+  rlsp benchmark faults --video film.mp4 --json faults.json
+  rlsp benchmark report RELIABILITY.md faults.json --plot docs/memory.png""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     benchmarks = parser.add_subparsers(metavar="WHAT", required=True)
     _add_benchmark_step(benchmarks)
     _add_benchmark_video(benchmarks)
+    _add_benchmark_faults(benchmarks)
     _add_benchmark_serve(benchmarks)
     train = add_command(
         benchmarks,
@@ -85,7 +91,8 @@ latter two in dB. rlsp evaluate has more protocols and numbers.
         description="""\
 Writes a page of Markdown of what the other benchmarks have written by --json: tables with the command,
 machine and versions behind each; and plots, of time against size where rlsp benchmark step was given
---sizes, and of memory against the length of a video.
+--sizes, and of memory against the length of a video. What rlsp benchmark faults has written gets a
+page of its own, with a plot of memory over time.
 
   rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json""",
     )
@@ -168,6 +175,34 @@ lengths, up to the whole video.
     )
     parser.add_argument("--codec", default="libx264", help="encoder (default: %(default)s)")
     parser.add_argument("--preset", default="ultrafast", help="of the encoder (default: %(default)s)")
+    _add_json(parser)
+
+
+def _add_benchmark_faults(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_command(
+        benchmarks,
+        "faults",
+        _benchmark_faults,
+        help="whether anything gets lost, whatever happens",
+        description="""\
+Damages the beginnings of videos, kills runs at random moments, sends signals, fills disks, gives wrong
+inputs, and upscales a long film with an eye on memory; counts what is survived and which frames are
+lost. All of it happens in a temporary folder and takes about half an hour.
+
+  rlsp benchmark faults --video film.mp4 other.webm --json faults.json""",
+    )
+    parser.add_argument(
+        "--video", nargs="+", required=True, metavar="FILE", help="the first is of some hundred frames"
+    )
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
+    for name, default, what in (
+        ("--damages", 200, "files to damage"),
+        ("--kills", 20, "runs to kill"),
+        ("--minutes", 60, "of the long film"),
+    ):
+        parser.add_argument(
+            name, type=_positive, default=default, metavar="N", help=f"{what} (default: %(default)s)"
+        )
     _add_json(parser)
 
 
@@ -256,6 +291,22 @@ def _benchmark_video(arguments: argparse.Namespace) -> None:
         command=_command_line(),
     )
     _keep_result(arguments, result, describe_video(result))
+
+
+def _benchmark_faults(arguments: argparse.Namespace) -> None:
+    _check_json(arguments)
+    from rlsp_tf.benchmark_faults import benchmark_faults, describe_faults
+
+    result = benchmark_faults(
+        arguments.video,
+        model=arguments.model,
+        damages=arguments.damages,
+        kills=arguments.kills,
+        minutes=arguments.minutes,
+        progress=True,
+        command=_command_line(),
+    )
+    _keep_result(arguments, result, describe_faults(result))
 
 
 def _benchmark_serve(arguments: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlsp_tf import reliability
 from rlsp_tf.benchmark import describe_machine
 from rlsp_tf.benchmark_quality import decibels
 from rlsp_tf.benchmark_step import TYPICAL, agreement
@@ -15,6 +16,8 @@ from rlsp_tf.results import markdown_table
 
 PLOT = "docs/benchmarks.png"
 """Where the plot goes, unless told otherwise."""
+RELIABILITY = "faults"
+"""The benchmark that has a page of its own."""
 
 Result = Mapping[str, Any]
 
@@ -30,21 +33,36 @@ def write_report(
 ) -> None:
     """Writes one page of the results in several files, a section each, in the order of SECTIONS.
 
+    That of ``rlsp benchmark faults`` has a page of its own, see :mod:`rlsp_tf.reliability`.
+
     Args:
         target: the page.
         files: JSON that ``rlsp benchmark`` has written.
-        plot: a picture, which is made if a result has times at several sizes, or memory at several lengths.
+        plot: a picture, which is made if a result has times at several sizes, memory at several lengths, or
+            memory over time.
         notes: a file of Markdown to put at the end.
         force: replace what exists.
         command: what to note as the command behind the page.
 
     Raises:
-        RLSPError: if a file is missing, damaged or of something else, or the page cannot be written.
+        RLSPError: if a file is missing, damaged or of something else, or does not go on one page with the
+            others, or the page cannot be written.
     """
     results = [read_result(file) for file in files]
     appendix = _read_notes(notes) if notes else []
     target, plot = Path(target), Path(plot)
     check_target(target, force=force)
+    link = Path(os.path.relpath(plot.absolute(), target.absolute().parent)).as_posix()
+    if any(result["benchmark"] == RELIABILITY for result in results):
+        if len(results) > 1:
+            raise RLSPError(f"{os.fspath(files[0])}: results of {RELIABILITY} have a page of their own.")
+        with _no_result(files):
+            lines = [*reliability.page(results[0], link, command), *appendix, ""]
+            with atomic_file(plot, force=force) as part:
+                reliability.draw_memory(part, results[0])
+        with atomic_file(target, force=force) as part:
+            part.write_bytes("\n".join(lines).encode())
+        return
     sections = []
     for kind, section in SECTIONS.items():
         for file, result in zip(files, results, strict=True):
@@ -57,7 +75,6 @@ def write_report(
         if drawn:
             with atomic_file(plot, force=force) as part:
                 draw(part, drawn)
-            link = Path(os.path.relpath(plot.absolute(), target.absolute().parent)).as_posix()
             picture = "Time against the size of frames, memory against the length of a video"
             lines += ["", f"![{picture}]({link})"]
         page = "\n".join([*lines, *sections, *appendix, ""]).encode()
@@ -76,15 +93,16 @@ def read_result(file: str | os.PathLike[str]) -> Result:
     """A result that ``rlsp benchmark`` has written.
 
     Raises:
-        RLSPError: if it is missing, damaged, or of a benchmark that has no section.
+        RLSPError: if it is missing, damaged, or of a benchmark that has no page.
     """
     result = read_json(file, "write it with rlsp benchmark --json")
     kind = result.get("benchmark") if isinstance(result, dict) else None
     if not isinstance(kind, str):
         raise _damaged([file])
-    if kind not in SECTIONS:
+    known = (*SECTIONS, RELIABILITY)
+    if kind not in known:
         raise RLSPError(
-            f"{os.fspath(file)}: holds the benchmark {kind!r}; there are pages of {', '.join(SECTIONS)}."
+            f"{os.fspath(file)}: holds the benchmark {kind!r}; there are pages of {', '.join(known)}."
         )
     return result
 

@@ -16,6 +16,7 @@ import av
 
 from rlsp_tf.benchmark import Worker, describe_machine, heading, ratio, take_turns
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.excerpts import cut
 from rlsp_tf.steps import load_step
 from rlsp_tf.streaming import StreamingUpscaler
 from rlsp_tf.upscale import upscale
@@ -251,10 +252,5 @@ class VideoSide:
         """A file with the first frames of the video, as they are."""
         part = self._folder / f"first_{frames}.mkv"
         if not part.exists():
-            with av.open(os.fspath(self._video)) as source, av.open(os.fspath(part), "w") as target:
-                stream = target.add_stream_from_template(source.streams.video[0])
-                packets = (packet for packet in source.demux(video=0) if packet.size)
-                for packet in islice(packets, frames):
-                    packet.stream = stream
-                    target.mux(packet)
+            cut(self._video, part, frames)
         return part

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import FrameSource
 from rlsp_tf.journal import Segment
-from rlsp_tf.stream_copy import StreamCopy, lasting_metadata
+from rlsp_tf.stream_copy import StreamCopy, is_of_content, lasting_metadata
 from rlsp_tf.video_sink import VIDEO_FORMATS, open_output
 from rlsp_tf.video_source import VideoSource, libav_sentence
 
@@ -54,7 +54,15 @@ def join_videos(
     bar = tqdm(total=len(times), unit=" frames", desc=f"joining {target}", disable=None if progress else True)
     try:
         with bar:
-            _write(folder, segments, joined, source, target, time_base, times, notes, bar)
+            try:
+                _write(folder, segments, joined, source, target, time_base, times, notes, bar)
+            except av.FFmpegError as error:
+                if not (isinstance(source, VideoSource) and is_of_content(error)):
+                    raise
+                # Of sound that is damaged, what follows may be worth nothing to a muxer when all is written.
+                notes.append(f"{source.path}: its sound and other streams are damaged and were left out.")
+                bar.reset()
+                _write(folder, segments, joined, source, target, time_base, times, None, bar)
         _check(joined, target, [shown * time_base for shown, _ in times], starts[:-1])
     except av.FFmpegError as error:
         raise RLSPError(libav_sentence(error, target, "cannot be put together; run again")) from error
@@ -113,9 +121,10 @@ def _write(
     target: Path,
     time_base: Fraction,
     times: Sequence[tuple[int, int]],
-    notes: list[str],
+    notes: list[str] | None,
     bar: Any,
 ) -> None:
+    """Without what accompanies the video if there are no ``notes`` to tell what becomes of it."""
     suffix = target.suffix.lower()
     decoding = decoding_times([shown for shown, _ in times])
     with contextlib.ExitStack() as stack:
@@ -127,7 +136,8 @@ def _write(
         if isinstance(source, VideoSource):
             stream.metadata.update(lasting_metadata(source))
             stream.disposition = source.disposition
-            others = stack.enter_context(StreamCopy(source, output, suffix, notes))
+            if notes is not None:
+                others = stack.enter_context(StreamCopy(source, output, suffix, notes))
         output.start_encoding()
         packets = _packets(folder, segments, template.codec_context.extradata, target)
         for packet, (shown, lasts), decoded in zip(packets, times, decoding, strict=True):
@@ -136,7 +146,7 @@ def _write(
             packet.stream = stream
             if others:
                 others.copy_until(decoded * time_base)
-            output.mux(packet)
+            (others or output).mux(packet)
             bar.update()
         if others:
             others.copy_until(None)

@@ -10,8 +10,10 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,26 @@ PLAN = "plan.json"
 """In the work folder of a run in ranges; each has a work folder in that (:mod:`rlsp_tf.ranges`)."""
 _LOCK = "lock"
 _VERSION = 1
+
+
+class Times(Sequence[tuple[int, int]]):
+    """Pairs of integers in 16 bytes each: a film has hundreds of thousands, which as objects take megabytes.
+
+    Args:
+        pairs: of 64 bits with sign.
+
+    Raises:
+        OverflowError: if one is larger.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[int, int]]) -> None:
+        self._flat = array("q", chain.from_iterable(pairs))
+
+    def __len__(self) -> int:
+        return len(self._flat) // 2
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._flat[2 * index], self._flat[2 * index + 1]
 
 
 @dataclass(frozen=True)
@@ -45,7 +67,7 @@ class Segment:
     frames: int
     size: int
     steps: int
-    times: list[tuple[int, int]] = field(default_factory=list)
+    times: Sequence[tuple[int, int]] = ()
 
 
 @dataclass
@@ -116,7 +138,7 @@ class WorkFolder:
         if not journal.segments:
             self._add(file, {"version": _VERSION, "run": journal.run, "rows": journal.rows})
         self._add(file, asdict(segment))
-        journal.segments.append(segment)
+        journal.segments.append(replace(segment, times=Times(segment.times)))
 
     def end(self, journal: Journal, notes: list[str]) -> None:
         """Notes that no frame is left."""
@@ -178,7 +200,7 @@ def read_journal(file: Path) -> Journal | None:
                 journal.notes = [str(note) for note in value["notes"]]
             else:
                 journal.segments.append(_segment(value))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             break
     return journal if journal and journal.segments else None
 
@@ -237,7 +259,7 @@ def _segment(value: Any) -> Segment:
         raise ValueError
     if Path(segment.name).name != segment.name:
         raise ValueError
-    return Segment(segment.name, *numbers, times)
+    return Segment(segment.name, *numbers, Times(times))
 
 
 def _remove(path: Path) -> None:

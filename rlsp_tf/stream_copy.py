@@ -66,6 +66,7 @@ class StreamCopy:
         output.set_chapters(chapters)
         self._packets = self._read()
         self._next: Any = None
+        self._refused = 0
         self._last: dict[int, int] = {}
         self._shift: dict[int, int] = {}
         # Matroska lets packets of one stream begin together, as subtitles do; MP4 does not.
@@ -94,8 +95,29 @@ class StreamCopy:
                 return
             self._keep_order(packet)
             packet.stream = self._targets[packet.stream_index]
-            self._output.mux(packet)
+            self.mux(packet)
             self._next = None
+        if time is None and self._refused:
+            self._notes.append(
+                f"{self._path}: is damaged; {self._refused} packets of its sound or other streams were "
+                "left out."
+            )
+
+    def mux(self, packet: Any) -> None:
+        """Writes a packet, be it of the video or of another stream.
+
+        What a muxer refuses may be a packet that came before, which waited for its turn. Those of the video
+        are an encoder's, so it is a damaged one of the input.
+
+        Raises:
+            av.FFmpegError: if it cannot be written for another reason.
+        """
+        try:
+            self._output.mux(packet)
+        except av.FFmpegError as error:
+            if not is_of_content(error):
+                raise
+            self._refused += 1
 
     def _following(self) -> Any:
         """The next packet of a stream that goes along; ``None`` if there is none (yet, of a pipe)."""
@@ -152,6 +174,11 @@ def _played(packets: Iterator[Any]) -> Iterator[Any]:
             yield packet
         elif index not in begun:
             before.setdefault(index, deque(maxlen=_RUN_UP)).append(packet)
+
+
+def is_of_content(error: av.FFmpegError) -> bool:
+    """Whether FFmpeg failed for what it was given, not for a disk, a file or memory."""
+    return not isinstance(error, OSError | MemoryError)
 
 
 def lasting_metadata(thing: Any) -> dict[str, str]:

@@ -180,7 +180,7 @@ class VideoSink:
                 self.times.append((packet.pts, packet.duration))
             if self._others:
                 self._others.copy_until(packet.dts * packet.time_base)
-            self._output.mux(packet)
+            (self._others or self._output).mux(packet)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

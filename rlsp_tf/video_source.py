@@ -1,6 +1,7 @@
 """Video files as clips: every frame once, with its time and the samples of the decoder."""
 
 import contextlib
+import errno
 import itertools
 import os
 from collections import deque
@@ -175,8 +176,9 @@ class VideoSource:
             )
         # Also for frames that turn out larger than the file said.
         stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
-        # Threads by frame would be faster than is needed, and lose good frames beside a broken one.
-        stream.thread_type = "SLICE"
+        # Threads would be faster than is needed. Those by frame lose good frames beside a broken one, and
+        # those by slice make the decoder of VP8 refuse frames that it shows as far as they go without.
+        stream.thread_type = "NONE"
         return stream
 
     def _decode(self) -> Iterator[av.VideoFrame]:
@@ -350,6 +352,7 @@ def libav_sentence(error: av.FFmpegError, path: Path, failure: str) -> str:
         path: the file that the user knows.
         failure: what went wrong and what to do, without a full stop.
     """
-    if isinstance(error, OSError):
+    # FFmpeg's reader of YUV4MPEG adds to the number of an error, which makes a busy device of a wrong header.
+    if isinstance(error, OSError) and error.errno != errno.EBUSY:
         return describe_os_error(OSError(error.errno, error.strerror, str(path)))
     return f"{path}: {failure} (FFmpeg: {(error.strerror or 'unknown error').lower()})."

@@ -5,17 +5,16 @@ import subprocess
 
 import pytest
 
+from rlsp_tf import benchmark_situations
+
 
 @contextlib.contextmanager
 def small_disk(folder, kib):
     """Mounts a file system of ``kib`` KiB as a new folder, which only the superuser may."""
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", str(folder)]
-    try:
-        subprocess.run(mount, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a disk that is full needs the right to mount one ({error})")
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(benchmark_situations.small_disk(folder, kib))
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"a disk that is full needs the right to mount one ({error})")
         yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)

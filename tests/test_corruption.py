@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from networks import SMALL, small_model
+from rlsp_tf.damage import KINDS, damage
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.excerpts import decodable, is_whole
 from rlsp_tf.steps import KerasStep
 from rlsp_tf.upscale import upscale
 from videos import make_video
@@ -20,28 +22,6 @@ LIMIT = 120
 @pytest.fixture(scope="module")
 def step():
     return KerasStep(small_model(np.random.default_rng(0), SMALL))
-
-
-def damage(content, rng):
-    """Cut off, bits flipped, a stretch zeroed, removed, doubled or noisy: what disks and networks do."""
-    content = bytearray(content)
-    kind = rng.integers(6)
-    start = int(rng.integers(len(content)))
-    stop = min(len(content), start + int(rng.integers(1, 2000)))
-    if kind == 0:
-        del content[start:]
-    elif kind == 1:
-        for place in rng.integers(0, len(content), rng.integers(1, 40)):
-            content[place] ^= 1 << rng.integers(8)
-    elif kind == 2:
-        content[start:stop] = bytes(stop - start)
-    elif kind == 3:
-        del content[start:stop]
-    elif kind == 4:
-        content[start:start] = content[start:stop]
-    else:
-        content[start:stop] = rng.bytes(stop - start)
-    return bytes(content)
 
 
 def survive(source, target, step):
@@ -85,11 +65,23 @@ def test_two_hundred_damaged_files(step, tmp_path):
         rng = np.random.default_rng(seed)
         which = seed % len(originals)
         source = tmp_path / f"damaged{seed}{suffixes[which]}"
-        source.write_bytes(damage(originals[which], rng))
+        source.write_bytes(damage(originals[which], KINDS[rng.integers(len(KINDS))], rng))
         written += survive(source, tmp_path / "large.mkv", step)
         source.unlink()
     # Most damage leaves something to see.
     assert RUNS / 4 < written < RUNS
+
+
+def test_damaged_sound_costs_no_frame(step, tmp_path):
+    """A muxer refuses packets of AAC out of MPEG-TS that it cannot make sense of."""
+    original = make_video(tmp_path / "film.ts", range(0, 12 * 3600, 3600), audio=("aac",)).read_bytes()
+    source, target = tmp_path / "damaged.ts", tmp_path / "large.mkv"
+    for seed in (1, 2, 3):
+        source.write_bytes(damage(original, "noise", np.random.default_rng(seed)))
+        notes = upscale(source, target, step, preset="ultrafast", force=True)
+        left_out = f"{source}: is damaged; 1 packets of its sound or other streams were left out."
+        assert left_out in notes
+        assert is_whole(target) == decodable(source) > 8
 
 
 def test_damaged_real_files(data, step, tmp_path):
@@ -97,7 +89,8 @@ def test_damaged_real_files(data, step, tmp_path):
     written = 0
     for seed in range(12):
         source = tmp_path / f"damaged{seed}.mp4"
-        source.write_bytes(damage(original, np.random.default_rng(1000 + seed)))
+        rng = np.random.default_rng(1000 + seed)
+        source.write_bytes(damage(original, KINDS[rng.integers(len(KINDS))], rng))
         written += survive(source, tmp_path / "large.mkv", step)
         source.unlink()
     assert written > 2

@@ -348,6 +348,21 @@ def test_a_signal_lets_a_segment_be_finished(name, rng, tmp_path):
     assert frame_times(target) == frame_times(source)
 
 
+def test_a_second_signal_is_not_lost_where_python_drops_exceptions():
+    class Garbage:
+        def __del__(self):
+            signal.raise_signal(signal.SIGINT)
+
+    stop = Stop()
+    with stop.on_signals():
+        assert not stop
+        signal.raise_signal(signal.SIGINT)
+        assert stop
+        Garbage()
+        with pytest.raises(KeyboardInterrupt):
+            bool(stop)
+
+
 def test_stale_work_is_cleaned_away_and_nothing_else(interrupted, tmp_path, capsys):
     theirs = tmp_path / "theirs.rlsp"
     theirs.mkdir()
@@ -362,6 +377,13 @@ def test_stale_work_is_cleaned_away_and_nothing_else(interrupted, tmp_path, caps
     assert cli.main(["clean", str(tmp_path), "--older-than", "0"]) == 0
     assert re.match(r"removed .*large.mp4.rlsp: 8 frames, 0\.\d MB\n$", capsys.readouterr().out)
     assert before - set(tmp_path.iterdir()) == {tmp_path / "large.mp4.rlsp"}
+
+
+def test_times_are_the_pairs_they_are_made_of():
+    pairs = [(0, 40), (80, 40), (40, -(2**63))]
+    times = journal.Times(pairs)
+    assert list(times) == pairs
+    assert (len(times), times[1], times[-1]) == (3, pairs[1], pairs[-1])
 
 
 def test_half_a_line_tells_of_nothing(interrupted):
@@ -402,6 +424,12 @@ LINES = st.lists(
 
 @given(LINES)
 @example([b'{"version": 1, "run": {}, "rows": null}', b"[" * 100_000])
+@example(
+    [
+        b'{"version": 1, "run": {}, "rows": null}',
+        b'{"name": "000000.mp4", "frames": 1, "size": 1, "steps": 1, "times": [[99999999999999999999, 1]]}',
+    ]
+)
 def test_a_journal_of_any_content_is_read_or_left(tmp_path_factory, lines):
     file = tmp_path_factory.mktemp("journal") / "journal.jsonl"
     file.write_bytes(b"".join(line + b"\n" for line in lines))

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlsp_tf.color import ColorSpec
+from rlsp_tf.damage import damage
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.excerpts import decodable
 from rlsp_tf.pixel_formats import frame_of
 from rlsp_tf.video_source import VideoSource
 from test_pixel_formats import assert_planes, random_planes
@@ -306,6 +308,21 @@ def test_damage_costs_frames_but_not_the_rest(data, tmp_path):
     assert source.notes[-1] == f"{path}: is damaged in 1 places; frames are missing or spoilt there."
 
 
+def test_spoilt_frames_of_vp8_are_kept(tmp_path):
+    """Its decoder shows them as far as they go, unless it has threads."""
+    original = make_video(tmp_path / "film.webm", range(0, 8 * 3600, 3600), codec="libvpx").read_bytes()
+    damaged = tmp_path / "damaged.webm"
+    all_there = 0
+    for seed in range(40):
+        damaged.write_bytes(damage(original, "bits flipped", np.random.default_rng(seed)))
+        there = decodable(damaged)
+        if there:
+            with VideoSource(damaged) as source:
+                assert len(list(source)) == there
+        all_there += there == 8
+    assert all_there > 5
+
+
 def test_a_gap_is_said(tmp_path):
     path = make_video(tmp_path / "gap.mp4", [0, 3600, 7200, 90000 * 9, 90000 * 9 + 3600])
     _, source = read(path)
@@ -381,6 +398,14 @@ def test_a_header_cannot_ask_for_all_memory(tmp_path):
         content = content.replace(element + b"\x82\x01\x2c", element + b"\x82\x2e\xe0")
     path.write_bytes(content)
     with pytest.raises(RLSPError, match=r"huge\.mkv: claims frames of 12000x12000, more than 64 million"):
+        VideoSource(path)
+
+
+def test_a_header_that_is_wrong_is_no_busy_device(tmp_path):
+    """As which FFmpeg's reader of YUV4MPEG reports it."""
+    path = tmp_path / "huge.y4m"
+    path.write_bytes(b"YUV4MPEG2 W100000 H100000 F25:1 C420\nFRAME\n" + bytes(1000))
+    with pytest.raises(RLSPError, match=r"huge\.y4m: not a video that can be read; check the file"):
         VideoSource(path)
 
 

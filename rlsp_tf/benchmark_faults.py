@@ -1,0 +1,188 @@
+"""Whether anything gets lost: damaged files, kills, signals, full disks and a long film, each counted."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlsp_tf.benchmark import describe_machine, heading
+from rlsp_tf.benchmark_damage import OUTCOMES, benchmark_damage, last_line
+from rlsp_tf.benchmark_kills import benchmark_kills
+from rlsp_tf.benchmark_situations import benchmark_situations
+from rlsp_tf.benchmark_soak import benchmark_soak
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.excerpts import reduce
+
+WIDTH = 96
+"""Of the frames in all parts that are about many of them, in pixels."""
+FRAMES = 900
+"""Of the first video, of which these parts are made: several segments."""
+
+Result = Mapping[str, Any]
+
+
+def benchmark_faults(
+    videos: Sequence[str | os.PathLike[str]],
+    *,
+    model: str,
+    damages: int,
+    kills: int,
+    minutes: float,
+    progress: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Tries in a temporary folder what a long run may meet.
+
+    Damage is done to the beginnings of all videos as they are. Kills, situations and the long film are made
+    of the first one in a small size; the long film has half its frame rate.
+
+    Args:
+        videos: files of real video.
+        model: as for :func:`rlsp_tf.steps.load_step`.
+        damages: how many files are damaged.
+        kills: how many runs are killed.
+        minutes: of the long film.
+        progress: show progress bars on standard error.
+        command: what to note as the command behind the result.
+
+    Returns:
+        What :func:`describe_faults` prints: :func:`rlsp_tf.benchmark.heading` and ``{"videos", "model",
+        "damage", "kills", "situations", "soak"}``, the last four as the functions of the same names in
+        ``rlsp_tf.benchmark_*`` give them.
+
+    Raises:
+        RLSPError: if there is no such video, or one cannot be upscaled where nothing goes wrong.
+    """
+    paths = [Path(video) for video in videos]
+    for path in paths:
+        if not path.is_file():
+            raise RLSPError(f"{path}: no such file; check the path.")
+    result = heading("faults", command, ("av", "psutil"))
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name).resolve()
+
+        def folder(part: str) -> Path:
+            (root / part).mkdir()
+            return root / part
+
+        film, slow = root / "film.mp4", root / "slow.mp4"
+        reduce(paths[0], film, width=WIDTH, frames=FRAMES)
+        reduce(paths[0], slow, width=WIDTH, frames=FRAMES, every=2)
+        given: dict[str, Any] = {"model": model, "progress": progress}
+        return result | {
+            "videos": [path.name for path in paths],
+            "model": Path(model).stem,
+            "damage": benchmark_damage(paths, folder("damage"), runs=damages, **given),
+            "kills": benchmark_kills(film, folder("kills"), kills=kills, **given),
+            "situations": benchmark_situations(film, folder("situations"), **given),
+            "soak": benchmark_soak(slow, folder("soak"), minutes=minutes, **given),
+        }
+
+
+def survived_damage(run: Result) -> bool:
+    """Whether a damaged file was upscaled as far as it decodes, or refused in a sentence."""
+    return run["outcome"] in ("written", "refused") and not run["lost"]
+
+
+def survived_kill(kill: Result) -> bool:
+    """Whether a killed run was gone on with as if nothing had been, and nothing is left of it."""
+    return kill["code"] == 0 and not (kill["lost"] or kill["different"] or kill["left"])
+
+
+def survived_soak(soak: Result) -> bool:
+    """Whether all of a long film came out, at its times and with its sound."""
+    given, got = soak["sound"]
+    return soak["code"] == 0 and not soak["lost"] and not soak["moved"] and given == got
+
+
+def counts(result: Result) -> dict[str, dict[str, int]]:
+    """How many faults of each part were tried and survived, and frames lost in it.
+
+    Args:
+        result: of :func:`benchmark_faults`.
+
+    Returns:
+        For each part ``{"tried", "survived", "lost"}``. Situations are not about frames; one of which the
+        film did not come out whole did not survive.
+    """
+    damage, kills, soak = result["damage"]["runs"], result["kills"]["kills"], result["soak"]
+    situations = [each for each in result["situations"] if "missing" not in each]
+
+    def part(those: Iterable[Any], survived: Callable[[Any], bool]) -> dict[str, int]:
+        those = list(those)
+        return {
+            "tried": len(those),
+            "survived": sum(map(survived, those)),
+            "lost": sum(each.get("lost", 0) for each in those),
+        }
+
+    return {
+        "damaged files": part(damage, survived_damage),
+        "kills": part(kills, survived_kill),
+        "situations": part(situations, lambda each: each["right"]),
+        "long film": part([soak], survived_soak),
+    }
+
+
+def failures(result: Result) -> list[str]:
+    """A line for each fault that was not survived."""
+    lines = [
+        f"{run['file']}, {run['kind']} (seed {run['seed']}): {run['outcome']}, {run['written']} of "
+        f"{run['decodable']} frames written. {last_line(run['said'])}".rstrip()
+        for run in result["damage"]["runs"]
+        if not survived_damage(run)
+    ]
+    lines += [
+        f"kill {number} after {kill['after']:.1f} s: ended with {kill['code']}, {kill['lost']} frames lost, "
+        f"{kill['different']} packets different, left {', '.join(kill['left']) or 'nothing'}. "
+        f"{kill['said']}".rstrip()
+        for number, kill in enumerate(result["kills"]["kills"])
+        if not survived_kill(kill)
+    ]
+    lines += [
+        f"{each['name']}: exit code {each['code']}, left {', '.join(each['left']) or 'nothing'}. "
+        f"{last_line(each['said'])} {each['then']}".rstrip()
+        for each in result["situations"]
+        if not each.get("right", True)
+    ]
+    soak = result["soak"]
+    if not survived_soak(soak):
+        lines.append(
+            f"long film: ended with {soak['code']}, {soak['lost']} of {soak['frames']} frames lost, "
+            f"{soak['moved']} moved, {soak['sound'][1]} of {soak['sound'][0]} packets of sound. "
+            f"{last_line(soak['said'])}".rstrip()
+        )
+    return lines
+
+
+def outcomes(runs: Iterable[Result]) -> dict[str, int]:
+    """How many runs of :func:`rlsp_tf.benchmark_damage.benchmark_damage` had each of OUTCOMES."""
+    found = [run["outcome"] for run in runs]
+    return {outcome: found.count(outcome) for outcome in OUTCOMES}
+
+
+def describe_faults(result: Result) -> str:
+    """The result of :func:`benchmark_faults` as lines of text."""
+    lines = [*describe_machine(result), ""]
+    for name, part in counts(result).items():
+        lines.append(f"{name:>14} {part['survived']} of {part['tried']} survived, {part['lost']} frames lost")
+    found = outcomes(result["damage"]["runs"])
+    lines.append(f"{'damage':>14} {', '.join(f'{count} {name}' for name, count in found.items())}")
+    twice = [kill["twice"] for kill in result["kills"]["kills"]]
+    lines.append(
+        f"{'kills':>14} {sum(twice)} frames computed twice, at most {max(twice)} after one; "
+        f"{sum(kill['different'] for kill in result['kills']['kills'])} packets different"
+    )
+    soak = result["soak"]
+    lines.append(
+        f"{'long film':>14} {soak['frames']} frames in {soak['seconds']:.0f} s; memory "
+        f"{soak['first'] / 1e6:.0f} MB in the first tenth, {soak['last'] / 1e6:.0f} MB in the last, "
+        f"{soak['slope'] / 1e6:+.1f} MB per hour"
+    )
+    lines += [
+        f"{each['name']:>14}: not tried, {each['missing']}"
+        for each in result["situations"]
+        if "missing" in each
+    ]
+    return "\n".join([*lines, *(f"not survived: {line}" for line in failures(result))])
