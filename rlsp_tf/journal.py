@@ -129,8 +129,13 @@ class WorkFolder:
         self._lock.release()
 
     def read(self) -> Journal | None:
-        """The journal, ``None`` if nothing is finished."""
-        return read_journal(self.path / JOURNAL)
+        """The journal, ``None`` if nothing is finished. What follows its last whole line is cut off."""
+        file = self.path / JOURNAL
+        journal = read_journal(file)
+        if journal is not None:
+            count = 1 + len(journal.segments) + (journal.notes is not None)
+            os.truncate(file, sum(len(line) + 1 for line in file.read_bytes().split(b"\n")[:count]))
+        return journal
 
     def append(self, journal: Journal, segment: Segment) -> None:
         """Notes a finished segment, whose files are on the disk."""

@@ -398,6 +398,18 @@ def test_half_a_line_tells_of_nothing(interrupted):
         assert (len(found.segments) if found else 0) == max(0, lines - 1)
 
 
+def test_after_half_a_line_a_journal_goes_on(step, film, interrupted, tmp_path):
+    file = interrupted.with_name("large.mp4.rlsp") / "journal.jsonl"
+    with file.open("ab") as lines:
+        lines.write(b'{"name": "00')
+    with pytest.raises(Interrupted):
+        upscale(film, interrupted, step, stop=StopSoon(28), **OPTIONS)
+    assert journal.read_journal(file).frames > 8
+    assert not any("anew" in note for note in upscale(film, interrupted, step, **OPTIONS))
+    upscale(film, tmp_path / "once.mp4", step, **OPTIONS)
+    assert written(interrupted) == written(tmp_path / "once.mp4")
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
