@@ -291,6 +291,14 @@ def _upscale_in_a_process(source, target, model, ready=None):
     upscale(source, target, step, segment=2, warm_start=2, force=True)
 
 
+def lines(file):
+    """How many a file has, if it is there."""
+    try:
+        return file.read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
 def test_killed_at_twenty_random_moments_it_ends_as_if_nothing_had_been(rng, film, tmp_path):
     """kill -9, which nothing in the process hears of, while it works on segments and while it joins them."""
     model, target, work = (tmp_path / name for name in ("net.keras", "large.mp4", "large.mp4.rlsp"))
@@ -306,7 +314,11 @@ def test_killed_at_twenty_random_moments_it_ends_as_if_nothing_had_been(rng, fil
         process = processes.Process(target=_upscale_in_a_process, args=(source, target, model, ready))
         process.start()
         assert ready.wait(60)
-        time.sleep(rng.uniform(0, 1))
+        # In segments that come to an end meanwhile, since how fast that is depends on the machine.
+        until = lines(work / journal.JOURNAL) + rng.integers(0, 8)
+        while process.is_alive() and lines(work / journal.JOURNAL) < until:
+            time.sleep(0.001)
+        time.sleep(rng.uniform(0, 0.1))
         process.kill()
         process.join()
         kills += process.exitcode != 0
