@@ -126,7 +126,7 @@ def test_a_killed_worker_ends_the_others_and_the_same_commands_go_on(folder, two
             assert workers[0].poll() is None, workers[0].communicate()
             time.sleep(0.002)
         workers[worker].send_signal(number)
-        errors = [each.communicate(timeout=60)[1] for each in workers]
+        errors = [each.communicate(timeout=120)[1] for each in workers]
         assert not any("Traceback" in each for each in errors)
         assert int(read_log(run)[-1]["step"]) < STEPS, "the run was too quick to be interrupted"
         return [each.returncode for each in workers], [each.strip().splitlines()[-1] for each in errors]
@@ -191,7 +191,7 @@ def test_workers_with_different_options_end_before_anything_is_written(folder):
         for worker in range(2)
     ]
     for worker in workers:
-        _, errors = worker.communicate(timeout=60)
+        _, errors = worker.communicate(timeout=120)
         assert worker.returncode == 1
         assert "the workers were given different options" in errors or "another worker has ended" in errors
     assert not (folder / "different").exists()
