@@ -62,7 +62,12 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     Commands are functions of the parsed arguments, set as the default ``command``; see
     :func:`add_command`.
     """
-    arguments = parser.parse_args(argv)
+    arguments, more = parser.parse_known_args(argv)
+    if more:
+        # Where options stand between paths, argparse takes only the first ones.
+        if "paths" not in arguments or any(word.startswith("-") and word != "-" for word in more):
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
+        arguments.paths += more
     if threading.current_thread() is threading.main_thread():
         # Ended like an interruption, so that half-written files go.
         signal.signal(signal.SIGTERM, signal.default_int_handler)

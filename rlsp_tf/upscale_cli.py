@@ -29,12 +29,13 @@ was. Until OUTPUT is complete, a folder OUTPUT.rlsp beside it holds what is fini
   rlsp upscale *.mp4 --out large/ --engine ray
   ffmpeg -i holiday.mp4 -t 60 -c copy -f nut - | rlsp upscale - - | ffplay -""",
     )
+    parser.usage = "rlsp upscale INPUT OUTPUT [options]\n       rlsp upscale INPUT ... --out DIR [options]"
     parser.add_argument(
         "paths",
-        metavar="PATH",
+        metavar="INPUT OUTPUT",
         nargs="+",
-        help="INPUT (video file, folder of images, image, or - for standard input) and OUTPUT (video file: "
-        "mp4, mkv, mov, webm, folder, image, or - for Matroska to standard output); only inputs with --out",
+        help="INPUT: video file, folder of images, image, or - for standard input. OUTPUT: video file (mp4, "
+        "mkv, mov, webm), folder, image, or - for Matroska to standard output",
     )
     parser.add_argument(
         "--out", metavar="DIR", help="a folder for the results of any number of inputs, under their names"
