@@ -173,13 +173,16 @@ def _soak(soak: Result) -> list[str]:
         ["packets of sound", f"{sound} in the film, {heard} in the result"],
         ["memory in the first tenth of the time", f"{soak['first'] / 1e6:.1f} MB"],
         ["memory in the last tenth", f"{soak['last'] / 1e6:.1f} MB"],
+        ["memory at its highest", f"{max(each[1] for each in soak['samples']) / 1e6:.1f} MB"],
         [f"slope after the first {WARM_UP:.0%}", f"{soak['slope'] / 1e6:+.1f} MB per hour"],
     ]
     return [
         "## A long film",
         "",
         "Packets of a small film behind each other, upscaled by the command line, whose resident memory is "
-        "looked at every second; the result is read to its end.",
+        "looked at every second; the result is read to its end. The last seconds are those in which segments "
+        "are joined: the times of all packets, sound included, are in memory then, in tables of the "
+        "container and in ours.",
         "",
         *markdown_table(rows),
     ]

@@ -93,6 +93,7 @@ def test_the_page_has_the_numbers_of_the_result(found, tmp_path):
         "| damaged files | 12 | 12 | 0 |",
         "| kills | 1 | 1 | 0 |",
         f"| memory in the last tenth | {soak['last'] / MEGABYTE:.1f} MB |",
+        f"| memory at its highest | {max(soak['samples'], key=lambda each: each[1])[1] / MEGABYTE:.1f} MB |",
         f"| frames lost | {soak['lost']} |",
         "(memory.png)",
         result["command"],
