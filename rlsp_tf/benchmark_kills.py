@@ -14,10 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from rlsp_tf.benchmark_damage import Upscale, last_line, upscaler
-from rlsp_tf.cli import quiet_tensorflow
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.excerpts import packets
 from rlsp_tf.journal import JOURNAL, SUFFIX, read_journal
+from rlsp_tf.quiet import quiet_tensorflow
 
 LIMIT = 600
 """Seconds for a run of some, after which it hangs."""

@@ -1,18 +1,17 @@
 """The command line: ``rlsp <command>``. Every command is a function of another module."""
 
 import argparse
-import contextlib
 import errno
 import os
 import shlex
 import signal
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
+from rlsp_tf.quiet import quiet_tensorflow
 
 DESCRIPTION = """\
 Makes video four times larger in each direction with RLSP (recurrent latent space propagation).
@@ -112,29 +111,6 @@ def add_command(
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     parser.set_defaults(command=command)
     return parser
-
-
-@contextlib.contextmanager
-def quiet_tensorflow() -> Iterator[None]:
-    """Keeps what TensorFlow's C++ prints off the terminal, unless something unexpected happens.
-
-    It writes to the file descriptor before any of its log levels is in force.
-    """
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except RLSPError:
-            raise  # says itself what the matter is
-        except BaseException:
-            held.seek(0)
-            os.write(saved, held.read())
-            raise
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
 
 
 def start_tensorflow() -> None:
