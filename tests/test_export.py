@@ -15,7 +15,7 @@ from networks import SMALL, small_model
 from rlsp_tf.cli import main
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.export import SIZES, STEPS, export
+from rlsp_tf.export import COST, ROUNDINGS, SIZES, STEPS, export
 from rlsp_tf.model import load_model, rlsp_layer
 from rlsp_tf.steps import KerasStep, card_of, load_step, read_card
 from rlsp_tf.streaming import RecurrentStream, StreamingUpscaler
@@ -73,7 +73,9 @@ def test_the_card_says_what_was_found(folder):
         assert [(each["height"], each["width"]) for each in card["verification"]] == list(SIZES)
         for found in card["verification"]:
             assert found["steps"] == STEPS >= 10
-            assert 0 < found["max_difference"] <= 1e-3
+            assert 0 < found["max_difference"] <= ROUNDINGS * found["rounding"]
+            # A value of up to 255 over 4 layers and 12 steps, each of which may round it.
+            assert found["rounding"] < 4 * STEPS * 255 * np.finfo(np.float32).eps
             assert found["psnr"] == pytest.approx(found["psnr_float32"], abs=1e-4)
 
 
@@ -94,18 +96,21 @@ def test_other_precisions_and_fixed_sizes(tmp_path, kind, precision, size):
     assert card["precision"] == precision
     assert load_step(target, precision=precision).config == RLSPConfig(filters=48)
     for found in card["verification"]:
-        assert (found["max_difference"] <= 1e-3) == (precision == "float32")
-        assert found["psnr"] > found["psnr_float32"] - 0.1
+        assert ("rounding" in found) == (precision == "float32")
+        assert found["psnr"] > found["psnr_float32"] - (1e-3 if precision == "float32" else COST[precision])
     if size:
         clip = make_clip(2, *size)
-        reference = run_stream(KerasStep(load_model("7-48")), clip)
-        assert np.abs(run_stream(load_step(target), clip) - reference).mean() < 1
+        reference = run_stream(KerasStep(load_model("7-48", precision="float32")), clip)
+        # 8 bits for activations of up to about 270 err by up to one grey level, in each of 8 layers,
+        # which add up like noise.
+        bound = 8**0.5 if precision == "int8" else 2e-3
+        assert np.abs(run_stream(load_step(target), clip) - reference).mean() < bound
         with pytest.raises(Exception, match=r"(?i)dimension|shape"):
             run_stream(load_step(target), make_clip(2, 13, 17))
 
 
 def test_an_export_that_differs_is_not_kept(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("rlsp_tf.export.TOLERANCE", 1e-9)
+    monkeypatch.setattr("rlsp_tf.export.ROUNDINGS", 1e-9)
     for kind, target in NAMES.items():
         with pytest.raises(RLSPError, match=r"differs from the Keras model by .* nothing was written"):
             export(folder / "y.keras", tmp_path / target, format=kind)
