@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from scipy.stats import theilslopes
 from tqdm import tqdm
 
 from rlsp_tf.benchmark_situations import PROGRAM
@@ -45,8 +46,8 @@ def benchmark_soak(
 
     Returns:
         ``{"frames", "size": [width, height], "minutes": of video, "code": of the run, "said": where it is not
-        0, "seconds": it took, "samples": [[seconds, bytes]], "first": mean bytes in the first tenth of the
-        time, "last": in the last, "slope": bytes per hour by least squares after the first tenth, "lost":
+        0, "seconds": it took, "samples": [[seconds, bytes]], "first": median bytes in the first tenth of the
+        time, "last": in the last, "slope": bytes per hour after the first tenth, by Theil and Sen, "lost":
         frames that are not there (all, if one does not decode), "moved": frames at other times,
         "duration": [of the film, of the result] in seconds, "sound": [packets of the film, of the
         result]}``.
@@ -106,9 +107,10 @@ def describe_memory(samples: Sequence[Sequence[float]]) -> dict[str, float]:
     end = seconds[-1]
     after = seconds >= WARM_UP * end
     return {
-        "first": float(memory[seconds <= 0.1 * end].mean()),
-        "last": float(memory[seconds >= 0.9 * end].mean()),
-        "slope": float(np.polyfit(seconds[after] / 3600, memory[after], 1)[0]),
+        "first": float(np.median(memory[seconds <= 0.1 * end])),
+        "last": float(np.median(memory[seconds >= 0.9 * end])),
+        # The median of the slopes between any two: the start and the joining of segments are no leaks.
+        "slope": float(theilslopes(memory[after], seconds[after] / 3600).slope),
     }
 
 

@@ -41,7 +41,7 @@ class Job:
         model: a name, or the content of a ``.keras`` file, which other machines need not have.
         precision: see :func:`rlsp_tf.steps.load_step`.
         recipe, scene_cuts, memory, force, resume: see :func:`rlsp_tf.upscale.upscale`.
-        length: frames of a range, at least.
+        length, split: see :func:`rlsp_tf.ranges.make_plan`.
     """
 
     source: str
@@ -54,6 +54,7 @@ class Job:
     force: bool
     resume: bool
     length: int = RANGE
+    split: bool = False
 
 
 def upscale_all(
@@ -68,7 +69,9 @@ def upscale_all(
     force: bool = False,
     resume: bool = True,
     length: int = RANGE,
+    split: bool = False,
     address: str | None = None,
+    workers: int | None = None,
     progress: bool = False,
 ) -> tuple[list[str], list[str]]:
     """Upscales clips on a cluster of Ray.
@@ -83,8 +86,9 @@ def upscale_all(
             to other machines, an export has to be on all of them.
         precision, recipe, scene_cuts, memory, force, resume: see :func:`rlsp_tf.upscale.upscale`. What
             is interrupted is gone on with by the same call.
-        length: frames of a range, at least.
-        address: of a cluster; by default one is started on this machine, with a worker for each core.
+        length, split: see :func:`rlsp_tf.ranges.make_plan`.
+        address: of a cluster; by default one is started on this machine.
+        workers: of the cluster that is started here; by default one for each core.
         progress: show a progress bar over the frames of all clips.
 
     Returns:
@@ -93,7 +97,7 @@ def upscale_all(
     Raises:
         RLSPError: if Ray is not installed or has no such cluster, or two results would have one name.
     """
-    ray = _start_ray(address)
+    ray = _start_ray(address, workers)
     content: str | bytes = Path(model).read_bytes() if model.endswith(".keras") else model
     targets = targets_of(sources, folder)
     if local := Storage(folder).local:
@@ -114,6 +118,7 @@ def upscale_all(
                 force,
                 resume,
                 length,
+                split,
             )
             for source, target in zip(sources, targets, strict=True)
         ]
@@ -180,9 +185,10 @@ def _plan(job: Job) -> Plan:
             old = Plan.from_dict(json.loads(noted.fetch().read_text("utf-8")))
         except (OSError, ValueError) as error:
             raise RLSPError(f"{noted.address}: is damaged; add --no-resume to begin anew.") from error
-        compare_runs(Path(job.target), old.run, job.recipe.run(source, step, job.scene_cuts))
+        run = {**job.recipe.run(source, step, job.scene_cuts), "--split-shots": job.split}
+        compare_runs(Path(job.target), old.run, run)
         return old
-    plan = make_plan(source, step, job.recipe, job.scene_cuts, length=job.length)
+    plan = make_plan(source, step, job.recipe, job.scene_cuts, length=job.length, split=job.split)
     _write(work, noted, json.dumps(plan.to_dict()))
     return plan
 
@@ -251,7 +257,7 @@ def _write(folder: Storage, file: Storage, text: str) -> None:
         file.put(path)
 
 
-def _start_ray(address: str | None) -> Any:
+def _start_ray(address: str | None, workers: int | None) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -272,6 +278,7 @@ def _start_ray(address: str | None) -> Any:
     try:
         ray.init(
             address=address or "local",
+            num_cpus=workers,
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -204,6 +204,7 @@ def render(
     memory: float | None,
     stop: Stop,
     tick: Callable[[], object],
+    keep: range = range(sys.maxsize),
 ) -> list[str]:
     """Gives a sink all frames that it does not have.
 
@@ -215,6 +216,7 @@ def render(
         recipe: how.
         memory, stop: see :func:`upscale`.
         tick: called for every frame that the sink has.
+        keep: which of the frames the sink gets; the others are there for what the network knows of them.
 
     Returns:
         What there is to say about ``frames``.
@@ -256,10 +258,13 @@ def render(
             sink.end_segment(item.steps, item.state)
 
     with Behind("encoding", take) as encoder, Ahead("decoding", shots) as decoded:
-        in_segment = 0
+        number = in_segment = 0
         told = False
         for outputs, at_cut in _outputs(upscaler, decoded, planar=frames.color is not None):
             for frame in outputs:
+                number += 1
+                if number - 1 not in keep:
+                    continue
                 in_segment += 1
                 if frame is None:
                     tick()

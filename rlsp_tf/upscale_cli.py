@@ -50,6 +50,15 @@ was. Until OUTPUT is complete, a folder OUTPUT.rlsp beside it holds what is fini
     parser.add_argument(
         "--address", help="of the cluster (default: one is started here, with a worker for each core)"
     )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="of the cluster that is started here instead"
+    )
+    parser.add_argument(
+        "--split-shots",
+        action="store_true",
+        help="with --engine ray: share out shots of 800 frames and more in parts, each after a run-up of 24 "
+        "frames; where parts meet, frames are then only nearly those of one process",
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     parser.add_argument(
         "--chroma",
@@ -121,6 +130,15 @@ def _upscale(arguments: argparse.Namespace) -> None:
         raise UsageError("give INPUT and OUTPUT, or any number of inputs and --out.")
     if arguments.engine == "ray" and not arguments.out:
         raise UsageError("--engine ray puts results into a folder; give --out.")
+    of_ray = {
+        "--address": arguments.address,
+        "--workers": arguments.workers,
+        "--split-shots": arguments.split_shots,
+    }
+    if arguments.engine != "ray" and (given := [name for name, value in of_ray.items() if value]):
+        raise UsageError(f"{given[0]} is of --engine ray; add that or leave it out.")
+    if arguments.workers is not None and (arguments.workers < 1 or arguments.address):
+        raise UsageError("--workers is at least 1, and only where --address names no cluster.")
     start_tensorflow()
     from rlsp_tf.steps import load_step
     from rlsp_tf.stopping import Stop
@@ -153,6 +171,8 @@ def _upscale(arguments: argparse.Namespace) -> None:
             precision=arguments.precision,
             recipe=recipe,
             address=arguments.address,
+            workers=arguments.workers,
+            split=arguments.split_shots,
             **options,
         )
     else:

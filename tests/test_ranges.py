@@ -13,6 +13,7 @@ from networks import SMALL, small_model
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.images import write_png
 from rlsp_tf.ranges import Plan, join_ranges, make_plan, render_range, targets_of
+from rlsp_tf.segments import SegmentedSink
 from rlsp_tf.steps import KerasStep
 from rlsp_tf.upscale import Recipe, upscale
 from videos import gradient, make_video, packets
@@ -23,9 +24,9 @@ def step():
     return KerasStep(small_model(np.random.default_rng(0), SMALL))
 
 
-def in_ranges(source, target, step, recipe, cuts, length, memory=None):
+def in_ranges(source, target, step, recipe, cuts, length, split=False):
     """Upscales ranges in any order, then joins them; gives the plan."""
-    plan = make_plan(source, step, recipe, cuts, length=length)
+    plan = make_plan(source, step, recipe, cuts, length=length, split=split)
     plan = Plan.from_dict(json.loads(json.dumps(plan.to_dict())))
     work = target.with_name(target.name + ".rlsp")
     work.mkdir()
@@ -113,6 +114,74 @@ def test_folders_of_images_come_in_ranges_too(step, tmp_path):
         assert (tmp_path / "ranges" / file.name).read_bytes() == file.read_bytes()
 
 
+@pytest.fixture(scope="module")
+def take(tmp_path_factory):
+    """A film of 70 frames with a cut at frame 5, then none."""
+    path = tmp_path_factory.mktemp("take") / "film.mkv"
+    return make_video(path, range(0, 70 * 3600, 3600), size=(32, 24))
+
+
+def lossless(path):
+    with av.open(str(path)) as file:
+        return [(frame.pts, frame.to_ndarray(format="yuv420p")) for frame in file.decode(video=0)]
+
+
+@pytest.mark.parametrize("run_up", [2, 6, 1000])
+def test_a_long_shot_is_split_after_a_run_up(run_up, take, step, tmp_path, monkeypatch):
+    """A part is what a run gives that begins where its run-up does."""
+    monkeypatch.setattr("rlsp_tf.ranges.RUN_UP", run_up)
+    recipe, cuts = Recipe(warm_start=2, segment=4, codec="ffv1"), frozenset({5})
+    plan = in_ranges(take, tmp_path / "ranges.mkv", step, recipe, cuts, 10, split=True)
+    assert [part.start for part in plan.ranges] == [0, 20, 40, 60]
+    assert [part.read.start for part in plan.ranges] == [
+        0,
+        *(max(5, start - run_up) for start in (20, 40, 60)),
+    ]
+    split = lossless(tmp_path / "ranges.mkv")
+    assert len(split) == 70
+    for part in plan.ranges:
+        # Everything before a cut is forgotten, so a cut stands for the beginning of a clip.
+        target = tmp_path / f"from_{part.read.start}.mkv"
+        upscale(take, target, step, scene_cuts=cuts | {part.read.start}, force=True, **vars(recipe))
+        expected = lossless(target)
+        for (time, frame), (ours, output) in zip(
+            expected[part.start : part.stop], split[part.start : part.stop], strict=True
+        ):
+            assert ours == time
+            np.testing.assert_array_equal(output, frame)
+
+
+def test_a_shot_is_split_only_where_asked_to_be(take, step):
+    recipe = Recipe(segment=1)
+    assert len(make_plan(take, step, recipe, frozenset({30}), length=10).ranges) == 2
+    ranges = make_plan(take, step, recipe, frozenset({18, 30}), length=10, split=True).ranges
+    assert [(part.start, part.run_up) for part in ranges] == [(0, 0), (18, 0), (30, 0), (50, 20)]
+
+
+def test_a_part_with_a_run_up_goes_on_where_it_was(take, step, tmp_path, monkeypatch):
+    recipe = Recipe(warm_start=2, segment=4, codec="ffv1")
+    plan = in_ranges(take, tmp_path / "once.mkv", step, recipe, frozenset(), 10, split=True)
+    work, target = tmp_path / "work", tmp_path / "work" / "large.mkv"
+    work.mkdir()
+    written = []
+    write = SegmentedSink.write
+
+    def stumble(sink, frame):
+        written.append(frame)
+        if len(written) == 11:
+            raise OSError("the power fails")
+        write(sink, frame)
+
+    monkeypatch.setattr(SegmentedSink, "write", stumble)
+    with pytest.raises(RLSPError, match="power"):
+        render_range(take, target, step, recipe, plan, 2)
+    for index in range(len(plan.ranges)):
+        render_range(take, target, step, recipe, plan, index)
+    assert len(written) == 11 + 70 - 8
+    join_ranges(take, work, tmp_path / "large.mkv", step, recipe, plan)
+    assert packets(tmp_path / "large.mkv", "video") == packets(tmp_path / "once.mkv", "video")
+
+
 def test_a_missing_range_is_said(step, tmp_path):
     film = make_video(tmp_path / "film.mkv", range(0, 20 * 3600, 3600), size=(32, 24))
     recipe = Recipe(segment=2)
@@ -141,7 +210,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
-FIELDS = {"start": VALUES, "stop": VALUES, "cuts": VALUES, "pts": VALUES, "check": VALUES}
+FIELDS = dict.fromkeys(("start", "stop", "cuts", "pts", "check", "run_up", "run_out"), VALUES)
 
 
 @given(
