@@ -20,6 +20,7 @@ others work, with machine and versions. Other programs that run meanwhile spoil 
   rlsp benchmark step --authors checkpoints/ --json step.json
   rlsp benchmark train --authors checkpoints/ckpt_rslp_48.meta --data clips/ --json train.json
   rlsp benchmark quality --hr vid4/ --json quality.json
+  rlsp benchmark cuts --hr vid4/ --json cuts.json
   rlsp benchmark video film.mp4 --json video.json
   rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json
   rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json serve.json
@@ -81,7 +82,21 @@ latter two in dB. rlsp evaluate has more protocols and numbers.
         action="append",
         help=f"a .keras file or the name of weights; may be repeated (default: {DEFAULT_MODEL})",
     )
-    for each in (train, profile, quality):
+    cuts = add_command(
+        benchmarks,
+        "cuts",
+        _benchmark_cuts,
+        help="what scene cuts cost, and what starting anew at them saves",
+        description="""\
+PSNR of the frames after a scene cut with the state of the network carried over it, begun anew, and begun
+anew after a warm start; the same where a cut is taken for one that is none; and how many cuts are found
+in joined sequences, in sequences with flashes, and in fast pans.
+
+  rlsp benchmark cuts --hr vid4/ --model rlsp-7-48.keras""",
+    )
+    cuts.add_argument("--hr", required=True, metavar="HR", help="the truth, as for rlsp evaluate")
+    cuts.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
+    for each in (train, profile, quality, cuts):
         _add_json(each)
     report = add_command(
         benchmarks,
@@ -355,6 +370,15 @@ def _benchmark_quality(arguments: argparse.Namespace) -> None:
         arguments.hr, arguments.model or [DEFAULT_MODEL], progress=True, command=_command_line()
     )
     _keep_result(arguments, result, describe_quality(result))
+
+
+def _benchmark_cuts(arguments: argparse.Namespace) -> None:
+    _check_json(arguments)
+    start_tensorflow()
+    from rlsp_tf.benchmark_cuts import benchmark_cuts, describe_cuts
+
+    result = benchmark_cuts(arguments.hr, arguments.model, progress=True, command=_command_line())
+    _keep_result(arguments, result, describe_cuts(result))
 
 
 def _benchmark_report(arguments: argparse.Namespace) -> None:

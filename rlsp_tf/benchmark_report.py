@@ -262,6 +262,39 @@ def _quality(result: Result) -> list[str]:
     ]
 
 
+def _cuts(result: Result) -> list[str]:
+    frames = list(next(iter(result["after"].values())))
+    header = [["", *frames], ["---", *["---:"] * len(frames)]]
+    after, none = (
+        [*header, *([way, *map(decibels, row.values())] for way, row in result[key].items())]
+        for key in ("after", "none")
+    )
+    found = [["", "frames", "cuts", "found", "found that are none", "off", "auto"], ["---", *["---:"] * 6]]
+    for row in result["materials"]:
+        counts = (row["frames"], row["cuts"], row["found"], row["wrong"])
+        found.append([row["name"], *map(str, counts), *map(decibels, row["psnr"].values())])
+    width, height = result["size"]
+    return [
+        "## Scene cuts",
+        "",
+        f"PSNR of luma in dB, model {result['model']} in float32, {', '.join(result['sequences'])} at "
+        f"{width}x{height}. Frames after a cut, counted from 0, where sequences follow each other; the state "
+        f"of the network is carried over, begun anew, or begun anew after {result['warm_start']} frames run "
+        "backwards:",
+        "",
+        *markdown_table(after),
+        "",
+        "The same in the middle of each sequence, where there is no cut, so that starting anew is a mistake:",
+        "",
+        *markdown_table(none),
+        "",
+        "What is found in sequences that follow each other, in each alone, with flashes in it, and in fast "
+        "pans over a frame of each; and PSNR of all their frames with `--scene-cuts off` and `auto`:",
+        "",
+        *markdown_table(found),
+    ]
+
+
 def _video(result: Result) -> list[str]:
     (width, height), scale = result["size"], result["scale"]
     times = result["milliseconds"]
@@ -335,6 +368,7 @@ SECTIONS: dict[str, Callable[[Result], list[str]]] = {
     "serve": _serve,
     "train": _train,
     "quality": _quality,
+    "cuts": _cuts,
 }
 """What writes the section of each benchmark, by its name in the JSON."""
 
