@@ -169,7 +169,7 @@ def test_a_part_with_a_run_up_goes_on_where_it_was(take, step, tmp_path, monkeyp
     def stumble(sink, frame):
         written.append(frame)
         if len(written) == 11:
-            raise OSError("the power fails")
+            raise RLSPError("the power fails")
         write(sink, frame)
 
     monkeypatch.setattr(SegmentedSink, "write", stumble)
