@@ -25,11 +25,14 @@ RAY = [
 SERVE = [
     # Replicas, and sessions that find theirs; 2.60 is the oldest in which that was tried.
     "ray[serve]>=2.60",
+    # How often each client asks; 5.0 is the oldest in which that was tried.
+    "limits>=5.0",
     # The metrics.
     "prometheus_client>=0.20",
-    # The application and its server, which Ray brings, too; below 1.0.1 Ray does not take the former.
+    # The application and its server, which Ray brings, too; below 1.0.1 Ray does not take the former, and
+    # below 0.31 the latter does not know networks of proxies.
     "starlette>=1.0.1",
-    "uvicorn>=0.30",
+    "uvicorn>=0.31",
 ]
 TEST = [
     *LITERT,

@@ -14,12 +14,12 @@ import secrets
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.serve_limits import USUAL, Limits
+from rlsp_tf.serve_limits import LOCAL, USUAL, Limits
 from rlsp_tf.threads import cores
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def serve(
     precision: str = "auto",
     replicas: int = 1,
     limits: Limits = USUAL,
+    proxies: Sequence[str] = LOCAL,
     grace: float = 30,
 ) -> None:
     """Serves until SIGINT or SIGTERM, then ends in order: see :class:`rlsp_tf.serve_server.Server`.
@@ -51,6 +52,7 @@ def serve(
         precision: as for :func:`rlsp_tf.steps.load_step`.
         replicas: processes with the networks; cores and GPUs are shared among them.
         limits: what is taken on.
+        proxies: addresses and networks whose ``X-Forwarded-For`` tells who the client is.
         grace: seconds to finish in after the signal.
 
     Raises:
@@ -74,11 +76,16 @@ def serve(
             folder=os.fspath(folder),
         )
         (videos := folder / "videos").mkdir()
-        asyncio.run(_serve(backend, limits, videos, listener, grace))
+        asyncio.run(_serve(backend, limits, videos, listener, proxies, grace))
 
 
 async def _serve(
-    backend: "RayBackend", limits: Limits, folder: Path, listener: socket.socket, grace: float
+    backend: "RayBackend",
+    limits: Limits,
+    folder: Path,
+    listener: socket.socket,
+    proxies: Sequence[str],
+    grace: float,
 ) -> None:
     from rlsp_tf.serve_http import Front
     from rlsp_tf.serve_server import Server
@@ -90,7 +97,7 @@ async def _serve(
     shown = f"[{host}]" if ":" in host else host
     print(f"rlsp: serving {', '.join(models)} on http://{shown}:{port}", flush=True)
     try:
-        await Server(front, grace).serve(sockets=[listener])
+        await Server(front, grace, proxies).serve(sockets=[listener])
     finally:
         expiring.cancel()
 
@@ -105,7 +112,7 @@ async def _expire(front: "Front", idle: float) -> None:
 
 def _check_installed() -> None:
     """Raises unless all is there; finding out by importing would be too early for what Ray reads."""
-    for package in ("ray", "starlette", "uvicorn", "prometheus_client"):
+    for package in ("ray", "starlette", "uvicorn", "limits", "prometheus_client"):
         if importlib.util.find_spec(package) is None:
             raise RLSPError(
                 f"rlsp serve: needs {package} to run; install it by: pip install 'rlsp_tf[serve]'."

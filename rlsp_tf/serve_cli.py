@@ -1,11 +1,12 @@
 """``rlsp serve``: its options."""
 
 import argparse
+import ipaddress
 from pathlib import Path
 
 from rlsp_tf.cli import DEFAULT_MODEL, add_command
 from rlsp_tf.errors import UsageError
-from rlsp_tf.serve_limits import USUAL, Limits
+from rlsp_tf.serve_limits import LOCAL, USUAL, Limits
 
 
 def add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,8 +26,9 @@ together. It takes pip install 'rlsp_tf[serve]'.
   curl -X POST 'http://127.0.0.1:8000/sessions?width=480&height=270'
   curl -X PUT -T 0.png -H 'Content-Type: image/png' http://127.0.0.1:8000/sessions/NAME/frames/0
 
-What is too large is refused with 413, what is too much at a time with 503 and Retry-After. /healthz tells
-whether it works, /metrics counts for Prometheus, / shows models and limits.
+What is too large is refused with 413, what is too much at a time with 503 and Retry-After, and a client that
+asks too often with 429. /healthz tells whether it works, /metrics counts for Prometheus, / shows models and
+limits.
 
 There is no authentication: whoever reaches the port may use it. Leave it on 127.0.0.1, behind a proxy
 that knows its users. docs/scale.md has all requests and answers.""",
@@ -52,6 +54,21 @@ that knows its users. docs/scale.md has all requests and answers.""",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
+    parser.add_argument(
+        "--trusted-proxy",
+        type=_network,
+        action="append",
+        metavar="ADDRESS",
+        help="of a proxy, or a network of them, whose X-Forwarded-For tells who the client is; may be "
+        f"repeated (default: {' and '.join(LOCAL)})",
+    )
+    parser.add_argument(
+        "--max-rate",
+        type=_positive,
+        default=USUAL.rate,
+        metavar="N",
+        help="requests a second from one client, frames most of all (default: %(default)s)",
+    )
     parser.add_argument(
         "--max-sessions", type=_positive, default=USUAL.sessions, metavar="N", help="(default: %(default)s)"
     )
@@ -112,6 +129,16 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected an address such as 10.0.0.7, or a network such as 10.0.0.0/8, not {text!r}"
+        ) from None
+    return text
+
+
 def _serve(arguments: argparse.Namespace) -> None:
     paths = arguments.model or [DEFAULT_MODEL]
     models = {Path(path).name.removesuffix(".keras"): path for path in paths}
@@ -126,6 +153,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         precision=arguments.precision,
         replicas=arguments.replicas,
         limits=Limits(
+            rate=arguments.max_rate,
             sessions=arguments.max_sessions,
             idle=arguments.max_idle,
             queue=arguments.max_queue,
@@ -134,5 +162,6 @@ def _serve(arguments: argparse.Namespace) -> None:
             upload=int(arguments.max_upload * 2**20),
             seconds=arguments.max_seconds,
         ),
+        proxies=arguments.trusted_proxy or LOCAL,
         grace=arguments.grace,
     )

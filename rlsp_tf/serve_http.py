@@ -24,6 +24,7 @@ from rlsp_tf.serve_edge import Edge
 from rlsp_tf.serve_frames import FORMS, most_bytes
 from rlsp_tf.serve_limits import AGAIN, Limits, Lost, Refused, Room, Unfit
 from rlsp_tf.serve_metrics import Metrics
+from rlsp_tf.serve_rate import Rate
 from rlsp_tf.serve_sessions import Backend, Sessions, ending, known_model
 
 CONTAINERS = {"mp4": "video/mp4", "mkv": "video/x-matroska"}
@@ -62,6 +63,7 @@ class Front:
         self.metrics = Metrics()
         self.sessions = Sessions(backend, models, limits, self._observe)
         self._videos = Room(limits.videos, "videos")
+        self._rate = Rate(limits.rate)
         self._jobs: set[str] = set()
         self._default = next(iter(models))
         self.app = Starlette(
@@ -122,6 +124,7 @@ class Front:
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _begin(self, request: Request) -> Response:
+        await self._rate.check(request.client)
         model = request.query_params.get("model", self._default)
         width, height = (_whole(request, name) for name in ("width", "height"))
         session = self.sessions.begin(model, width, height)
@@ -136,6 +139,7 @@ class Front:
         return JSONResponse(content, 201)
 
     async def _frame(self, request: Request) -> Response:
+        await self._rate.check(request.client)
         session = self.sessions.get(request.path_params["session"])
         form = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if form not in FORMS:
@@ -151,6 +155,7 @@ class Front:
         return self._one_frame(await self.sessions.push(session, index, form, data), form)
 
     async def _flush(self, request: Request) -> Response:
+        await self._rate.check(request.client)
         session = self.sessions.get(request.path_params["session"])
         return self._one_frame(await self.sessions.flush(session), session.form)
 
@@ -161,6 +166,7 @@ class Front:
         return Response(answer, media_type=form)
 
     async def _video(self, request: Request) -> Response:
+        await self._rate.check(request.client)
         if self.sessions.draining:
             raise ending()
         model = request.query_params.get("model", self._default)

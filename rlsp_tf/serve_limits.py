@@ -8,13 +8,16 @@ from rlsp_tf.errors import RLSPError
 
 AGAIN = 2
 """Seconds after which someone who was refused for want of room may ask again."""
+LOCAL = ("127.0.0.1", "::1")
+"""Proxies that are believed unless told otherwise: those on this machine."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server holds at a time, and how large it may be.
+    """What a server holds at a time, how large it may be, and how fast it may come.
 
     Attributes:
+        rate: requests a second from one client: sessions, frames, flushes and videos.
         sessions: open at a time.
         idle: seconds without a frame after which a session is forgotten.
         queue: frames at work or waiting at a time.
@@ -24,6 +27,7 @@ class Limits:
         seconds: of a video.
     """
 
+    rate: int = 500
     sessions: int = 32
     idle: float = 60
     queue: int = 16

@@ -1,11 +1,13 @@
 """The end of a server, which loses nothing that was accepted."""
 
 import asyncio
+from collections.abc import Sequence
 from types import FrameType
 
 import uvicorn
 
 from rlsp_tf.serve_http import Front
+from rlsp_tf.serve_limits import LOCAL
 
 
 class Server(uvicorn.Server):
@@ -17,15 +19,17 @@ class Server(uvicorn.Server):
     Args:
         front: the application.
         grace: seconds.
+        proxies: addresses and networks whose ``X-Forwarded-For`` tells who the client is.
     """
 
-    def __init__(self, front: Front, grace: float) -> None:
+    def __init__(self, front: Front, grace: float, proxies: Sequence[str] = LOCAL) -> None:
         # In the end, seconds for answers that are on their way when all work is done.
         config = uvicorn.Config(
             front.app,
             log_level="warning",
             access_log=False,
             server_header=False,
+            forwarded_allow_ips=list(proxies),
             timeout_graceful_shutdown=10,
         )
         super().__init__(config)

@@ -1,5 +1,7 @@
 """Small networks with random weights, for tests."""
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -25,3 +27,16 @@ def small_model(rng: np.random.Generator, config: RLSPConfig = SMALL, **kwargs: 
     model = build_model(config, **kwargs)
     random_weights(model, rng)
     return model
+
+
+class Direct:
+    """Calls a served network in threads, as a replica does."""
+
+    def __init__(self, network: Any) -> None:
+        self.network = network
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        async def call(*arguments: Any) -> Any:
+            return await asyncio.to_thread(getattr(self.network, name), *arguments)
+
+        return call

@@ -104,6 +104,8 @@ def server(file):
         "0.5",
         "--max-seconds",
         "70",
+        "--max-rate",
+        "5000",
     )
     options = ("--precision", "float32", "--replicas", "2", "--grace", "2")
     server = Server("--model", str(file), *options, *limits)
@@ -289,7 +291,7 @@ def test_a_client_that_goes_away_leaves_nothing(server, tmp_path):
 def test_it_tells_what_it_is_and_how_it_is(server):
     about = server.ask("GET", "/").json()
     assert about["models"] == {"small": {"scale": 4, "latency": 1, "bits": 32}}
-    assert about["limits"]["pixels"] == 6200
+    assert (about["limits"]["pixels"], about["limits"]["rate"]) == (6200, 5000)
     assert server.ask("GET", "/healthz").json() == {"status": "ok"}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from networks import small_model
+from networks import Direct, small_model
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.serve_frames import PNG, RAW, bytes_of, frame_of, most_bytes
@@ -54,19 +54,6 @@ def png(image):
     file = io.BytesIO()
     Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
-
-
-class Direct:
-    """Calls a network in threads, as a replica does."""
-
-    def __init__(self, network):
-        self.network = network
-
-    def __getattr__(self, name):
-        async def call(*arguments):
-            return await asyncio.to_thread(getattr(self.network, name), *arguments)
-
-        return call
 
 
 class TestFrames:
