@@ -109,8 +109,8 @@ setup(
     ],
     extras_require={
         # Contenders of rlsp benchmark step, each of which is left out if it is not installed. OpenVINO 2024.4
-        # is the first that works with NumPy 2; for PyTorch see below.
-        "benchmark": [*LITERT, *ONNX, "openvino>=2024.4", "torch>=2.10"],
+        # is the first that works with NumPy 2; for PyTorch see below. SimPy for rlsp benchmark capacity.
+        "benchmark": [*LITERT, *ONNX, "openvino>=2024.4", "simpy>=4.1", "torch>=2.10"],
         # OpenVINO in 8 bits there; apart, because it brings scikit-learn and more for one contender.
         "benchmark-int8": ["nncf>=3.4"],
         "litert": LITERT,

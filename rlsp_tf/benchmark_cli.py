@@ -1,10 +1,9 @@
 """``rlsp benchmark``: its commands, each a function of another module."""
 
 import argparse
-import shlex
-import sys
-from typing import Any
 
+from rlsp_tf.benchmark_load_cli import add_faults, add_ray, add_serve
+from rlsp_tf.benchmark_options import add_json, check_json, command_line, keep_result, positive, width_height
 from rlsp_tf.cli import DEFAULT_MODEL, MODEL_HELP, add_command, start_tensorflow
 
 
@@ -23,6 +22,7 @@ others work, with machine and versions. Other programs that run meanwhile spoil 
   rlsp benchmark cuts --hr vid4/ --json cuts.json
   rlsp benchmark video film.mp4 --json video.json
   rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json
+  rlsp benchmark ray film.mp4 --json ray.json
   rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json serve.json
 
 One of them is not about speed: whether anything gets lost, whatever happens.
@@ -34,8 +34,9 @@ One of them is not about speed: whether anything gets lost, whatever happens.
     benchmarks = parser.add_subparsers(metavar="WHAT", required=True)
     _add_benchmark_step(benchmarks)
     _add_benchmark_video(benchmarks)
-    _add_benchmark_faults(benchmarks)
-    _add_benchmark_serve(benchmarks)
+    add_faults(benchmarks)
+    add_serve(benchmarks)
+    add_ray(benchmarks)
     train = add_command(
         benchmarks,
         "train",
@@ -97,7 +98,7 @@ in joined sequences, in sequences with flashes, and in fast pans.
     cuts.add_argument("--hr", required=True, metavar="HR", help="the truth, as for rlsp evaluate")
     cuts.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     for each in (train, profile, quality, cuts):
-        _add_json(each)
+        add_json(each)
     report = add_command(
         benchmarks,
         "report",
@@ -150,21 +151,21 @@ authors' where --authors has them, else random. A ratio is the median over round
     parser.add_argument(
         "--sizes",
         nargs="+",
-        type=_width_height,
+        type=width_height,
         default=[],
         metavar="WxH",
         help="low-resolution frames at which ours is timed, too, one size after the other",
     )
     parser.add_argument(
         "--size",
-        type=_width_height,
+        type=width_height,
         default="480x270",
         metavar="WxH",
         help="low-resolution frames at which all are timed (default: %(default)s)",
     )
-    parser.add_argument("--rounds", type=_positive, default=7, help="turns of each (default: %(default)s)")
-    parser.add_argument("--steps", type=_positive, default=10, help="of a turn (default: %(default)s)")
-    _add_json(parser)
+    parser.add_argument("--rounds", type=positive, default=7, help="turns of each (default: %(default)s)")
+    parser.add_argument("--steps", type=positive, default=10, help="of a turn (default: %(default)s)")
+    add_json(parser)
 
 
 def _add_benchmark_video(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -190,95 +191,13 @@ lengths, up to the whole video.
     )
     parser.add_argument("--codec", default="libx264", help="encoder (default: %(default)s)")
     parser.add_argument("--preset", default="ultrafast", help="of the encoder (default: %(default)s)")
-    _add_json(parser)
-
-
-def _add_benchmark_faults(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = add_command(
-        benchmarks,
-        "faults",
-        _benchmark_faults,
-        help="whether anything gets lost, whatever happens",
-        description="""\
-Damages the beginnings of videos, kills runs at random moments, sends signals, fills disks, gives wrong
-inputs, and upscales a long film with an eye on memory; counts what is survived and which frames are
-lost. All of it happens in a temporary folder and takes about half an hour.
-
-  rlsp benchmark faults --video film.mp4 other.webm --json faults.json""",
-    )
-    parser.add_argument(
-        "--video", nargs="+", required=True, metavar="FILE", help="the first is of some hundred frames"
-    )
-    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
-    for name, default, what in (
-        ("--damages", 200, "files to damage"),
-        ("--kills", 20, "runs to kill"),
-        ("--minutes", 60, "of the long film"),
-    ):
-        parser.add_argument(
-            name, type=_positive, default=default, metavar="N", help=f"{what} (default: %(default)s)"
-        )
-    _add_json(parser)
-
-
-def _add_benchmark_serve(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = add_command(
-        benchmarks,
-        "serve",
-        _benchmark_serve,
-        help="what a running rlsp serve gives to more and more clients",
-        description="""\
-Loads a server that runs with 1, 2, 4 ... clients, each of which sends the next frame of its session when
-the one before was answered: frames per second, median and 99th percentile of the time of a frame,
-requests that were refused, frames that were lost, and the memory of the server.
-
-  rlsp serve --model 7-48
-  rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json""",
-    )
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the server (default: %(default)s)")
-    parser.add_argument(
-        "--clients",
-        type=_positive,
-        nargs="+",
-        default=[1, 2, 4, 8, 16],
-        metavar="N",
-        help="one number after the other (default: 1 2 4 8 16)",
-    )
-    parser.add_argument(
-        "--size",
-        type=_width_height,
-        default="480x270",
-        metavar="WxH",
-        help="of frames (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seconds", type=_positive, default=20, help="for each number of clients (default: %(default)s)"
-    )
-    _add_json(parser)
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", help="write every number")
-    parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
-
-
-def _width_height(text: str) -> tuple[int, int]:
-    width, cross, height = text.partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"expected WxH, such as 480x270, not {text!r}")
-    return int(width), int(height)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
-    return int(text)
+    add_json(parser)
 
 
 def _benchmark_step(arguments: argparse.Namespace) -> None:
     from rlsp_tf.benchmark_step import NETWORKS, benchmark_step, describe_step
 
-    _check_json(arguments)
+    check_json(arguments)
     result = benchmark_step(
         arguments.network or NETWORKS,
         authors=arguments.authors,
@@ -287,13 +206,13 @@ def _benchmark_step(arguments: argparse.Namespace) -> None:
         rounds=arguments.rounds,
         steps=arguments.steps,
         progress=True,
-        command=_command_line(),
+        command=command_line(),
     )
-    _keep_result(arguments, result, describe_step(result))
+    keep_result(arguments, result, describe_step(result))
 
 
 def _benchmark_video(arguments: argparse.Namespace) -> None:
-    _check_json(arguments)
+    check_json(arguments)
     from rlsp_tf.benchmark_video import benchmark_video, describe_video
 
     result = benchmark_video(
@@ -303,82 +222,51 @@ def _benchmark_video(arguments: argparse.Namespace) -> None:
         codec=arguments.codec,
         preset=arguments.preset,
         progress=True,
-        command=_command_line(),
+        command=command_line(),
     )
-    _keep_result(arguments, result, describe_video(result))
-
-
-def _benchmark_faults(arguments: argparse.Namespace) -> None:
-    _check_json(arguments)
-    from rlsp_tf.benchmark_faults import benchmark_faults, describe_faults
-
-    result = benchmark_faults(
-        arguments.video,
-        model=arguments.model,
-        damages=arguments.damages,
-        kills=arguments.kills,
-        minutes=arguments.minutes,
-        progress=True,
-        command=_command_line(),
-    )
-    _keep_result(arguments, result, describe_faults(result))
-
-
-def _benchmark_serve(arguments: argparse.Namespace) -> None:
-    from rlsp_tf.benchmark_serve import benchmark_serve, describe_serve
-
-    _check_json(arguments)
-    result = benchmark_serve(
-        arguments.url,
-        clients=arguments.clients,
-        size=arguments.size,
-        seconds=arguments.seconds,
-        progress=True,
-        command=_command_line(),
-    )
-    _keep_result(arguments, result, describe_serve(result))
+    keep_result(arguments, result, describe_video(result))
 
 
 def _benchmark_train(arguments: argparse.Namespace) -> None:
     from rlsp_tf.benchmark_train import benchmark_train, describe_train
 
-    _check_json(arguments)
+    check_json(arguments)
     result = benchmark_train(
         arguments.authors,
         arguments.data,
         cache=arguments.cache,
         progress=True,
-        command=_command_line(),
+        command=command_line(),
     )
-    _keep_result(arguments, result, describe_train(result))
+    keep_result(arguments, result, describe_train(result))
 
 
 def _benchmark_profile(arguments: argparse.Namespace) -> None:
-    _check_json(arguments)
+    check_json(arguments)
     from rlsp_tf.benchmark_profile import benchmark_profile, describe_profile
 
-    result = benchmark_profile(arguments.network, precision=arguments.precision, command=_command_line())
-    _keep_result(arguments, result, describe_profile(result))
+    result = benchmark_profile(arguments.network, precision=arguments.precision, command=command_line())
+    keep_result(arguments, result, describe_profile(result))
 
 
 def _benchmark_quality(arguments: argparse.Namespace) -> None:
-    _check_json(arguments)
+    check_json(arguments)
     start_tensorflow()
     from rlsp_tf.benchmark_quality import benchmark_quality, describe_quality
 
     result = benchmark_quality(
-        arguments.hr, arguments.model or [DEFAULT_MODEL], progress=True, command=_command_line()
+        arguments.hr, arguments.model or [DEFAULT_MODEL], progress=True, command=command_line()
     )
-    _keep_result(arguments, result, describe_quality(result))
+    keep_result(arguments, result, describe_quality(result))
 
 
 def _benchmark_cuts(arguments: argparse.Namespace) -> None:
-    _check_json(arguments)
+    check_json(arguments)
     start_tensorflow()
     from rlsp_tf.benchmark_cuts import benchmark_cuts, describe_cuts
 
-    result = benchmark_cuts(arguments.hr, arguments.model, progress=True, command=_command_line())
-    _keep_result(arguments, result, describe_cuts(result))
+    result = benchmark_cuts(arguments.hr, arguments.model, progress=True, command=command_line())
+    keep_result(arguments, result, describe_cuts(result))
 
 
 def _benchmark_report(arguments: argparse.Namespace) -> None:
@@ -390,26 +278,5 @@ def _benchmark_report(arguments: argparse.Namespace) -> None:
         plot=arguments.plot,
         notes=arguments.notes,
         force=arguments.force,
-        command=_command_line(),
+        command=command_line(),
     )
-
-
-def _check_json(arguments: argparse.Namespace) -> None:
-    """Refuses before the work begins."""
-    from rlsp_tf.files import check_target
-
-    if arguments.json:
-        check_target(arguments.json, force=arguments.force)
-
-
-def _keep_result(arguments: argparse.Namespace, result: dict[str, Any], text: str) -> None:
-    """Prints a result, and writes it where --json says."""
-    from rlsp_tf.files import write_json
-
-    print(text)
-    if arguments.json:
-        write_json(arguments.json, result, force=arguments.force)
-
-
-def _command_line() -> str:
-    return shlex.join(["rlsp", *sys.argv[1:]])

@@ -13,7 +13,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,10 @@ from rlsp_tf.upscale import Recipe
 
 RETRIES = 3
 """How often Ray starts a task again whose process or machine has died."""
+
+POOLS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+"""Variables for sizes of pools of threads. A task is to have a core, as Ray counts them; more threads would
+take turns on it."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def upscale_all(
     Raises:
         RLSPError: if Ray is not installed or has no such cluster, or two results would have one name.
     """
-    ray = _start_ray(address, workers)
+    ray = start_ray(address, workers)
     content: str | bytes = Path(model).read_bytes() if model.endswith(".keras") else model
     targets = targets_of(sources, folder)
     if local := Storage(folder).local:
@@ -130,8 +134,7 @@ def upscale_all(
         plans: dict[int, Any] = {}
         bar = tqdm(unit=" frames", desc=folder, total=0, disable=None if progress else True)
         with bar:
-            while waiting:
-                (done,), _ = ray.wait(list(waiting))
+            for done in as_they_end(ray, waiting):
                 kind, index, frames = waiting.pop(done)
                 try:
                     result = ray.get(done)
@@ -166,6 +169,14 @@ def upscale_all(
     finally:
         ray.shutdown()
     return failed, notes
+
+
+def as_they_end(ray: Any, waiting: Mapping[Any, Any]) -> Iterator[Any]:
+    """The tasks in ``waiting``, each when it has ended; whoever takes one removes it, and may add others."""
+    while waiting:
+        ray.wait(list(waiting))
+        # All that have ended by now: to look through many takes Ray a while, so it is not done for each.
+        yield from ray.wait(list(waiting), num_returns=len(waiting), timeout=0)[0]
 
 
 def _plan(job: Job) -> Plan:
@@ -257,7 +268,18 @@ def _write(folder: Storage, file: Storage, text: str) -> None:
         file.put(path)
 
 
-def _start_ray(address: str | None, workers: int | None) -> Any:
+def start_ray(address: str | None, workers: int | None) -> Any:
+    """Joins a cluster, or starts one here.
+
+    Args:
+        address, workers: see :func:`upscale_all`.
+
+    Returns:
+        The package, to be shut down in the end.
+
+    Raises:
+        RLSPError: if Ray is not installed or has no such cluster.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -272,9 +294,7 @@ def _start_ray(address: str | None, workers: int | None) -> Any:
             raise RLSPError(
                 f"{address}: no cluster of Ray answers there ({error.strerror or error})."
             ) from error
-    # A task is to have a core, as Ray counts them; more threads would take turns on it.
-    pools = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-    threads = dict.fromkeys(pools, "1")
+    threads = dict.fromkeys(POOLS, "1")
     try:
         ray.init(
             address=address or "local",

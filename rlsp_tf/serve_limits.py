@@ -20,7 +20,8 @@ class Limits:
         rate: requests a second from one client: sessions, frames, flushes and videos.
         sessions: open at a time.
         idle: seconds without a frame after which a session is forgotten.
-        queue: frames at work or waiting at a time.
+        queue: frames at work or waiting at a time. Less than sessions makes some wait long: of those that
+            were refused, whoever asks first gets the next place.
         pixels: of a low-resolution frame, of videos too.
         videos: at a time, from the first byte that comes to the last one that goes.
         upload: bytes of a video.
@@ -30,7 +31,7 @@ class Limits:
     rate: int = 500
     sessions: int = 32
     idle: float = 60
-    queue: int = 16
+    queue: int = 32
     pixels: int = 960 * 540
     videos: int = 2
     upload: int = 2**30

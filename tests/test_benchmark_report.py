@@ -12,7 +12,8 @@ from PIL import Image
 from networks import small_model
 from rlsp_tf.benchmark import heading
 from rlsp_tf.benchmark_quality import describe_quality
-from rlsp_tf.benchmark_report import SECTIONS, write_report
+from rlsp_tf.benchmark_report import write_report
+from rlsp_tf.benchmark_sections import SECTIONS
 from rlsp_tf.benchmark_video import benchmark_video, describe_video
 from rlsp_tf.cli import main
 from rlsp_tf.errors import RLSPError

@@ -1,0 +1,288 @@
+"""How much faster two workers of Ray are than one, beside one process, and what keeps it from being twice."""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from rlsp_tf.benchmark import REST, Worker, describe_machine, heading, installed, ratio
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.excerpts import cut
+
+CLIPS = 4
+"""Copies of the beginning of a video, which workers share among them."""
+FEW, MANY = 8, 72
+"""Frames of each. What the longer take beyond the shorter is what frames take, without starts."""
+ROUNDS = 3
+TASKS = 400
+"""Tasks that do nothing, to learn what Ray takes for one."""
+STAGES = ("plan", "render", "join")
+"""What is done with a clip, in the words of :mod:`rlsp_tf.ranges`."""
+CONTENDERS: dict[str, tuple[str, ...]] = {
+    "one process": (),
+    "one worker": ("--engine", "ray", "--workers", "1"),
+    "two workers": ("--engine", "ray", "--workers", "2"),
+}
+"""Options of rlsp upscale. A process uses all cores, a worker one."""
+
+
+def benchmark_ray(
+    video: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] = "7-48",
+    preset: str = "ultrafast",
+    rounds: int = ROUNDS,
+    few: int = FEW,
+    many: int = MANY,
+    progress: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Times ``rlsp upscale`` over several clips in one process, and by one and two workers of Ray.
+
+    All take turns on the same clips; their results have to be the same, byte for byte. Then the stages of a
+    clip are timed in a process with one thread, alone and with another one beside it that does the same.
+
+    Args:
+        video: the beginning of which is taken, as MP4.
+        model: as for ``rlsp upscale --model``.
+        preset: of the encoder.
+        rounds: how often all take turns.
+        few, many: frames of the clips.
+        progress: show a progress bar on standard error.
+        command: what to note as the command behind the result.
+
+    Returns:
+        :func:`rlsp_tf.benchmark.heading`, and::
+
+            {"video", "model", "preset", "clips", "few", "many", "size": [width, height],
+             "contenders": {name: {"few": [seconds], "many": [seconds], "per_frame": median seconds}},
+             "ratio": how many times as fast two workers are as one, per frame, median over the rounds,
+             "ratio_process": likewise, as one process,
+             "whole_ratio": two workers to one, with starts,
+             "alone": {stage: seconds per frame}, "beside": {stage: seconds per frame},
+             "task": seconds that Ray takes for one, "start": seconds until a worker has its first frame,
+             "bytes": {"in", "out"} per frame, "memory": bytes of a worker at most}
+
+    Raises:
+        RLSPError: if Ray is not installed, the video is too short, or a run fails or gives another result.
+    """
+    if not installed("ray"):
+        raise RLSPError("this benchmark needs Ray; install it by: pip install 'rlsp_tf[ray]'.")
+    result = heading("ray", command, ("ray", "av"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sets = {}
+        for count in (few, many):
+            first = folder / f"{count}_0.mp4"
+            cut(Path(video), first, count)
+            others = [folder / f"{count}_{index}.mp4" for index in range(1, CLIPS)]
+            for other in others:
+                shutil.copyfile(first, other)
+            sets[count] = [first, *others]
+        seconds = _turns(sets, folder, os.fspath(model), preset, rounds, progress)
+        side = (os.fspath(model), preset, os.fspath(sets[many][0]), name)
+        workers = [Worker(f"worker {index}", Stages, *side, index) for index in range(2)]
+        try:
+            alone = workers[0].call("run")
+            with ThreadPoolExecutor() as pool:
+                beside, _ = pool.map(lambda worker: worker.call("run"), workers)
+            about, start = workers[0].about, workers[0].call("begun")
+        finally:
+            for worker in workers:
+                worker.close()
+        task = _seconds_of_a_task()
+    frames = CLIPS * (many - few)
+    per_frame = {
+        name: [(long - short) / frames for short, long in zip(each[few], each[many], strict=True)]
+        for name, each in seconds.items()
+    }
+    return (
+        result
+        | about
+        | {
+            "video": Path(video).name,
+            "model": Path(model).stem,
+            "preset": preset,
+            "clips": CLIPS,
+            "few": few,
+            "many": many,
+            "contenders": {
+                name: {
+                    "few": each[few],
+                    "many": each[many],
+                    "per_frame": statistics.median(per_frame[name]),
+                }
+                for name, each in seconds.items()
+            },
+            "ratio": ratio(per_frame["one worker"], per_frame["two workers"]),
+            "ratio_process": ratio(per_frame["one process"], per_frame["two workers"]),
+            "whole_ratio": ratio(seconds["one worker"][many], seconds["two workers"][many]),
+            "alone": {stage: alone[stage] for stage in STAGES},
+            "beside": {stage: beside[stage] for stage in STAGES},
+            "start": start,
+            "task": task,
+            "bytes": alone["bytes"],
+            "memory": beside["memory"],
+        }
+    )
+
+
+def describe_ray(result: dict[str, Any]) -> str:
+    """The result of :func:`benchmark_ray` as lines of text."""
+    width, height = result["size"]
+    lines = describe_machine(result)
+    lines += [
+        "",
+        f"{result['clips']} clips of {result['video']}, {width}x{height}, {result['model']} in "
+        f"{result['precision']}, {result['preset']}",
+    ]
+    for name, each in result["contenders"].items():
+        lines.append(
+            f"{name:>12} {1e3 * each['per_frame']:6.1f} ms per frame; {statistics.median(each['many']):.1f} "
+            f"s for {result['many']} frames of each, {statistics.median(each['few']):.1f} s for "
+            f"{result['few']}"
+        )
+    lines.append(
+        f"two workers are {result['ratio']:.2f} times as fast as one ({result['whole_ratio']:.2f} with "
+        f"starts), and {result['ratio_process']:.2f} times as fast as one process"
+    )
+    for stage in STAGES:
+        alone, beside = (1e3 * result[key][stage] for key in ("alone", "beside"))
+        lines.append(f"{stage:>12} {alone:6.2f} ms per frame alone, {beside:6.2f} with another one beside")
+    lines.append(
+        f"a worker has its first frame after {result['start']:.1f} s and takes "
+        f"{result['memory'] / 1e9:.2f} GB; a task of Ray takes {1e3 * result['task']:.2f} ms"
+    )
+    return "\n".join(lines)
+
+
+class Stages:
+    """What a worker does with a clip, in a process with one thread.
+
+    Args:
+        model, preset: see :func:`benchmark_ray`.
+        clip: a file.
+        folder: to work in.
+        index: of the worker.
+
+    Attributes:
+        about: ``{"size", "scale", "precision"}``.
+    """
+
+    def __init__(self, model: str, preset: str, clip: str, folder: str, index: int) -> None:
+        began = time.perf_counter()
+        from rlsp_tf.ray_engine import POOLS
+
+        os.environ.update(dict.fromkeys(POOLS, "1"))
+        from rlsp_tf.ranges import make_plan, render_range
+        from rlsp_tf.steps import load_step
+        from rlsp_tf.upscale import Recipe
+        from rlsp_tf.video import open_source
+
+        self._folder, self._clip = Path(folder) / f"stages_{index}", Path(clip)
+        self._folder.mkdir()
+        self._step, self._recipe = load_step(model), Recipe(preset=preset)
+        with open_source(self._clip) as source:
+            size = [source.width, source.height]
+        first = self._folder / "first.mp4"
+        cut(self._clip, first, 1)
+        plan = make_plan(first, self._step, self._recipe)
+        render_range(first, self._folder / "start.mp4", self._step, self._recipe, plan, 0)
+        shutil.rmtree(self._folder)
+        self._folder.mkdir()
+        self._begun = time.perf_counter() - began
+        self.about = {
+            "size": size,
+            "scale": self._step.config.scale,
+            "precision": {2: "bfloat16", 4: "float32"}[self._step.itemsize],
+        }
+
+    def begun(self) -> float:
+        """Seconds until it had its first frame."""
+        return self._begun
+
+    def run(self) -> dict[str, Any]:
+        """Seconds per frame of each of ``STAGES``, and bytes: per frame, and of memory."""
+        import psutil
+
+        from rlsp_tf.ranges import join_ranges, make_plan, render_range
+
+        target, work = self._folder / "large.mp4", self._folder / "large.mp4.rlsp"
+        target.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        times = [time.perf_counter()]
+        plan = make_plan(self._clip, self._step, self._recipe)
+        times.append(time.perf_counter())
+        for index in range(len(plan.ranges)):
+            render_range(self._clip, work / target.name, self._step, self._recipe, plan, index)
+        times.append(time.perf_counter())
+        join_ranges(self._clip, work, target, self._step, self._recipe, plan)
+        times.append(time.perf_counter())
+        frames = plan.ranges[-1].stop
+        seconds = [(later - earlier) / frames for earlier, later in pairwise(times)]
+        sizes = {"in": self._clip.stat().st_size / frames, "out": target.stat().st_size / frames}
+        memory = psutil.Process().memory_info().rss
+        return {**dict(zip(STAGES, seconds, strict=True)), "bytes": sizes, "memory": memory}
+
+
+def _turns(
+    sets: dict[int, list[Path]], folder: Path, model: str, preset: str, rounds: int, progress: bool
+) -> dict[str, dict[int, list[float]]]:
+    """Seconds of every run, by contender and by the length of clips."""
+    seconds: dict[str, dict[int, list[float]]] = {name: {count: [] for count in sets} for name in CONTENDERS}
+    first: dict[str, bytes] = {}
+    total = rounds * len(CONTENDERS) * len(sets)
+    with tqdm(total=total, desc="turns", disable=not progress, leave=False) as bar:
+        for _ in range(rounds):
+            for name, options in CONTENDERS.items():
+                for count, clips in sets.items():
+                    bar.set_postfix_str(name)
+                    out = folder / "out"
+                    time.sleep(REST)
+                    began = time.perf_counter()
+                    _upscale(clips, out, model, ("--preset", preset, *options))
+                    seconds[name][count].append(time.perf_counter() - began)
+                    for file in out.iterdir():
+                        if first.setdefault(file.name, content := file.read_bytes()) != content:
+                            raise RLSPError(f"{name}: gives another {file.name} than the first run.")
+                    shutil.rmtree(out)
+                    bar.update()
+    return seconds
+
+
+def _upscale(clips: Sequence[Path], out: Path, model: str, options: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "rlsp_tf.cli", "upscale", *map(os.fspath, clips)]
+    command += ["--out", os.fspath(out), "--model", model, *options]
+    run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if run.returncode:
+        last = (run.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise RLSPError(f"rlsp upscale {' '.join(options)} failed: {last.removeprefix('rlsp: error: ')}")
+
+
+def _seconds_of_a_task() -> float:
+    """What Ray takes for a task that does nothing, on a worker that is there already."""
+    from rlsp_tf.ray_engine import as_they_end, start_ray
+
+    ray = start_ray(None, 1)
+    try:
+        nothing = ray.remote(lambda: None)
+        ray.get(nothing.remote())
+        began = time.perf_counter()
+        waiting = {nothing.remote(): index for index in range(TASKS)}
+        for done in as_they_end(ray, waiting):
+            ray.get(done)
+            del waiting[done]
+        return (time.perf_counter() - began) / TASKS
+    finally:
+        ray.shutdown()
