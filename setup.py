@@ -46,6 +46,8 @@ TEST = [
     "moto[server]>=5",
     "s3fs>=2024.2",
     "pytest>=8",
+    # What rlsp benchmark capacity simulates with.
+    "simpy>=4.1",
     # Opens the page of an evaluation in Chromium.
     "selenium>=4.20",
 ]

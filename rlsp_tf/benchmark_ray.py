@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from rlsp_tf.benchmark import REST, Worker, describe_machine, heading, installed, ratio
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.excerpts import cut
+from rlsp_tf.excerpts import cut, packets
 
 CLIPS = 4
 """Copies of the beginning of a video, which workers share among them."""
@@ -42,8 +42,6 @@ def benchmark_ray(
     model: str | os.PathLike[str] = "7-48",
     preset: str = "ultrafast",
     rounds: int = ROUNDS,
-    few: int = FEW,
-    many: int = MANY,
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
@@ -57,7 +55,6 @@ def benchmark_ray(
         model: as for ``rlsp upscale --model``.
         preset: of the encoder.
         rounds: how often all take turns.
-        few, many: frames of the clips.
         progress: show a progress bar on standard error.
         command: what to note as the command behind the result.
 
@@ -82,15 +79,17 @@ def benchmark_ray(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sets = {}
-        for count in (few, many):
+        for count in (FEW, MANY):
             first = folder / f"{count}_0.mp4"
             cut(Path(video), first, count)
+            if (frames := len(packets(first).get("0 video", ()))) < count:
+                raise RLSPError(f"{os.fspath(video)}: has {frames} frames, too few; give a longer one.")
             others = [folder / f"{count}_{index}.mp4" for index in range(1, CLIPS)]
             for other in others:
                 shutil.copyfile(first, other)
             sets[count] = [first, *others]
         seconds = _turns(sets, folder, os.fspath(model), preset, rounds, progress)
-        side = (os.fspath(model), preset, os.fspath(sets[many][0]), name)
+        side = (os.fspath(model), preset, os.fspath(sets[MANY][0]), name)
         workers = [Worker(f"worker {index}", Stages, *side, index) for index in range(2)]
         try:
             alone = workers[0].call("run")
@@ -101,9 +100,9 @@ def benchmark_ray(
             for worker in workers:
                 worker.close()
         task = _seconds_of_a_task()
-    frames = CLIPS * (many - few)
+    frames = CLIPS * (MANY - FEW)
     per_frame = {
-        name: [(long - short) / frames for short, long in zip(each[few], each[many], strict=True)]
+        name: [(long - short) / frames for short, long in zip(each[FEW], each[MANY], strict=True)]
         for name, each in seconds.items()
     }
     return (
@@ -114,19 +113,19 @@ def benchmark_ray(
             "model": Path(model).stem,
             "preset": preset,
             "clips": CLIPS,
-            "few": few,
-            "many": many,
+            "few": FEW,
+            "many": MANY,
             "contenders": {
                 name: {
-                    "few": each[few],
-                    "many": each[many],
+                    "few": each[FEW],
+                    "many": each[MANY],
                     "per_frame": statistics.median(per_frame[name]),
                 }
                 for name, each in seconds.items()
             },
             "ratio": ratio(per_frame["one worker"], per_frame["two workers"]),
             "ratio_process": ratio(per_frame["one process"], per_frame["two workers"]),
-            "whole_ratio": ratio(seconds["one worker"][many], seconds["two workers"][many]),
+            "whole_ratio": ratio(seconds["one worker"][MANY], seconds["two workers"][MANY]),
             "alone": {stage: alone[stage] for stage in STAGES},
             "beside": {stage: beside[stage] for stage in STAGES},
             "start": start,

@@ -276,7 +276,14 @@ class OpenVINO(Side):
             columns = dict(inputs)
         count = len(columns["window"])
         steps = [{name: column[i : i + 1] for name, column in columns.items()} for i in range(count)]
-        return nncf.quantize(self._read(), nncf.Dataset(steps))
+        # The setting for activations that are not negative, after ReLU, which the default has for others.
+        return nncf.quantize(
+            self._read(),
+            nncf.Dataset(steps),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=count,
+            fast_bias_correction=False,
+        )
 
 
 class LiteRT(Side):

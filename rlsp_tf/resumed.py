@@ -45,8 +45,9 @@ class ResumedStep:
         return None, self._state
 
     def kept(self) -> list[np.ndarray]:
-        """A copy of the state after the step before."""
-        return [np.asarray(each).copy() for each in self._state]
+        """The state after the step before, as arrays that later steps do not change."""
+        # A tensor never changes, so a view of it will do; states are large.
+        return [each.numpy() if tf.is_tensor(each) else each.copy() for each in self._state]
 
     def _restored(self) -> list[Any]:
         saved = self._saved()

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -126,8 +126,7 @@ class SegmentedSink:
             self.finished.run, self.finished.rows = self._run(), self.rows
         path = self._state(len(self.finished.segments) + 1)
         with atomic_file(path, force=True) as part, part.open("wb") as file:
-            # In float32, in which every narrower type is exact: NumPy's files know no bfloat16.
-            np.savez(file, *(each.astype(np.float32) for each in state or ()))
+            _write_arrays(file, state or ())
         done = Segment(self._segment.name, self._frames, size_of(self._segment), steps, times)
         self._work.append(self.finished, done)
         self._state(len(self.finished.segments) - 1).unlink(missing_ok=True)
@@ -253,6 +252,19 @@ def frames_left(frames: int, segment: int, *, at_cut: bool) -> int:
         at_cut: whether a new shot begins now.
     """
     return (segment if at_cut else 2 * segment) - frames
+
+
+def _write_arrays(file: BinaryIO, arrays: Sequence[np.ndarray]) -> None:
+    """What ``np.savez`` would write, without its copies: a state of large frames is large.
+
+    In float32, in which every narrower type is exact: NumPy's files know no bfloat16.
+    """
+    with zipfile.ZipFile(file, "w") as archive:
+        for index, each in enumerate(arrays):
+            array = np.ascontiguousarray(each, np.float32)
+            with archive.open(f"arr_{index}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array_header_1_0(entry, np.lib.format.header_data_from_array_1_0(array))
+                entry.write(array.data)
 
 
 def compare_runs(target: Path, noted: dict[str, Any], run: dict[str, Any]) -> None:
