@@ -3,7 +3,7 @@
 import argparse
 
 from rlsp_tf.benchmark_options import add_json, check_json, command_line, keep_result, positive, width_height
-from rlsp_tf.cli import DEFAULT_MODEL, MODEL_HELP, add_command
+from rlsp_tf.cli import DEFAULT_MODEL, MODEL_HELP, add_command, start_tensorflow
 
 
 def add_faults(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -163,6 +163,7 @@ def _benchmark_ray(arguments: argparse.Namespace) -> None:
 
 
 def _benchmark_capacity(arguments: argparse.Namespace) -> None:
+    start_tensorflow()
     from rlsp_tf.benchmark_report import no_result, read_result
     from rlsp_tf.capacity import describe_capacity
 
