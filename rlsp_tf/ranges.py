@@ -30,8 +30,8 @@ from rlsp_tf.video_sink import VIDEO_FORMATS
 RANGE = 400
 """Frames of a range at least: half a minute of work for a core where frames are small."""
 RUN_UP = 24
-"""Frames of a run-up. With our 7-48 what is left of another past is no more than float32 rounds then, for the
-authors' it stays at 46 dB from 22 frames on (``docs/scale.md``)."""
+"""Frames of a run-up. With our 7-48 what is left of another past is far below what 8 bits round, with the
+authors' it stays at 44 dB (``docs/scale.md``)."""
 
 
 @dataclass(frozen=True)
