@@ -3,8 +3,8 @@
 import argparse
 
 from rlsp_tf.benchmark_load_cli import add_faults, add_ray, add_serve
-from rlsp_tf.benchmark_options import add_json, check_json, command_line, keep_result, positive, width_height
-from rlsp_tf.cli import DEFAULT_MODEL, MODEL_HELP, add_command, start_tensorflow
+from rlsp_tf.benchmark_options import add_json, check_json, command_line, keep_result, width_height
+from rlsp_tf.cli import DEFAULT_MODEL, MODEL_HELP, add_command, positive, start_tensorflow
 
 
 def add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -14,8 +14,8 @@ from rlsp_tf.benchmark import describe_machine, heading
 from rlsp_tf.degradation import degrade
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import Frame
-from rlsp_tf.metrics import PROTOCOLS, decibels, luma, mse
-from rlsp_tf.sequences import find_sequences, rgb_frames
+from rlsp_tf.metrics import PROTOCOLS, decibels, luma, luma_of, mse
+from rlsp_tf.sequences import eight_bits, find_sequences, rgb_frames
 from rlsp_tf.shots import detect_shots
 from rlsp_tf.steps import Step, load_step
 from rlsp_tf.streaming import RecurrentStream
@@ -203,9 +203,7 @@ def _errors(step: Step, hr: np.ndarray, cuts: frozenset[int], warm_start: int) -
     inner = (slice(crop, -crop), slice(crop, -crop))
     found = []
     for truth, output in zip(hr, outputs, strict=True):
-        frame = np.rint(np.clip(output[0].numpy(), 0, 255)).astype(np.float64)
-        y = luma(frame) if frame.shape[-1] == 3 else frame[..., 0]
-        found.append(mse(luma(truth)[inner], y[inner]))
+        found.append(mse(luma(truth)[inner], luma_of(eight_bits(output[0].numpy()))[inner]))
     return found
 
 

@@ -20,13 +20,6 @@ def width_height(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def positive(text: str) -> int:
-    """The type of an option that counts something."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
-    return int(text)
-
-
 def check_json(arguments: argparse.Namespace) -> None:
     """Refuses before the work begins."""
     from rlsp_tf.files import check_target

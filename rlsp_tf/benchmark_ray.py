@@ -18,6 +18,7 @@ from tqdm import tqdm
 from rlsp_tf.benchmark import REST, Worker, describe_machine, heading, installed, ratio
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.excerpts import cut, packets
+from rlsp_tf.threads import ONE_CORE
 
 CLIPS = 4
 """Copies of the beginning of a video, which workers share among them."""
@@ -180,9 +181,7 @@ class Stages:
 
     def __init__(self, model: str, preset: str, clip: str, folder: str, index: int) -> None:
         began = time.perf_counter()
-        from rlsp_tf.ray_engine import POOLS
-
-        os.environ.update(dict.fromkeys(POOLS, "1"))
+        os.environ.update(ONE_CORE)
         from rlsp_tf.ranges import make_plan, render_range
         from rlsp_tf.steps import load_step
         from rlsp_tf.upscale import Recipe

@@ -10,6 +10,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rlsp_tf.benchmark_ray import STAGES
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.ranges import RANGE
 from rlsp_tf.results import markdown_table
@@ -49,7 +50,7 @@ class Costs:
     def from_result(cls, result: Mapping[str, Any], length: int) -> "Costs":
         """Of a core that has others beside it, as in a machine that is full."""
         return cls(
-            **{stage: float(result["beside"][stage]) for stage in ("plan", "render", "join")},
+            **{stage: float(result["beside"][stage]) for stage in STAGES},
             read=float(result["bytes"]["in"]),
             written=float(result["bytes"]["out"]),
             start=float(result["start"]),
@@ -156,7 +157,7 @@ def check(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     beside = Costs.from_result(result, 10**9)
     # A worker that has no other beside it.
-    alone = replace(beside, **{stage: result["alone"][stage] for stage in ("plan", "render", "join")})
+    alone = replace(beside, **{stage: result["alone"][stage] for stage in STAGES})
     for name, workers, costs in (("one worker", 1, alone), ("two workers", 2, beside)):
         times = [
             simulate([frames] * result["clips"], workers, costs).seconds

@@ -113,6 +113,13 @@ def add_command(
     return parser
 
 
+def positive(text: str) -> int:
+    """The type of an option that counts something."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
 def start_tensorflow() -> None:
     """Imports TensorFlow quietly and lets it find its devices."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

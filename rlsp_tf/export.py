@@ -15,7 +15,7 @@ from rlsp_tf.degradation import degrade
 from rlsp_tf.demo import render_scene
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import atomic_file, atomic_folder, check_target, sha256_of, write_json
-from rlsp_tf.metrics import decibels, luma, mse
+from rlsp_tf.metrics import decibels, luma, luma_of, mse
 from rlsp_tf.model import RLSP, find_weights, load_model, rlsp_layer
 from rlsp_tf.steps import INPUTS, KerasStep, SavedModelStep, Step, card_of, load_step
 
@@ -85,7 +85,8 @@ def export(
     _check(target, format, precision, size, force)
     keras_model = load_model(model, precision=precision if format == "saved_model" else "float32")
     in_float32 = load_model(model, precision="float32")
-    reference, exact = KerasStep(in_float32), KerasStep(_in_float64(in_float32))
+    reference = KerasStep(in_float32)
+    exact = KerasStep(_in_float64(in_float32)) if precision == "float32" else None
     weights = find_weights(model)
     card: dict[str, Any] = {
         "format": format,
@@ -185,7 +186,7 @@ def step_inputs(model: keras.Model, height: int, width: int) -> Iterator[dict[st
 
 
 def _compare(
-    step: Step, reference: Step, exact: Step, precision: str, height: int, width: int
+    step: Step, reference: Step, exact: Step | None, precision: str, height: int, width: int
 ) -> dict[str, Any]:
     """Runs all over the scene, each with its own state.
 
@@ -194,11 +195,7 @@ def _compare(
     """
     lr, hr = scene(height, width, reference.config.scale)
     ours, theirs = _run(reference, lr), _run(step, lr)
-    truth = luma(hr.astype(np.float64))
-    psnr, psnr_float32 = (
-        decibels(mse(run if run.shape[-1] == 1 else luma(run)[..., None], truth[..., None]))
-        for run in (theirs, ours)
-    )
+    psnr, psnr_float32 = (decibels(mse(luma_of(run), luma(hr))) for run in (theirs, ours))
     difference = _distance(theirs, ours)
     found = {
         "height": height,
@@ -208,7 +205,7 @@ def _compare(
         "psnr": psnr,
         "psnr_float32": psnr_float32,
     }
-    if precision == "float32":
+    if exact is not None:
         found["rounding"] = _distance(ours, _run(exact, lr))
         agrees = difference <= ROUNDINGS * found["rounding"]
         allowed = f"{ROUNDINGS * found['rounding']:.3g} grey levels"

@@ -34,6 +34,18 @@ def luma(rgb: np.ndarray) -> np.ndarray:
     return rgb.astype(np.float64) @ PAPER_WEIGHTS + LUMA_OFFSET
 
 
+def luma_of(output: np.ndarray) -> np.ndarray:
+    """Luma of what a network gives, be it luma or RGB.
+
+    Args:
+        output: ``(..., 1)`` or ``(..., 3)``, 0..255.
+
+    Returns:
+        ``(...)``, 16..235; of RGB as :func:`luma` has it.
+    """
+    return output[..., 0] if output.shape[-1] == 1 else luma(output)
+
+
 def mse(a: np.ndarray, b: np.ndarray) -> float:
     """Mean squared difference of two arrays of one shape, in float64."""
     return float(np.mean(np.square(np.subtract(a, b, dtype=np.float64))))

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import atomic_file
 from rlsp_tf.group import Group
-from rlsp_tf.metrics import decibels, luma
+from rlsp_tf.metrics import decibels, luma, luma_of
 from rlsp_tf.pace import Pace, variables_of
 from rlsp_tf.resample import enlarge_matrix
 from rlsp_tf.run_folder import RunFolder, draw_curve
@@ -186,6 +186,6 @@ def _compare(lr: np.ndarray, output: np.ndarray, hr: np.ndarray) -> np.ndarray:
     scale = hr.shape[0] // lr.shape[0]
     vertical, horizontal = (enlarge_matrix(size, scale) for size in lr.shape[:2])
     bicubic = vertical @ luma(lr) @ horizontal.T
-    middle = output[..., 0] if output.shape[-1] == 1 else luma(output)
+    middle = luma_of(output)
     grey = np.concatenate([bicubic, middle, luma(hr)], axis=1)
     return np.repeat(np.rint(np.clip(grey, 0, 255)).astype(np.uint8)[..., None], 3, axis=-1)

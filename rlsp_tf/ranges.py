@@ -93,18 +93,7 @@ class Plan:
             ValueError: if it is none.
         """
         try:
-            ranges = tuple(
-                Range(
-                    each["start"],
-                    each["stop"],
-                    tuple(each["cuts"]),
-                    each["pts"],
-                    each["check"],
-                    each["run_up"],
-                    each["run_out"],
-                )
-                for each in value["ranges"]
-            )
+            ranges = tuple(Range(**{**each, "cuts": tuple(each["cuts"])}) for each in value["ranges"])
             follows = [each.start for each in ranges] == [0, *(each.stop for each in ranges[:-1])]
             whole = all(
                 type(number) is int and number >= 0
@@ -192,8 +181,18 @@ def make_plan(
             )
             for (start, pts, check, run_up), (stop, run_out) in zip(found, [*ends, (count, 0)], strict=True)
         )
-        run = {**recipe.run(source, step, scene_cuts), "--split-shots": split}
-        return Plan(run, ranges, tuple(frames.notes))
+        return Plan(run_of(source, step, recipe, scene_cuts, split), ranges, tuple(frames.notes))
+
+
+def run_of(
+    source: Path,
+    step: Step,
+    recipe: Recipe,
+    scene_cuts: Literal["auto", "off"] | frozenset[int],
+    split: bool,
+) -> dict[str, Any]:
+    """All that the frames of a result depend on, for a plan; see :func:`make_plan`."""
+    return {**recipe.run(source, step, scene_cuts), "--split-shots": split}
 
 
 def render_range(

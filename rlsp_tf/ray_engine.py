@@ -22,18 +22,15 @@ from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX
-from rlsp_tf.ranges import RANGE, Plan, join_ranges, make_plan, render_range, targets_of
+from rlsp_tf.ranges import RANGE, Plan, join_ranges, make_plan, render_range, run_of, targets_of
 from rlsp_tf.segments import compare_runs
 from rlsp_tf.steps import Step, load_step
 from rlsp_tf.storage import Storage
+from rlsp_tf.threads import ONE_CORE
 from rlsp_tf.upscale import Recipe
 
 RETRIES = 3
 """How often Ray starts a task again whose process or machine has died."""
-
-POOLS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-"""Variables for sizes of pools of threads. A task is to have a core, as Ray counts them; more threads would
-take turns on it."""
 
 
 @dataclass(frozen=True)
@@ -196,8 +193,7 @@ def _plan(job: Job) -> Plan:
             old = Plan.from_dict(json.loads(noted.fetch().read_text("utf-8")))
         except (OSError, ValueError) as error:
             raise RLSPError(f"{noted.address}: is damaged; add --no-resume to begin anew.") from error
-        run = {**job.recipe.run(source, step, job.scene_cuts), "--split-shots": job.split}
-        compare_runs(Path(job.target), old.run, run)
+        compare_runs(Path(job.target), old.run, run_of(source, step, job.recipe, job.scene_cuts, job.split))
         return old
     plan = make_plan(source, step, job.recipe, job.scene_cuts, length=job.length, split=job.split)
     _write(work, noted, json.dumps(plan.to_dict()))
@@ -294,7 +290,6 @@ def start_ray(address: str | None, workers: int | None) -> Any:
             raise RLSPError(
                 f"{address}: no cluster of Ray answers there ({error.strerror or error})."
             ) from error
-    threads = dict.fromkeys(POOLS, "1")
     try:
         ray.init(
             address=address or "local",
@@ -302,7 +297,7 @@ def start_ray(address: str | None, workers: int | None) -> Any:
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": {**threads, "TF_CPP_MIN_LOG_LEVEL": "2"}},
+            runtime_env={"env_vars": {**ONE_CORE, "TF_CPP_MIN_LOG_LEVEL": "2"}},
         )
     except (ConnectionError, ValueError, TimeoutError) as error:
         raise RLSPError(f"{address}: no cluster of Ray answers there ({_first_line(error)}).") from error

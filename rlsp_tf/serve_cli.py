@@ -4,7 +4,7 @@ import argparse
 import ipaddress
 from pathlib import Path
 
-from rlsp_tf.cli import DEFAULT_MODEL, add_command
+from rlsp_tf.cli import DEFAULT_MODEL, add_command, positive
 from rlsp_tf.errors import UsageError
 from rlsp_tf.serve_limits import LOCAL, USUAL, Limits
 
@@ -47,7 +47,7 @@ that knows its users. docs/scale.md has all requests and answers.""",
     )
     parser.add_argument(
         "--replicas",
-        type=_positive,
+        type=positive,
         default=1,
         metavar="N",
         help="processes with networks, which share cores and GPUs; one for each GPU (default: %(default)s)",
@@ -64,13 +64,13 @@ that knows its users. docs/scale.md has all requests and answers.""",
     )
     parser.add_argument(
         "--max-rate",
-        type=_positive,
+        type=positive,
         default=USUAL.rate,
         metavar="N",
         help="requests a second from one client, frames most of all (default: %(default)s)",
     )
     parser.add_argument(
-        "--max-sessions", type=_positive, default=USUAL.sessions, metavar="N", help="(default: %(default)s)"
+        "--max-sessions", type=positive, default=USUAL.sessions, metavar="N", help="(default: %(default)s)"
     )
     parser.add_argument(
         "--max-idle",
@@ -81,21 +81,21 @@ that knows its users. docs/scale.md has all requests and answers.""",
     )
     parser.add_argument(
         "--max-queue",
-        type=_positive,
+        type=positive,
         default=USUAL.queue,
         metavar="N",
         help="frames of all sessions that are at work or wait; more are refused (default: %(default)s)",
     )
     parser.add_argument(
         "--max-pixels",
-        type=_positive,
+        type=positive,
         default=USUAL.pixels,
         metavar="N",
         help="of a frame before it is upscaled (default: %(default)s, 960x540)",
     )
     parser.add_argument(
         "--max-videos",
-        type=_positive,
+        type=positive,
         default=USUAL.videos,
         metavar="N",
         help="videos that come, are at work or go at a time (default: %(default)s)",
@@ -121,12 +121,6 @@ that knows its users. docs/scale.md has all requests and answers.""",
         metavar="SECONDS",
         help="to finish what was accepted in, after SIGTERM (default: %(default)s)",
     )
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
-    return int(text)
 
 
 def _network(text: str) -> str:

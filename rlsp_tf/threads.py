@@ -7,6 +7,10 @@ operations, from the first frame to the gradients. On two cores that is a fifth 
 
 import os
 
+ONE_CORE = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
+"""Environment variables of a process that is to have one core, to be set before TensorFlow starts: more
+threads would take turns on it."""
+
 
 def parts_of(batch: int) -> int:
     """Into how many parts a batch is divided on this machine's CPU: at most one a core, all as large.

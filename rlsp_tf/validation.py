@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from rlsp_tf.clip_index import Clip
-from rlsp_tf.metrics import PROTOCOLS, decibels, luma, mse
+from rlsp_tf.metrics import PROTOCOLS, decibels, luma, luma_of, mse
 from rlsp_tf.model import rlsp_layer
 
 FRAMES = 20
@@ -79,7 +79,5 @@ class Validator:
         values = []
         for output, truth in zip(outputs[inner], self.hr[inner], strict=True):
             rounded = np.rint(np.clip(output, 0, 255))
-            values.append(
-                decibels(mse(rounded[..., 0] if output.shape[-1] == 1 else luma(rounded), luma(truth)))
-            )
+            values.append(decibels(mse(luma_of(rounded), luma(truth))))
         return float(np.mean(values))

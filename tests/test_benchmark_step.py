@@ -173,6 +173,23 @@ def test_a_contender_that_disagrees_is_an_error_that_names_it(precision, complai
         benchmark_step(["2-5"], others=[Contender("A rival", Changed, precision)], **QUICK)
 
 
+class Coarse(Changed):
+    """Passes for one in 8 bits, of which Keras has none."""
+
+    def load(self):
+        self.precision = "bfloat16"
+        super().load()
+
+
+def test_eight_bits_that_cost_too_much_are_left_out():
+    result = benchmark_step(["2-5"], others=[Contender("A rival", Coarse, "int8")], **QUICK)
+    (sheet,) = result["networks"]
+    assert [each["name"] for each in sheet["contenders"]] == [each.name for each in OURS]
+    (_, left_out) = sheet["left_out"]
+    assert left_out["name"] == "A rival"
+    assert re.fullmatch(r"costs \d+\.\d{3} dB, more than 0\.5", left_out["reason"])
+
+
 def test_outputs_that_are_no_frames_disagree():
     reference = np.zeros((2, 8, 8, 1), np.float32)
     for precision, unit in (("float32", "grey levels"), ("bfloat16", "dB"), ("int8", "dB")):
