@@ -1,5 +1,6 @@
 """The network in training: pieces of sequences, with the state carried from one to the next."""
 
+import contextlib
 from typing import Any
 
 import keras
@@ -86,8 +87,17 @@ class CarriedRLSP(RLSP):
         state_parts: list[Any] = [None] * self.parts
         if states is not None:
             state_parts = list(zip(*(ops.split(state, self.parts) for state in states), strict=True))
-        results = [
-            super(CarriedRLSP, self).call(part, initial_state=state)
-            for part, state in zip(parts, state_parts, strict=True)
-        ]
+        results = []
+        for part, state in zip(parts, state_parts, strict=True):
+            with _gradients_for(self.cell.convolutions):
+                results.append(super().call(part, initial_state=state))
         return [ops.concatenate(each, axis=0) for each in zip(*results, strict=True)]
+
+
+def _gradients_for(convolutions: list[Any]) -> contextlib.AbstractContextManager[None]:
+    """What makes them faster, where there is such a thing."""
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    from rlsp_tf.kernel_gradients import kernel_gradients_at_once
+
+    return kernel_gradients_at_once(convolutions)

@@ -9,6 +9,9 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.group import Group
 from rlsp_tf.stopping import Stop
 
+ROWS = 10
+"""Of the log, from one validation to the next."""
+
 
 class Pace(keras.callbacks.Callback):
     """The callback of a training for workers that only compute; :class:`rlsp_tf.monitor.Monitor` does more.
@@ -54,7 +57,7 @@ class Pace(keras.callbacks.Callback):
         self.interrupted = reason == 2
         finish = self.step == self._steps or reason > 0
         validate = self._passed(self._every) or self.step == self._steps
-        if finish or validate or self._passed(max(1, self._every // 10)):
+        if finish or validate or self._passed(max(1, self._every // ROWS)):
             # Backends without state keep variables elsewhere during fit.
             getattr(self.model, "jax_state_sync", lambda: None)()
             values = self._group.read(variables_of(self.model))

@@ -276,7 +276,6 @@ class ClipSampler:
         last = np.subtract(clip.shape[1:], self.scale * self.crop)
         path = np.minimum(path - path.min(axis=0), last - first)
         best, most = path, -1.0
-        best, most = path, -1.0
         for place in rng.integers(first, last - path.max(axis=0) + 1, (CANDIDATES, 2)):
             offsets = path + place
             middle = len(frames) // 2

@@ -28,7 +28,7 @@ from rlsp_tf.keras_file import check_weights
 from rlsp_tf.model import build_model, load_model, policy_of, rlsp_layer
 from rlsp_tf.monitor import Monitor
 from rlsp_tf.objective import CLIP_NORM, DECAY, WarmUpAndDecay, frame_loss
-from rlsp_tf.pace import Pace, variables_of
+from rlsp_tf.pace import ROWS, Pace, variables_of
 from rlsp_tf.run_folder import RunFolder, differences
 from rlsp_tf.sampling import ClipSampler
 from rlsp_tf.stopping import Stop
@@ -36,7 +36,8 @@ from rlsp_tf.threads import parts_of
 from rlsp_tf.validation import Validator
 
 AT_ONCE = 10
-"""Steps on JAX between looks at the loss, for which the device has to be waited for."""
+"""Steps between looks at the loss, for which the device has to be waited for: on two cores that would take a
+thirtieth of the time."""
 
 
 @dataclass(frozen=True)
@@ -308,7 +309,8 @@ def _compile_model(options: TrainingOptions, group: Group) -> keras.Model:
         group.loss(frame_loss),
         # XLA makes this several times slower on a CPU under TensorFlow.
         jit_compile=False if tensorflow else "auto",
-        steps_per_execution=1 if tensorflow else math.gcd(AT_ONCE, options.every),
+        # The replicas of TensorFlow cannot loop over steps. A row of the log is never in the middle.
+        steps_per_execution=1 if group.replicas > 1 else math.gcd(AT_ONCE, max(1, options.every // ROWS)),
     )
     return model
 

@@ -27,7 +27,6 @@ def short(monkeypatch):
     monkeypatch.setattr(benchmark, "REST", 0)
     monkeypatch.setattr(benchmark_train, "ROUNDS", 2)
     monkeypatch.setattr(benchmark_train, "STEPS", 2)
-    monkeypatch.setattr(benchmark_train, "WARM_UP", 1)
 
 
 class Counter:

@@ -1,0 +1,66 @@
+"""Gradients of all frames at once: those of TensorFlow's own back-propagation through time."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from networks import SMALL, random_weights
+from rlsp_tf.carried import CarriedRLSP
+from rlsp_tf.kernel_gradients import kernel_gradients_at_once
+from rlsp_tf.model import RLSP
+
+
+@pytest.fixture
+def clip(rng):
+    return rng.uniform(0, 255, (4, 8, 9, 7, 3)).astype(np.float32)
+
+
+def layer_of(kind, clip, precision="float32", **kwargs):
+    layer = kind(SMALL, dtype=precision, **kwargs)
+    layer.build(clip.shape)
+    random_weights(layer.cell, np.random.default_rng(1))
+    return layer
+
+
+def plain_layer(clip, precision="float32"):
+    return layer_of(RLSP, clip, precision, border="given", unroll=True)
+
+
+def gradients(layer, clip):
+    @tf.function
+    def compute(clip):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(layer(clip) ** 2)
+        return tape.gradient(loss, layer.trainable_weights)
+
+    return [gradient.numpy() for gradient in compute(clip)]
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("frames", [2, 3, 6])
+def test_they_are_those_of_every_frame_added_up(clip, frames, parts):
+    clip = clip[:, : frames + 2]
+    ours = gradients(layer_of(CarriedRLSP, clip, parts=parts), clip)
+    for one, other in zip(ours, gradients(plain_layer(clip), clip), strict=True):
+        # Of the largest, because another order of a sum of thousands leaves its error with the smallest, too.
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
+
+
+def test_reduced_precision_costs_no_more_than_frame_by_frame(clip):
+    exact = gradients(plain_layer(clip), clip)
+
+    def errors(layer):
+        return [np.abs(one - other).mean() for one, other in zip(gradients(layer, clip), exact, strict=True)]
+
+    ours = errors(layer_of(CarriedRLSP, clip, "mixed_bfloat16"))
+    # Rounded once instead of in every frame, in either case to 8 bits: alike, so a bound for what is not.
+    assert np.all(np.array(ours) < 2 * np.array(errors(plain_layer(clip, "mixed_bfloat16"))))
+
+
+def test_layers_are_as_before_afterwards(clip):
+    layer = plain_layer(clip)
+    before = gradients(layer, clip)
+    with pytest.raises(KeyError), kernel_gradients_at_once(layer.cell.convolutions):
+        raise KeyError
+    for one, other in zip(gradients(layer, clip), before, strict=True):
+        np.testing.assert_array_equal(one, other)
