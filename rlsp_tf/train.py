@@ -34,6 +34,7 @@ from rlsp_tf.sampling import ClipSampler
 from rlsp_tf.stopping import Stop
 from rlsp_tf.threads import parts_of
 from rlsp_tf.validation import Validator
+from rlsp_tf.widen import can_widen, widen
 
 AT_ONCE = 10
 """Steps between looks at the loss, for which the device has to be waited for: on two cores that would take a
@@ -59,7 +60,8 @@ class TrainingOptions:
         seed: of weights and samples.
         halve: see :func:`rlsp_tf.clip_index.index_clips`.
         held_out: names of the clips for validation; see :func:`rlsp_tf.clip_index.split_clips`.
-        init: a ``.keras`` file whose weights to begin with.
+        init: a ``.keras`` file whose weights to begin with; its network may have fewer filters, see
+            :mod:`rlsp_tf.widen`.
         every: steps between validations, with a checkpoint each; ten rows of the log lie between.
 
     Raises:
@@ -288,12 +290,16 @@ def _compile_model(options: TrainingOptions, group: Group) -> keras.Model:
     )
     model = keras.Model(clip, layer(clip))
     if options.init is not None:
-        initial = load_model(options.init)
-        if rlsp_layer(initial).config != options.network:
+        initial = rlsp_layer(load_model(options.init))
+        if not can_widen(initial.config, options.network):
             raise RLSPError(
-                f"{options.init}: is another network ({rlsp_layer(initial).config}); give its --network."
+                f"{options.init}: is another network ({initial.config}); give its --network, or one with "
+                "more filters."
             )
-        layer.cell.set_weights(rlsp_layer(initial).cell.get_weights())
+        cell = layer.cell
+        cell.set_weights(
+            widen(initial.cell.get_weights(), initial.config, cell.get_weights(), options.network)
+        )
     optimizer = group.adam(
         learning_rate=WarmUpAndDecay(options.learning_rate, options.steps),
         beta_2=0.99,

@@ -40,7 +40,11 @@ train together when each is told so by Keras's own variables; docs/scale.md has 
         choices=("y", "rgb"),
         help="luma as in the paper, or colour (default: that of --init, or y)",
     )
-    parser.add_argument("--init", metavar="FILE", help="begin with the weights of a .keras file")
+    parser.add_argument(
+        "--init",
+        metavar="FILE",
+        help="begin with the weights of a .keras file; with --network, of one with fewer filters, too",
+    )
     parser.add_argument(
         "--steps", type=int, default=100_000, help="length of the training (default: %(default)s)"
     )
