@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +32,7 @@ CONTAINERS = {"mp4": "video/mp4", "mkv": "video/x-matroska"}
 """What videos come back in, with their media types."""
 SILENCE = 30
 """Seconds that a client may be silent in the middle of a body."""
+Answer = Callable[[Request], Awaitable[Response]]
 
 
 class VideoBackend(Backend, Protocol):
@@ -71,10 +73,10 @@ class Front:
                 Route("/", self._about),
                 Route("/healthz", self._health),
                 Route("/metrics", self._metrics),
-                Route("/sessions", self._begin, methods=["POST"]),
-                Route("/sessions/{session}/frames/{index:int}", self._frame, methods=["PUT"]),
-                Route("/sessions/{session}", self._flush, methods=["DELETE"]),
-                Route("/videos", self._video, methods=["POST"]),
+                Route("/sessions", self._counted(self._begin), methods=["POST"]),
+                Route("/sessions/{session}/frames/{index:int}", self._counted(self._frame), methods=["PUT"]),
+                Route("/sessions/{session}", self._counted(self._flush), methods=["DELETE"]),
+                Route("/videos", self._counted(self._video), methods=["POST"]),
             ],
             middleware=[Middleware(Edge, metrics=self.metrics)],
             exception_handlers={
@@ -109,6 +111,16 @@ class Front:
         if shared:
             self.metrics.streams.observe(shared)
 
+    def _counted(self, answer: Answer) -> Answer:
+        """Refuses requests that come too often."""
+
+        @functools.wraps(answer)
+        async def check_and_answer(request: Request) -> Response:
+            await self._rate.check(request.client)
+            return await answer(request)
+
+        return check_and_answer
+
     async def _about(self, request: Request) -> Response:
         return JSONResponse({"rlsp_tf": __version__, "models": self._models, "limits": vars(self._limits)})
 
@@ -124,7 +136,6 @@ class Front:
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _begin(self, request: Request) -> Response:
-        await self._rate.check(request.client)
         model = request.query_params.get("model", self._default)
         width, height = (_whole(request, name) for name in ("width", "height"))
         session = self.sessions.begin(model, width, height)
@@ -139,7 +150,6 @@ class Front:
         return JSONResponse(content, 201)
 
     async def _frame(self, request: Request) -> Response:
-        await self._rate.check(request.client)
         session = self.sessions.get(request.path_params["session"])
         form = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if form not in FORMS:
@@ -149,13 +159,13 @@ class Front:
         if self.sessions.draining:
             raise ending()
         self.sessions.queue.check()
-        data = b"".join([block async for block in _body(request, most_bytes(*session.size))])
-        self.metrics.bytes.labels("in").inc(len(data))
-        index = request.path_params["index"]
-        return self._one_frame(await self.sessions.push(session, index, form, data), form)
+        with session.room.one():
+            data = b"".join([block async for block in _body(request, most_bytes(*session.size))])
+            self.metrics.bytes.labels("in").inc(len(data))
+            index = request.path_params["index"]
+            return self._one_frame(await self.sessions.push(session, index, form, data), form)
 
     async def _flush(self, request: Request) -> Response:
-        await self._rate.check(request.client)
         session = self.sessions.get(request.path_params["session"])
         return self._one_frame(await self.sessions.flush(session), session.form)
 
@@ -166,7 +176,6 @@ class Front:
         return Response(answer, media_type=form)
 
     async def _video(self, request: Request) -> Response:
-        await self._rate.check(request.client)
         if self.sessions.draining:
             raise ending()
         model = request.query_params.get("model", self._default)

@@ -26,6 +26,11 @@ class Backend(Protocol):
     async def drop(self, session: str) -> None: ...
 
 
+REQUESTS = 2
+"""Frames of a session that may be on their way at a time: one, and the same once more over another
+connection, where the first one broke unnoticed. Each of them takes memory while it comes."""
+
+
 @dataclass
 class Session:
     """One clip of one client.
@@ -38,6 +43,7 @@ class Session:
         form: of the last frame; its answer has the same.
         used: when it last was, by ``time.monotonic``.
         ended: whether it was flushed.
+        room: for frames from their first byte to the answer.
     """
 
     name: str
@@ -47,6 +53,7 @@ class Session:
     form: str = RAW
     used: float = 0
     ended: bool = False
+    room: Room = field(default_factory=lambda: Room(REQUESTS, "frames of this session on their way"))
     _answer: bytes | None = None
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 

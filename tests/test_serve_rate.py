@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,11 +40,13 @@ class Client:
     def __init__(self, port, address):
         self._port, self._address = port, address
 
-    def ask(self, method, path, data=None, headers=None):
-        connection = http.client.HTTPConnection(
+    def connect(self):
+        return http.client.HTTPConnection(
             "127.0.0.1", self._port, timeout=60, source_address=(self._address, 0)
         )
-        with contextlib.closing(connection):
+
+    def ask(self, method, path, data=None, headers=None):
+        with contextlib.closing(self.connect()) as connection:
             connection.request(method, path, data, headers or {})
             answer = connection.getresponse()
             return SimpleNamespace(status=answer.status, headers=answer.headers, content=answer.read())
@@ -201,3 +204,26 @@ def test_clients_of_the_past_take_no_memory(clock):
         assert max(map(len, kept)) == 1
 
     asyncio.run(work())
+
+
+def test_one_session_cannot_have_many_frames_in_memory(serving):
+    client = serving(500)("127.0.0.1")
+    session = f"/sessions/{json.loads(client.ask(*BEGIN).content)['session']}"
+    frame = make_clip(1, HEIGHT, WIDTH).tobytes()
+    with contextlib.ExitStack() as connections:
+        for _ in range(2):
+            connection = connections.enter_context(contextlib.closing(client.connect()))
+            connection.putrequest("PUT", f"{session}/frames/0")
+            for name, value in {**RAW, "Content-Length": str(len(frame))}.items():
+                connection.putheader(name, value)
+            connection.endheaders(frame[:-1])
+        deadline = time.monotonic() + 30
+        while (answer := client.ask("PUT", f"{session}/frames/0", b"", RAW)).status != 503:
+            assert time.monotonic() < deadline
+            assert answer.status == 400, "an empty frame, while the two were not there yet"
+        assert "2 frames of this session on their way already" in json.loads(answer.content)["error"]
+        connection.send(frame[-1:])
+        assert connection.getresponse().status == 204
+        # One of the places is free again, while the other frame still comes.
+        assert client.ask("PUT", f"{session}/frames/0", frame, RAW).status == 204
+    assert client.ask("DELETE", session).status == 200
