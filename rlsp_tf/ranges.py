@@ -30,8 +30,8 @@ from rlsp_tf.video_sink import VIDEO_FORMATS
 RANGE = 400
 """Frames of a range at least: half a minute of work for a core where frames are small."""
 RUN_UP = 24
-"""Frames of a run-up. With our 7-48 what is left of another past is far below what 8 bits round, with the
-authors' it stays at 44 dB (``docs/scale.md``)."""
+"""Frames of a run-up. What is left of another past after so many is at 44 dB or more, and more of them would
+not change that (``docs/scale.md``)."""
 
 
 @dataclass(frozen=True)
