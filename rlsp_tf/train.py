@@ -60,8 +60,8 @@ class TrainingOptions:
         seed: of weights and samples.
         halve: see :func:`rlsp_tf.clip_index.index_clips`.
         held_out: names of the clips for validation; see :func:`rlsp_tf.clip_index.split_clips`.
-        init: a ``.keras`` file whose weights to begin with; its network may have fewer filters, see
-            :mod:`rlsp_tf.widen`.
+        init: a ``.keras`` file, or the name of a weight set, whose weights to begin with; its network may
+            have fewer filters, see :mod:`rlsp_tf.widen`.
         every: steps between validations, with a checkpoint each; ten rows of the log lie between.
 
     Raises:
