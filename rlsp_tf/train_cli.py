@@ -43,8 +43,8 @@ train together when each is told so by Keras's own variables; docs/scale.md has 
     parser.add_argument(
         "--init",
         metavar="FILE",
-        help="begin with the weights of a .keras file, or with 7-48, which comes with rlsp; they may have "
-        "fewer filters than --network",
+        help="begin with the weights of a .keras file, or with those that come with rlsp, by name; they may "
+        "have fewer filters than --network",
     )
     parser.add_argument(
         "--steps", type=int, default=100_000, help="length of the training (default: %(default)s)"
