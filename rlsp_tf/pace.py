@@ -9,8 +9,14 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.group import Group
 from rlsp_tf.stopping import Stop
 
-ROWS = 10
-"""Of the log, from one validation to the next."""
+
+def steps_of_row(every: int) -> int:
+    """Steps from one row of the log to the next: ten rows from one validation to the next.
+
+    Args:
+        every: steps between validations.
+    """
+    return max(1, every // 10)
 
 
 class Pace(keras.callbacks.Callback):
@@ -57,7 +63,7 @@ class Pace(keras.callbacks.Callback):
         self.interrupted = reason == 2
         finish = self.step == self._steps or reason > 0
         validate = self._passed(self._every) or self.step == self._steps
-        if finish or validate or self._passed(max(1, self._every // ROWS)):
+        if finish or validate or self._passed(steps_of_row(self._every)):
             # Backends without state keep variables elsewhere during fit.
             getattr(self.model, "jax_state_sync", lambda: None)()
             values = self._group.read(variables_of(self.model))

@@ -28,7 +28,7 @@ from rlsp_tf.keras_file import check_weights
 from rlsp_tf.model import build_model, load_model, policy_of, rlsp_layer
 from rlsp_tf.monitor import Monitor
 from rlsp_tf.objective import CLIP_NORM, DECAY, WarmUpAndDecay, frame_loss
-from rlsp_tf.pace import ROWS, Pace, variables_of
+from rlsp_tf.pace import Pace, steps_of_row, variables_of
 from rlsp_tf.run_folder import RunFolder, differences
 from rlsp_tf.sampling import ClipSampler
 from rlsp_tf.stopping import Stop
@@ -316,7 +316,7 @@ def _compile_model(options: TrainingOptions, group: Group) -> keras.Model:
         # XLA makes this several times slower on a CPU under TensorFlow.
         jit_compile=False if tensorflow else "auto",
         # The replicas of TensorFlow cannot loop over steps. A row of the log is never in the middle.
-        steps_per_execution=1 if group.replicas > 1 else math.gcd(AT_ONCE, max(1, options.every // ROWS)),
+        steps_per_execution=1 if group.replicas > 1 else math.gcd(AT_ONCE, steps_of_row(options.every)),
     )
     return model
 
