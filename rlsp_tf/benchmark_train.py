@@ -11,7 +11,7 @@ import numpy as np
 from rlsp_tf.benchmark import Worker, describe_machine, heading, ratio, take_turns
 from rlsp_tf.clip_index import index_clips
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.threads import thread_settings
+from rlsp_tf.threads import prepare_training
 
 BATCH, FRAMES, CROP = 4, 10, 32
 """Of a training step: what the authors' graph is made for."""
@@ -152,7 +152,7 @@ class OurTraining:
     """
 
     def __init__(self, filters: int, roots: list[str], cache: str | None) -> None:
-        os.environ.update(thread_settings(BATCH))
+        prepare_training(BATCH)
         from rlsp_tf.config import RLSPConfig
         from rlsp_tf.train import TrainingOptions, compile_model
 

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from rlsp_tf.cell import RLSPCell
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.model import RLSP
 
@@ -89,15 +90,15 @@ class CarriedRLSP(RLSP):
             state_parts = list(zip(*(ops.split(state, self.parts) for state in states), strict=True))
         results = []
         for part, state in zip(parts, state_parts, strict=True):
-            with _gradients_for(self.cell.convolutions):
+            with _gradients_for(self.cell):
                 results.append(super().call(part, initial_state=state))
         return [ops.concatenate(each, axis=0) for each in zip(*results, strict=True)]
 
 
-def _gradients_for(convolutions: list[Any]) -> contextlib.AbstractContextManager[None]:
+def _gradients_for(cell: RLSPCell) -> contextlib.AbstractContextManager[None]:
     """What makes them faster, where there is such a thing."""
     if keras.backend.backend() != "tensorflow":
         return contextlib.nullcontext()
-    from rlsp_tf.kernel_gradients import kernel_gradients_at_once
+    from rlsp_tf.gradients import lighter_gradients
 
-    return kernel_gradients_at_once(convolutions)
+    return lighter_gradients(cell)

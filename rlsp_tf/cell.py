@@ -1,5 +1,6 @@
 """One step of RLSP: the whole network, as a Keras RNN cell."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -96,15 +97,19 @@ class RLSPCell(keras.layers.Layer):
         config = self.config
         hidden, feedback = states
         window = ops.cast(inputs, "float32")
-        parts = (window, hidden, feedback)
-        features = ops.concatenate([ops.cast(part, self.compute_dtype) for part in parts], axis=-1)
-        *trunk, to_hidden, to_output = self.convolutions
+        features = self.enter([ops.cast(part, self.compute_dtype) for part in (window, hidden, feedback)])
+        features = ops.relu(features)
+        _, *trunk, to_hidden, to_output = self.convolutions
         for layer in trunk:
             features = ops.relu(layer(features))
         hidden = ops.relu(to_hidden(features))
         first = 3 * config.frames_before
         feedback = ops.cast(to_output(features), "float32") + self._residual(window[..., first : first + 3])
         return depth_to_space(feedback, config.scale), [hidden, feedback]
+
+    def enter(self, parts: Sequence[Any]) -> Any:
+        """The first convolution, of tensors beside each other on the channel axis."""
+        return self.convolutions[0](ops.concatenate(parts, axis=-1))
 
     def compute_output_shape(self, input_shape: Any, states_shape: Any = None) -> tuple[Any, list[Any]]:
         """Shapes of ``(output, [hidden, feedback])``; unknown dimensions stay ``None``."""

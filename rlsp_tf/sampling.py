@@ -179,10 +179,6 @@ class ClipSampler:
         # low-resolution pixel lies on its last pixel before the flip.
         shift = [(self.scale - 1) * flip for flip in window.flip]
         low, high = _pixels(lr), _pixels(hr)
-        if window.transpose:
-            low, high = low.swapaxes(1, 2), high.swapaxes(1, 2)
-        down, across = (-1 if flip else 1 for flip in window.flip)
-        low, high = low[:, ::down, ::across], high[:, ::down, ::across]
         blurred, frames = _pixels(clip.blurred), _pixels(clip.hr)
         for t, (frame, (y, x)) in enumerate(zip(window.frames, window.offsets, strict=True)):
             low[t] = blurred[frame, y : y + side : self.scale, x : x + side : self.scale]
@@ -190,6 +186,8 @@ class ClipSampler:
             if 0 <= inner < self.frames:
                 top, left = y - shift[0], x - shift[1]
                 high[inner] = frames[frame, top : top + side, left : left + side]
+        for part in (lr, hr):
+            _turn(part, window)
 
     def _reason_against(self, clip: Clip) -> str | None:
         longest = max(stop - start for start, stop in clip.shots)
@@ -295,6 +293,19 @@ class ClipSampler:
         return float(cells[..., first[0] : stop[0], first[1] : stop[1]].mean())
 
 
+def _turn(crops: np.ndarray, window: Window) -> None:
+    """Flips and transposes square crops ``(T, side, side, 3)`` in place, as a window says."""
+    if not (any(window.flip) or window.transpose):
+        return
+    down, across = (-1 if flip else 1 for flip in window.flip)
+    turned = crops.copy()[:, ::down, ::across]
+    if window.transpose:
+        turned = turned.swapaxes(1, 2)
+    # One after the other, because NumPy moves single bytes faster than three at a time.
+    for channel in range(3):
+        crops[..., channel] = turned[..., channel]
+
+
 def _pixels(array: np.ndarray) -> np.ndarray:
-    """Elements of three bytes instead of an axis of three, which NumPy flips several times faster."""
+    """Elements of three bytes instead of an axis of three, which NumPy copies several times faster."""
     return np.asarray(array).view("V3")[..., 0]

@@ -118,10 +118,10 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _train_here(arguments: argparse.Namespace) -> None:
     from rlsp_tf.group import join
-    from rlsp_tf.threads import thread_settings
+    from rlsp_tf.threads import prepare_training
 
     if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
-        os.environ.update({**thread_settings(arguments.batch), **os.environ})
+        prepare_training(arguments.batch)
         start_tensorflow()
     group = join()  # before --init is read, since that computes
     from rlsp_tf.train import TrainingOptions, network_of, train

@@ -10,7 +10,7 @@ import pytest
 from rlsp_tf import benchmark, benchmark_train
 from rlsp_tf.cli import main
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.threads import parts_of, thread_settings
+from rlsp_tf.threads import parts_of, prepare_training, training_settings
 from synthetic import make_clip
 from test_clip_index import write_folder
 
@@ -147,7 +147,13 @@ def test_a_batch_is_divided_evenly_among_cores(monkeypatch):
     ):
         monkeypatch.setattr("rlsp_tf.threads.cores", lambda cores=cores: cores)
         assert parts_of(batch) == parts
-        assert thread_settings(batch) == {
-            "TF_NUM_INTEROP_THREADS": str(parts),
-            "TF_NUM_INTRAOP_THREADS": str(threads),
-        }
+        settings = training_settings(batch)
+        assert settings["TF_NUM_INTEROP_THREADS"] == str(parts)
+        assert settings["TF_NUM_INTRAOP_THREADS"] == str(threads)
+
+
+def test_variables_that_are_set_stay(monkeypatch):
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))  # leaves this process its memory
+    monkeypatch.setattr("os.environ", {"TF_NUM_INTEROP_THREADS": "7"})
+    prepare_training(4)
+    assert os.environ == {**training_settings(4), "TF_NUM_INTEROP_THREADS": "7"}

@@ -1,4 +1,4 @@
-"""Gradients of all frames at once: those of TensorFlow's own back-propagation through time."""
+"""Lighter gradients: those of TensorFlow's own back-propagation through time."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from networks import SMALL, random_weights
 from rlsp_tf.carried import CarriedRLSP
-from rlsp_tf.kernel_gradients import kernel_gradients_at_once
+from rlsp_tf.gradients import lighter_gradients
 from rlsp_tf.model import RLSP
 
 
@@ -60,7 +60,7 @@ def test_reduced_precision_costs_no_more_than_frame_by_frame(clip):
 def test_layers_are_as_before_afterwards(clip):
     layer = plain_layer(clip)
     before = gradients(layer, clip)
-    with pytest.raises(KeyError), kernel_gradients_at_once(layer.cell.convolutions):
+    with pytest.raises(KeyError), lighter_gradients(layer.cell):
         raise KeyError
     for one, other in zip(gradients(layer, clip), before, strict=True):
         np.testing.assert_array_equal(one, other)
