@@ -159,13 +159,13 @@ def luma(rgb: Any) -> Any:
     """BT.601 luma of RGB, as the authors trained with and as the paper's numbers are measured on.
 
     Args:
-        rgb: float tensor or array ``(..., 3)``, 0..255.
+        rgb: tensor ``(..., 3)``, 0..255, any numeric dtype.
 
     Returns:
-        ``(..., 1)`` of the same kind, 16..235, not rounded.
+        ``(..., 1)`` float32, 16..235, not rounded.
     """
-    red, green, blue = PAPER_WEIGHTS
-    return rgb[..., 0:1] * red + rgb[..., 1:2] * green + rgb[..., 2:3] * blue + LUMA_OFFSET
+    red, green, blue = (ops.cast(channel, "float32") for channel in ops.split(rgb, 3, axis=-1))
+    return red * PAPER_WEIGHTS[0] + green * PAPER_WEIGHTS[1] + blue * PAPER_WEIGHTS[2] + LUMA_OFFSET
 
 
 def depth_to_space(packed: Any, scale: int) -> Any:

@@ -1,9 +1,9 @@
 """Gradients of the cell's convolutions, on TensorFlow: all that is asked for, with less work.
 
 Back-propagation through time makes a gradient of every kernel for every frame, and adds them up. Frames have
-to be computed one after the other, these gradients need not: they are one gradient of the frames' inputs and
-output gradients laid side by side as a batch. And the first convolution's inputs are several tensors, not all
-of which need a gradient: frames never do, nor does the state that a sample begins with.
+to be computed one after the other, these gradients need not: that of some frames is one gradient of their
+inputs and output gradients laid side by side as a batch. And the first convolution's inputs are several
+tensors, not all of which need a gradient: frames never do, nor does the state that a sample begins with.
 """
 
 import contextlib
@@ -15,12 +15,15 @@ import tensorflow as tf
 
 from rlsp_tf.cell import RLSPCell
 
+FRAMES = 5
+"""So many share a gradient of a kernel: with the few samples that a core has, about what its cache holds."""
+
 
 @contextlib.contextmanager
 def lighter_gradients(cell: RLSPCell) -> Iterator[None]:
-    """Within it, calls of the cell share one gradient of each kernel and bias; for one unrolled recurrence.
+    """Within it, calls of the cell share gradients of kernels and biases; for one unrolled recurrence.
 
-    The gradient is made when that of the first call is asked for, so every later call has to depend on the
+    They are complete when that of the first call is asked for, so every later call has to depend on the
     first one's output, as frames do on those before.
 
     Args:
@@ -52,6 +55,7 @@ class _Gathered:
         self._weights: tuple[tf.Tensor, tf.Tensor] | None = None
         self._inputs: list[tf.Tensor] = []
         self._gradients: list[tf.Tensor] = []
+        self._made: list[tuple[tf.Tensor, tf.Tensor]] = []
 
     def of_one(self, inputs: tf.Tensor) -> tf.Tensor:
         """The layer's output for inputs that are one tensor."""
@@ -81,19 +85,26 @@ class _Gathered:
                     )
                     for part, own in zip(parts, kernels, strict=True)
                 )
-                return *of_parts, *(self._of_weights(kernel.shape) if first else (None, None))
+                return *of_parts, *self._of_weights(kernel.shape, complete=first)
 
             return tf.nn.bias_add(tf.nn.conv2d(inputs, kernel, **_AS_LAYERS), bias), gradients
 
         return convolve(*parts, *self._weights)
 
-    def _of_weights(self, shape: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        inputs, gradients = (tf.concat(parts, axis=0) for parts in (self._inputs, self._gradients))
-        of_kernel = tf.raw_ops.Conv2DBackpropFilter(
-            input=inputs, filter_sizes=shape, out_backprop=gradients, **_AS_LAYERS
-        )
-        # On a CPU one operation with that of the kernel: TensorFlow looks for the two of them.
-        return of_kernel, tf.raw_ops.BiasAddGrad(out_backprop=gradients)
+    def _of_weights(self, shape: Any, *, complete: bool) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+        """The gradients of kernel and bias, if this completes them; makes those that are due."""
+        if complete or len(self._inputs) == FRAMES:
+            inputs, gradients = (tf.concat(parts, axis=0) for parts in (self._inputs, self._gradients))
+            of_kernel = tf.raw_ops.Conv2DBackpropFilter(
+                input=inputs, filter_sizes=shape, out_backprop=gradients, **_AS_LAYERS
+            )
+            # On a CPU one operation with that of the kernel: TensorFlow looks for the two of them.
+            self._made.append((of_kernel, tf.raw_ops.BiasAddGrad(out_backprop=gradients)))
+            self._inputs, self._gradients = [], []
+        if not complete:
+            return None, None
+        of_kernels, of_biases = zip(*self._made, strict=True)
+        return tf.add_n(of_kernels), tf.add_n(of_biases)
 
 
 _AS_LAYERS: dict[str, Any] = {"strides": [1, 1, 1, 1], "padding": "SAME"}

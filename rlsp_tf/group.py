@@ -80,6 +80,10 @@ class Group:
         """Keras's Adam with these options; ``global_clipnorm`` is of the gradients of the whole batch."""
         import keras
 
+        if keras.backend.backend() == "tensorflow":
+            from rlsp_tf.adam import FusedAdam
+
+            return FusedAdam(**options)
         return keras.optimizers.Adam(**options)
 
     def largest(self, number: int) -> int:

@@ -47,5 +47,5 @@ def frame_loss(hr: Any, output: Any) -> Any:
         hr: RGB ``(B, T, H, W, 3)``, 0..255.
         output: the network's, ``(B, T, H, W, 1)`` or ``(B, T, H, W, 3)``.
     """
-    truth = ops.cast(hr, "float32")
-    return ops.mean(ops.square((luma(truth) if output.shape[-1] == 1 else truth) - output))
+    truth = luma(hr) if output.shape[-1] == 1 else ops.cast(hr, "float32")
+    return ops.mean(ops.square(output - truth))

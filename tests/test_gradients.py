@@ -52,9 +52,16 @@ def test_reduced_precision_costs_no_more_than_frame_by_frame(clip):
     def errors(layer):
         return [np.abs(one - other).mean() for one, other in zip(gradients(layer, clip), exact, strict=True)]
 
-    ours = errors(layer_of(CarriedRLSP, clip, "mixed_bfloat16"))
-    # Rounded once instead of in every frame, in either case to 8 bits: alike, so a bound for what is not.
-    assert np.all(np.array(ours) < 2 * np.array(errors(plain_layer(clip, "mixed_bfloat16"))))
+    ours, theirs = (
+        errors(layer)
+        for layer in (
+            layer_of(CarriedRLSP, clip, "mixed_bfloat16"),
+            plain_layer(clip, "mixed_bfloat16"),
+        )
+    )
+    # Over frames, their roundings to 8 bits cancel out in part; ours are few, and add one at most.
+    rounding = [2**-9 * np.abs(gradient).mean() for gradient in exact]
+    assert np.all(np.array(ours) < 2 * np.array(theirs) + rounding)
 
 
 def test_layers_are_as_before_afterwards(clip):
