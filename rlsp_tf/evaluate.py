@@ -3,7 +3,7 @@
 import contextlib
 import platform
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from os import PathLike, fspath
@@ -216,7 +216,7 @@ class _Network:
     def end(self) -> list[np.ndarray]:
         return self._pixels(self._stream.flush())
 
-    def _pixels(self, outputs: list[Any]) -> list[np.ndarray]:
+    def _pixels(self, outputs: Iterable[Any]) -> list[np.ndarray]:
         frames = [output.numpy()[0] for output in outputs]
         return [frame[..., 0] if frame.shape[-1] == 1 else frame for frame in frames]
 

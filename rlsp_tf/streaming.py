@@ -1,6 +1,7 @@
 """The network over a stream of frames, at a memory that does not depend on the length of the clip."""
 
 from collections import deque
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -38,36 +39,41 @@ class RecurrentStream:
         self._state: Any = None
         self._first: list[tf.Tensor] = []
 
-    def push(self, frame: tf.Tensor) -> list[tf.Tensor]:
-        """Takes the next frame, gives those that are ready.
+    def push(self, frame: tf.Tensor) -> Iterator[tf.Tensor]:
+        """Takes the next frame, gives those that are ready, each computed when it is asked for.
+
+        All of them have to be taken before another frame is pushed. That a shot begins with several, which
+        are large, so takes no more memory than one.
 
         Args:
             frame: float32 ``(B, H, W, 3)``, RGB 0..255, of one shape throughout the clip.
 
-        Returns:
+        Yields:
             Tensors ``(B, scale*H, scale*W, C)`` float32, as :class:`rlsp_tf.RLSPCell` gives: none, one, or
             after a warm start several.
         """
         if self._state is not None:
-            return self._advance(frame)
+            yield from self._advance(frame)
+            return
         self._first.append(frame)
-        return [] if len(self._first) <= self._warm_start else self._begin()
+        if len(self._first) > self._warm_start:
+            yield from self._begin()
 
-    def flush(self) -> list[tf.Tensor]:
+    def flush(self) -> Iterator[tf.Tensor]:
         """Gives the frames that still waited for a future one, and resets.
 
-        Returns:
+        Yields:
             As many tensors as :meth:`push` has withheld.
         """
-        outputs = self._begin() if self._first else []
+        if self._first:
+            yield from self._begin()
         if self._window:
             last = self._window[-1]
             for _ in range(self.config.frames_after):
-                outputs += self._advance(last)
+                yield from self._advance(last)
         self.reset()
-        return outputs
 
-    def _begin(self) -> list[tf.Tensor]:
+    def _begin(self) -> Iterator[tf.Tensor]:
         """Starts with the frames that were kept."""
         frames, self._first = self._first, []
         self._state = self._step.initial_state(*frames[0].shape[:3])
@@ -76,16 +82,16 @@ class RecurrentStream:
             # Time runs backwards: what comes after has been before.
             around = range(t + self.config.frames_before, t - self.config.frames_after - 1, -1)
             window = [frames[min(max(index, 0), last)] for index in around]
-            _, self._state = self._step(window, self._state)
+            self._state = self._step(window, self._state)[1]
         self._window.extend(frames[:1] * self.config.frames_before)
-        return [output for frame in frames for output in self._advance(frame)]
+        for frame in frames:
+            yield from self._advance(frame)
 
-    def _advance(self, frame: tf.Tensor) -> list[tf.Tensor]:
+    def _advance(self, frame: tf.Tensor) -> Iterator[tf.Tensor]:
         self._window.append(frame)
-        if len(self._window) < self.config.window:
-            return []
-        output, self._state = self._step(self._window, self._state)
-        return [output]
+        if len(self._window) == self.config.window:
+            output, self._state = self._step(self._window, self._state)
+            yield output
 
 
 class StreamingUpscaler:
@@ -171,7 +177,8 @@ class StreamingUpscaler:
         assert self._path is not None
         rgb, chroma = self._path.enter(planes)
         self._waiting.append(chroma)
-        return [self._finish(output) for output in self._stream.push(rgb)]
+        # Not in a loop, whose variable would keep every output until the next one is there.
+        return list(map(self._finish, self._stream.push(rgb)))
 
     def end_shot(self) -> list[Any]:
         """Gives the frames that still waited for a future one. The next frame begins another shot.
@@ -179,7 +186,7 @@ class StreamingUpscaler:
         Returns:
             A list of frames as :meth:`push` gives them.
         """
-        return [self._finish(output) for output in self._stream.flush()]
+        return list(map(self._finish, self._stream.flush()))
 
     def flush(self) -> list[Any]:
         """As :meth:`end_shot`, and resets.

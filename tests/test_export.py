@@ -40,7 +40,7 @@ def folder(tmp_path_factory):
 def run_stream(step, clip):
     stream = RecurrentStream(step)
     frames = [output for frame in clip for output in stream.push(tf.constant(frame[None], tf.float32))]
-    return np.concatenate([np.asarray(frame) for frame in frames + stream.flush()])
+    return np.concatenate([np.asarray(frame) for frame in [*frames, *stream.flush()]])
 
 
 @pytest.mark.parametrize("kind", NAMES)

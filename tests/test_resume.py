@@ -487,13 +487,13 @@ def test_a_resumed_network_gives_what_is_left(done, step, rng):
     def run(step):
         recurrent = RecurrentStream(step)
         outputs = [output for frame in clip for output in recurrent.push(frame)]
-        return outputs + recurrent.flush()
+        return [*outputs, *recurrent.flush()]
 
     first = ResumedStep(step)
     states = []
     recurrent = RecurrentStream(first)
     for frame in clip:
-        recurrent.push(frame)
+        list(recurrent.push(frame))
         states.append((first.count, first.kept()))
     state = next(state for count, state in states if count == done)
     resumed = run(ResumedStep(step, done, lambda: state))

@@ -1,5 +1,7 @@
 """Shots are found while frames pass, and each begins anew, warmed by its own first frames."""
 
+import weakref
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +14,7 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import Frame
 from rlsp_tf.model import RLSP, rlsp_layer
 from rlsp_tf.shots import AROUND, detect_shots, listed_shots, read_cuts
+from rlsp_tf.steps import KerasStep
 from rlsp_tf.streaming import RecurrentStream, StreamingUpscaler
 from synthetic import make_clip
 from test_cli import fails
@@ -30,7 +33,7 @@ def begins(clip, depth=8):
 
 def run_stream(recurrent, clip):
     outputs = [output for frame in clip for output in recurrent.push(tf.constant(frame[None], tf.float32))]
-    return np.concatenate(outputs + recurrent.flush())
+    return np.concatenate([*outputs, *recurrent.flush()])
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -124,6 +127,23 @@ def test_a_warm_start_is_the_state_of_the_clip_run_backwards(rng):
     expected = stateful(clip, initial_state=state)[0]
     outputs = run_stream(RecurrentStream(model, warm_start=8), clip[0])
     np.testing.assert_allclose(outputs, expected[0], atol=1e-3)
+
+
+def test_the_first_frames_of_a_shot_are_not_held_together(rng):
+    """The network's outputs are large, and a warm start has several."""
+    alive, outputs = [], []
+
+    class Counting(KerasStep):
+        def __call__(self, window, state):
+            alive.append(sum(output() is not None for output in outputs))
+            output, state = super().__call__(window, state)
+            outputs.append(weakref.ref(output))
+            return output, state
+
+    upscaler = StreamingUpscaler(Counting(small_model(rng)), warm_start=4)
+    made = [frame for each in make_clip(9, 8, 6) for frame in upscaler.push(each)] + upscaler.flush()
+    assert len(made) == 9
+    assert alive == [0] * 13
 
 
 @pytest.mark.parametrize("warm_start", [0, 3])

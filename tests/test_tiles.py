@@ -20,7 +20,7 @@ from test_cli import fails
 def run_stream(step, clip):
     stream = RecurrentStream(step)
     outputs = [output for frame in clip for output in stream.push(tf.constant(frame[None], tf.float32))]
-    return np.concatenate(outputs + stream.flush())
+    return np.concatenate([*outputs, *stream.flush()])
 
 
 @pytest.mark.parametrize("rows", [1, 5, 6, 11, 30])
