@@ -261,10 +261,20 @@ def _write_arrays(file: BinaryIO, arrays: Sequence[np.ndarray]) -> None:
     """
     with zipfile.ZipFile(file, "w") as archive:
         for index, each in enumerate(arrays):
-            array = np.ascontiguousarray(each, np.float32)
+            header = {
+                "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
+                "fortran_order": False,
+                "shape": each.shape,
+            }
             with archive.open(f"arr_{index}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array_header_1_0(entry, np.lib.format.header_data_from_array_1_0(array))
-                entry.write(array.data)
+                np.lib.format.write_array_header_1_0(entry, header)
+                flat = each.reshape(-1)
+                for first in range(0, each.size, _PIECE):
+                    entry.write(flat[first : first + _PIECE].astype(np.float32).data)
+
+
+_PIECE = 2**20
+"""Numbers of a state that are made float32 at a time."""
 
 
 def compare_runs(target: Path, noted: dict[str, Any], run: dict[str, Any]) -> None:

@@ -115,7 +115,8 @@ def server(file):
 
 def expected(model, clip):
     upscaler = StreamingUpscaler(model)
-    return np.stack([frame for each in clip for frame in upscaler.push(each)] + upscaler.flush())
+    frames = [frame for each in clip for frame in upscaler.push(each)]
+    return np.stack([*frames, *upscaler.flush()])
 
 
 def png(image):
