@@ -108,7 +108,14 @@ class RLSPCell(keras.layers.Layer):
         return depth_to_space(feedback, config.scale), [hidden, feedback]
 
     def enter(self, parts: Sequence[Any]) -> Any:
-        """The first convolution, of tensors beside each other on the channel axis."""
+        """The first convolution, of tensors beside each other on the channel axis.
+
+        Args:
+            parts: window, hidden state and feedback ``(B, H, W, ...)``, all in the compute dtype.
+
+        Returns:
+            ``(B, H, W, filters)`` in that dtype, before the ReLU.
+        """
         return self.convolutions[0](ops.concatenate(parts, axis=-1))
 
     def compute_output_shape(self, input_shape: Any, states_shape: Any = None) -> tuple[Any, list[Any]]:

@@ -55,8 +55,7 @@ def run_demo(folder: str | os.PathLike[str], model: Any, *, force: bool = False)
         upscale(part / "lr", part / "upscaled.mp4", model, rate=24, progress=True)
 
         upscaler = StreamingUpscaler(model)
-        frames = [output for frame in low for output in upscaler.push(frame)]
-        frames += upscaler.flush()
+        frames = [output for frame in low for output in upscaler.push(frame)] + upscaler.flush()
         rows, columns = (enlarge_matrix(size, scale) for size in low.shape[1:3])
         bicubic = [np.einsum("ij,jkc,lk->ilc", rows, frame, columns, optimize=True) for frame in low]
         show = len(clip) * 2 // 3

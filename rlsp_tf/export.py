@@ -258,8 +258,7 @@ def _compare_clip(folder: Path, model: keras.Model, height: int, width: int) -> 
         signatures["upscale"](clip=clip)["frames"].numpy() - model.predict(clip, verbose=0)
     )
     upscaler = StreamingUpscaler(model)
-    rgb = [frame for each in lr for frame in upscaler.push(each)]
-    rgb += upscaler.flush()
+    rgb = [frame for each in lr for frame in upscaler.push(each)] + upscaler.flush()
     exported = signatures["upscale_rgb"](clip=clip)["frames"].numpy()[0].astype(int)
     found = {
         "max_difference_upscale": float(luma_difference.max()),

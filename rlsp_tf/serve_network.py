@@ -104,7 +104,7 @@ class Network:
         frame = frame_of(data, form, width, height)
         stream = self._stream(session, index, model, (width, height))
         with stream.busy, self._lost_on_failure(session):
-            outputs = list(stream.upscaler.push(frame))
+            outputs = stream.upscaler.push(frame)
             stream.pushed += 1
         return (bytes_of(outputs[0], form) if outputs else None), self._steps[model].shared
 
@@ -124,7 +124,7 @@ class Network:
         if stream is None or stream.pushed != index:
             raise Lost()
         with stream.busy, self._lost_on_failure(session):
-            outputs = list(stream.upscaler.flush())
+            outputs = stream.upscaler.flush()
         return bytes_of(outputs[0], form) if outputs else None
 
     def drop(self, session: str) -> None:

@@ -42,8 +42,8 @@ class RecurrentStream:
     def push(self, frame: tf.Tensor) -> Iterator[tf.Tensor]:
         """Takes the next frame, gives those that are ready, each computed when it is asked for.
 
-        All of them have to be taken before another frame is pushed. That a shot begins with several so takes
-        no more memory than one.
+        All of them have to be taken before another frame is pushed. That a shot begins with several, which
+        are large, so takes no more memory than one.
 
         Args:
             frame: float32 ``(B, H, W, 3)``, RGB 0..255, of one shape throughout the clip.
@@ -139,11 +139,8 @@ class StreamingUpscaler:
         self._form: tuple[Any, ...] = ()
         self._waiting: deque[tf.Tensor] = deque()
 
-    def push(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> Iterator[Any]:
-        """Takes the next frame, gives those that are ready, each computed when it is asked for.
-
-        All of them have to be taken before another frame is pushed. That a shot begins with several so takes
-        no more memory than one.
+    def push(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> list[Any]:
+        """Takes the next frame, gives those that are ready.
 
         Args:
             frame: RGB ``(H, W, 3)``, uint8 or uint16, 0 to the type's largest number; or, with
@@ -180,25 +177,26 @@ class StreamingUpscaler:
         assert self._path is not None
         rgb, chroma = self._path.enter(planes)
         self._waiting.append(chroma)
-        # Not by a loop, whose variable would keep every output until the next one is there.
-        return map(self._finish, self._stream.push(rgb))
+        # Not in a loop, whose variable would keep every output until the next one is there.
+        return list(map(self._finish, self._stream.push(rgb)))
 
-    def end_shot(self) -> Iterator[Any]:
+    def end_shot(self) -> list[Any]:
         """Gives the frames that still waited for a future one. The next frame begins another shot.
 
         Returns:
-            Frames as :meth:`push` gives them.
+            A list of frames as :meth:`push` gives them.
         """
-        return map(self._finish, self._stream.flush())
+        return list(map(self._finish, self._stream.flush()))
 
-    def flush(self) -> Iterator[Any]:
-        """As :meth:`end_shot`, and resets when all are taken.
+    def flush(self) -> list[Any]:
+        """As :meth:`end_shot`, and resets.
 
-        Yields:
-            Frames as :meth:`push` gives them.
+        Returns:
+            A list of frames as :meth:`push` gives them.
         """
-        yield from self.end_shot()
+        frames = self.end_shot()
         self.reset()
+        return frames
 
     def _check(self, planes: tuple[np.ndarray, ...]) -> None:
         shapes = ", ".join(f"{plane.dtype} {plane.shape}" for plane in planes)

@@ -23,8 +23,6 @@ BASE = 0.7e9
 PER_PIXEL = 1000
 """Bytes per low-resolution pixel around the network at scale 4: frames that wait, chroma, and an encoder
 without lookahead; measured with frames of 1920x1080 that become 7680x4320."""
-PER_WAITING_PIXEL = 20
-"""Bytes per pixel of a frame that waits: RGB and chroma of full resolution, in float32."""
 
 
 class StripStep:
@@ -80,20 +78,20 @@ def strips(height: int, rows: int, reach: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(edges))
 
 
-def within_memory(step: Step, height: int, width: int, memory: float, *, waiting: int = 0) -> Step:
+def within_memory(step: Step, height: int, width: int, memory: float, *, at_once: int = 1) -> Step:
     """The step itself if upscaling fits into memory with it, or else in strips that are as high as fits.
 
     Args:
         step: what to compute with.
         height, width: of low-resolution frames.
         memory: bytes for the whole process.
-        waiting: low-resolution frames that are held until a shot begins.
+        at_once: frames of the network that are held at a time.
 
     Raises:
         RLSPError: if even low strips do not fit.
     """
     config, pixels = step.config, height * width
-    held = PER_PIXEL * (config.scale / 4) ** 2 + waiting * PER_WAITING_PIXEL
+    held = PER_PIXEL * (config.scale / 4) ** 2 + (at_once - 1) * 4 * config.feedback_channels
     left = memory - BASE - pixels * held
     row = _bytes_of_convolutions(config, step.itemsize) * width
     whole = pixels * _bytes_of_state(config, step.itemsize)

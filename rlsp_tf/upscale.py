@@ -232,7 +232,9 @@ def render(
         step = StripStep(step, finished.rows)
     elif memory is not None or not finished.segments:
         free = psutil.virtual_memory().available / 2
-        step = within_memory(step, frames.height, frames.width, memory or free, waiting=recipe.warm_start)
+        # A warm start makes several frames at once.
+        at_once = 1 + recipe.warm_start
+        step = within_memory(step, frames.height, frames.width, memory or free, at_once=at_once)
     if isinstance(sink, SegmentedSink):
         sink.rows = step.rows if isinstance(step, StripStep) else None
     done = finished.segments[-1].steps if finished.segments else 0
@@ -294,22 +296,24 @@ def render(
 
 def _outputs(
     upscaler: StreamingUpscaler, shots: Iterable[tuple[Frame, bool]], *, planar: bool
-) -> Iterator[tuple[Iterator[Frame | None], bool]]:
-    """What is ready after each frame and at each cut, to be taken at once, and whether this is one.
+) -> Iterator[tuple[list[Frame | None], bool]]:
+    """What is ready after each frame and at each cut, and whether this is one.
 
     Upscaled frames, or ``None`` for those that were left out.
     """
     waiting: deque[Frame] = deque()
 
-    def named(planes: Any) -> Frame | None:
-        frame = waiting.popleft()
-        if planes is None:
-            return None
-        return replace(frame, planes=planes if isinstance(planes, tuple) else (planes,))
+    def named(outputs: list[Any]) -> list[Frame | None]:
+        found: list[Frame | None] = []
+        for planes in outputs:
+            frame = waiting.popleft()
+            kept = planes if planes is None or isinstance(planes, tuple) else (planes,)
+            found.append(None if kept is None else replace(frame, planes=kept))
+        return found
 
     for frame, begins in shots:
         if begins:
-            yield map(named, upscaler.end_shot()), True
+            yield named(upscaler.end_shot()), True
         waiting.append(replace(frame, planes=()))
-        yield map(named, upscaler.push(frame.planes if planar else frame.planes[0])), False
-    yield map(named, upscaler.end_shot()), False
+        yield named(upscaler.push(frame.planes if planar else frame.planes[0])), False
+    yield named(upscaler.end_shot()), False

@@ -46,7 +46,7 @@ def test_it_goes_the_same_way(gradients):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_what_one_has_saved_the_other_goes_on_from(gradients, tmp_path):
+def test_what_one_has_saved_the_other_goes_on_from(tmp_path):
     def model(kind):
         network = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
         keras.utils.set_random_seed(0)

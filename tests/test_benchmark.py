@@ -147,9 +147,11 @@ def test_a_batch_is_divided_evenly_among_cores(monkeypatch):
     ):
         monkeypatch.setattr("rlsp_tf.threads.cores", lambda cores=cores: cores)
         assert parts_of(batch) == parts
-        settings = training_settings(batch)
-        assert settings["TF_NUM_INTEROP_THREADS"] == str(parts)
-        assert settings["TF_NUM_INTRAOP_THREADS"] == str(threads)
+        assert training_settings(batch) == {
+            "TF_NUM_INTEROP_THREADS": str(parts),
+            "TF_NUM_INTRAOP_THREADS": str(threads),
+            "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "false",
+        }
 
 
 def test_variables_that_are_set_stay(monkeypatch):

@@ -131,8 +131,7 @@ def test_pictures_are_what_upscaling_gives(hr, model, clips):
     evaluate(hr / "long", models=[model], recorder=recorder)
     upscaler = StreamingUpscaler(load_model(model))
     lr = degrade(clips["long"])
-    expected = [frame for low in lr for frame in upscaler.push(low)]
-    expected += upscaler.flush()
+    expected = [frame for low in lr for frame in upscaler.push(low)] + upscaler.flush()
 
     assert [(sequence, index) for sequence, index, _, _ in recorder.seen] == [("long", t) for t in range(9)]
     assert all(list(outputs) == ["bicubic", "small"] for *_, outputs in recorder.seen)

@@ -74,6 +74,8 @@ def test_the_card_says_what_was_found(folder):
         for found in card["verification"]:
             assert found["steps"] == STEPS >= 10
             assert found["max_difference"] <= ROUNDINGS * found["rounding"]
+            # A SavedModel may be the same operations; the others sum in another order.
+            assert kind == "saved_model" or found["max_difference"] > 0
             # A value of up to 255 over 4 layers and 12 steps, each of which may round it.
             assert 0 < found["rounding"] < 4 * STEPS * 255 * np.finfo(np.float32).eps
             assert found["psnr"] == pytest.approx(found["psnr_float32"], abs=1e-4)
@@ -157,8 +159,7 @@ def test_a_saved_model_needs_nothing_of_ours(folder, tmp_path):
     np.testing.assert_allclose(upscaled["frames"], expected, atol=1e-3)
     assert default == upscaled
     upscaler = StreamingUpscaler(model)
-    frames = [frame for each in clip for frame in upscaler.push(each)]
-    frames += upscaler.flush()
+    frames = [frame for each in clip for frame in upscaler.push(each)] + upscaler.flush()
     difference = np.abs(np.array(rgb["frames"][0]) - np.stack(frames))
     # Colour is interpolated by other operations: a value near a half may round the other way.
     assert difference.max() <= 1

@@ -115,8 +115,7 @@ def server(file):
 
 def expected(model, clip):
     upscaler = StreamingUpscaler(model)
-    frames = [frame for each in clip for frame in upscaler.push(each)]
-    return np.stack([*frames, *upscaler.flush()])
+    return np.stack([frame for each in clip for frame in upscaler.push(each)] + upscaler.flush())
 
 
 def png(image):

@@ -151,8 +151,7 @@ def test_a_video_and_streams_share_the_network(tmp_path, rng):
 
     def run(clip, model):
         upscaler = StreamingUpscaler(model)
-        frames = [frame for each in clip for frame in upscaler.push(each)]
-        return [*frames, *upscaler.flush()]
+        return [frame for each in clip for frame in upscaler.push(each)] + upscaler.flush()
 
     with ThreadPoolExecutor(4) as pool:
         video = pool.submit(upscale, tmp_path / "in.mp4", tmp_path / "shared", step)

@@ -135,8 +135,7 @@ def test_a_frame_that_came_too_early_leaves_the_session_as_it_was(serving, clock
     clock.now += 1
     answers.append(client.ask("DELETE", session))
     upscaler = StreamingUpscaler(model)
-    frames = [frame for each in clip for frame in upscaler.push(each)]
-    expected = np.stack([*frames, *upscaler.flush()])
+    expected = np.stack([frame for each in clip for frame in upscaler.push(each)] + upscaler.flush())
     assert b"".join(answer.content for answer in answers) == expected.tobytes()
 
 

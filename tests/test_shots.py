@@ -141,8 +141,8 @@ def test_the_first_frames_of_a_shot_are_not_held_together(rng):
             return output, state
 
     upscaler = StreamingUpscaler(Counting(small_model(rng)), warm_start=4)
-    made = [frame for each in make_clip(9, 8, 6) for frame in upscaler.push(each)]
-    assert len([*made, *upscaler.flush()]) == 9
+    made = [frame for each in make_clip(9, 8, 6) for frame in upscaler.push(each)] + upscaler.flush()
+    assert len(made) == 9
     assert alive == [0] * 13
 
 
@@ -159,8 +159,7 @@ def test_a_shot_is_upscaled_as_if_it_were_alone(rng, warm_start):
     together = []
     for shot in shots:
         for index, frame in enumerate(shot):
-            together += upscaler.end_shot() if index == 0 else []
-            together += upscaler.push(frame)
+            together += (upscaler.end_shot() if index == 0 else []) + upscaler.push(frame)
     together += upscaler.flush()
     np.testing.assert_array_equal(np.stack(together), np.stack(alone))
 

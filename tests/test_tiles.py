@@ -72,9 +72,9 @@ def test_frames_that_fit_are_left_whole_and_large_ones_are_cut(rng):
     cut = within_memory(step, 2160, 3840, BASE + pixels * (PER_PIXEL + 250))
     assert isinstance(cut, StripStep)
     assert within_memory(step, 2160, 3840, whole) is step
-    # RGB and chroma in float32, for every frame that waits.
-    assert within_memory(step, 2160, 3840, whole, waiting=36) is not step
-    assert within_memory(step, 2160, 3840, whole + 36 * pixels * (3 + 2) * 4, waiting=36) is step
+    # Eight frames of luma more, which a warm start makes at once.
+    assert within_memory(step, 2160, 3840, whole, at_once=9) is not step
+    assert within_memory(step, 2160, 3840, whole + 8 * pixels * 16 * 4, at_once=9) is step
     with pytest.raises(RLSPError, match=r"3840x2160 take \d+\.\d GB, more than the 2\.0 GB .* --memory"):
         within_memory(step, 2160, 3840, 2e9)
 
