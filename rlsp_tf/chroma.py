@@ -90,13 +90,20 @@ class ColorPath:
         """BT.601 luma ``(1, H, W, 1)`` and chroma from :meth:`enter` -> integer planes of the target."""
         y = self._rounded(luma[0, :, :, 0])
         spec = self._held
-        if self._target is None or spec.matrix != "bt601":
+        if self._target is None or (self._authors and spec.matrix != "bt601"):
             cb, cr = tf.unstack(self._rounded(_resample(chroma, self._high_luma)))
+            y = luma_from_bt601(y, cb, cr, spec)
+            if self._target is None:
+                return (self._to_rgb(tf.stack(ycbcr_to_rgb(y, cb, cr, spec), axis=-1)),)
         else:
-            cb = cr = tf.constant(128.0)  # BT.601 luma is the same whatever the chroma
-        y = luma_from_bt601(y, cb, cr, spec)
-        if self._target is None:
-            return (self._to_rgb(tf.stack(ycbcr_to_rgb(y, cb, cr, spec), axis=-1)),)
+            # The same in fewer passes over large planes: it is linear, so what chroma has to do with luma is
+            # found at low resolution. BT.601 luma is the same whatever the chroma.
+            black, grey = (luma_from_bt601(level, 128.0, 128.0, spec) for level in (0.0, 1.0))
+            gain = grey - black
+            if spec.matrix != "bt601":
+                cb, cr = tf.unstack(chroma)
+                (black,) = tf.unstack(_resample(luma_from_bt601(0.0, cb, cr, spec)[None], self._high_luma))
+            y = y * gain + black
         return self._to_planes(y, self._rounded(_resample(chroma, self._high_chroma)))
 
     def _leave_rgb(self, rgb: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 AHEAD = 3
-"""Items that wait between two stages at most."""
+"""Items that wait between two stages at most, unless said otherwise."""
 _POLL = 0.1
 """Seconds between looks at whether the other side has ended."""
 
@@ -27,11 +27,12 @@ class _Stage:
     Args:
         name: of the stage, for whoever reads a traceback.
         work: what it does.
+        ahead: items that wait in its queue at most.
     """
 
-    def __init__(self, name: str, work: Callable[[], None]) -> None:
+    def __init__(self, name: str, work: Callable[[], None], ahead: int = AHEAD) -> None:
         self.name = name
-        self.queue: queue.Queue[object] = queue.Queue(AHEAD)
+        self.queue: queue.Queue[object] = queue.Queue(ahead)
         self.error: BaseException | None = None
         self.stopped = threading.Event()
         self._work = work
@@ -66,7 +67,9 @@ class _Stage:
         """Raises what ended the stage, if something did."""
         if self.error is not None:
             error, self.error = self.error, None
-            if isinstance(error, Exception) and hasattr(error, "add_note"):  # Python 3.11
+            # A stage that gives to another one passes on what has ended that.
+            noted = hasattr(error, "__notes__") or not hasattr(error, "add_note")  # Python 3.11
+            if isinstance(error, Exception) and not noted:
                 error.add_note(f"while {self.name}")
             raise error
 
@@ -123,12 +126,13 @@ class Behind(Generic[Item]):
     Args:
         name: of the stage, such as ``"encoding"``.
         take: called for each item, in order.
+        ahead: items that wait at most, beside the one at hand.
     """
 
-    def __init__(self, name: str, take: Callable[[Item], None]) -> None:
+    def __init__(self, name: str, take: Callable[[Item], None], ahead: int = AHEAD) -> None:
         self._take = take
         self._abandoned = False
-        self._stage = _Stage(name, self._drain)
+        self._stage = _Stage(name, self._drain, ahead)
 
     def __enter__(self) -> "Behind[Item]":
         self._stage.start()

@@ -1,8 +1,8 @@
 """The network over a stream of frames, at a memory that does not depend on the length of the clip."""
 
 from collections import deque
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import Any
 
 import keras
@@ -13,6 +13,9 @@ from rlsp_tf.chroma import ChromaGeometry, ColorPath
 from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.steps import KerasStep, Step
+
+Unfinished = Callable[[], Any]
+"""Gives a frame its colour, and gives the frame."""
 
 
 class RecurrentStream:
@@ -148,12 +151,29 @@ class StreamingUpscaler:
 
         Returns:
             Frames, mostly one: RGB ``(scale*H, scale*W, 3)`` in the type of ``frame`` (uint8 where
-            planes were pushed); or, with ``target``, planes in its depth and subsampling. ``None`` where
-            a :class:`rlsp_tf.resumed.ResumedStep` leaves one out.
+            planes were pushed); or, with ``target``, planes in its depth and subsampling.
 
         Raises:
             RLSPError: if the frame has a type or shape that it should not have, or other ones than
                 the frames before it.
+        """
+        return list(map(_call, self.advance(frame)))
+
+    def advance(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> Iterator[Unfinished | None]:
+        """As :meth:`push`, but frames have no colour yet, so that another thread may give it to them.
+
+        Meanwhile this one can go on. All have to be taken before another frame is pushed, each computed
+        when it is asked for.
+
+        Args:
+            frame: as for :meth:`push`.
+
+        Yields:
+            Functions, each of which gives a frame. ``None`` where a :class:`rlsp_tf.resumed.ResumedStep`
+            leaves one out.
+
+        Raises:
+            RLSPError: as :meth:`push` does.
         """
         planes = (frame,) if isinstance(frame, np.ndarray) else tuple(frame)
         form = tuple((plane.dtype, plane.shape) for plane in planes)
@@ -178,23 +198,23 @@ class StreamingUpscaler:
         rgb, chroma = self._path.enter(planes)
         self._waiting.append(chroma)
         # Not in a loop, whose variable would keep every output until the next one is there.
-        return list(map(self._finish, self._stream.push(rgb)))
+        yield from map(self._unfinished, self._stream.push(rgb))
 
-    def end_shot(self) -> list[Any]:
+    def end_shot(self) -> Iterator[Unfinished | None]:
         """Gives the frames that still waited for a future one. The next frame begins another shot.
 
-        Returns:
-            A list of frames as :meth:`push` gives them.
+        Yields:
+            As :meth:`advance`.
         """
-        return list(map(self._finish, self._stream.flush()))
+        yield from map(self._unfinished, self._stream.flush())
 
     def flush(self) -> list[Any]:
-        """As :meth:`end_shot`, and resets.
+        """Gives the frames that still waited for a future one, and resets.
 
         Returns:
             A list of frames as :meth:`push` gives them.
         """
-        frames = self.end_shot()
+        frames = list(map(_call, self.end_shot()))
         self.reset()
         return frames
 
@@ -214,21 +234,27 @@ class StreamingUpscaler:
                 f"a frame must be planes (y, cb, cr), chroma {across}x{down} times smaller, not {shapes}."
             )
 
-    def _finish(self, output: tf.Tensor | None) -> Any:
+    def _unfinished(self, output: tf.Tensor | None) -> Unfinished | None:
         assert self._path is not None
         chroma = self._waiting.popleft()
-        if output is None:
-            return None
+        return None if output is None else partial(self._finish, self._path, output, chroma)
+
+    def _finish(self, path: ColorPath, output: tf.Tensor, chroma: tf.Tensor) -> Any:
         if self._stream.config.output == "rgb":
-            planes = self._path.leave_rgb(output)
+            planes = path.leave_rgb(output)
         else:
-            planes = self._path.leave_luma(output, chroma)
+            planes = path.leave_luma(output, chroma)
         arrays = tuple(plane.numpy() for plane in planes)
         return arrays[0] if self._target is None else arrays
 
 
 # Clips of one size share the graphs, which take longer to make than to run on some frames.
 _color_path = lru_cache(maxsize=8)(ColorPath)
+
+
+def _call(frame: Unfinished | None) -> Any:
+    assert frame is not None  # nothing is left out here
+    return frame()
 
 
 def _size_of(form: tuple[Any, ...]) -> str:

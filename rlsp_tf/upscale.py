@@ -28,7 +28,7 @@ from rlsp_tf.segments import SEGMENT, SegmentedSink, frames_left, identity_of
 from rlsp_tf.shots import detect_shots, listed_shots
 from rlsp_tf.steps import KerasStep, Step
 from rlsp_tf.stopping import Stop
-from rlsp_tf.streaming import StreamingUpscaler
+from rlsp_tf.streaming import StreamingUpscaler, Unfinished
 from rlsp_tf.tiles import StripStep, within_memory
 from rlsp_tf.video import STDIN, STDOUT, ImageSink, open_sink, open_source
 
@@ -86,6 +86,19 @@ class Recipe:
             "version of TensorFlow": tf.__version__,
             "version of PyAV": av.__version__,
         }
+
+
+@dataclass(frozen=True)
+class _Output:
+    """What the network gives: a frame of the clip, and what makes it large."""
+
+    frame: Frame
+    unfinished: Unfinished
+
+    def finished(self) -> Frame:
+        """The large frame, in its colours."""
+        planes = self.unfinished()
+        return replace(self.frame, planes=planes if isinstance(planes, tuple) else (planes,))
 
 
 @dataclass(frozen=True)
@@ -249,7 +262,7 @@ def render(
     if piped := frames.path is STDIN:
         shots = takewhile(lambda _: not stop, shots)
 
-    def take(item: Frame | _EndOfSegment) -> None:
+    def encode(item: Frame | _EndOfSegment) -> None:
         if isinstance(item, Frame):
             sink.write(item)
             tick()
@@ -257,19 +270,26 @@ def render(
             assert isinstance(sink, SegmentedSink)
             sink.end_segment(item.steps, item.state)
 
-    with Behind("encoding", take) as encoder, Ahead("decoding", shots) as decoded:
+    def finish(item: _Output | _EndOfSegment) -> None:
+        encoder.put(item.finished() if isinstance(item, _Output) else item)
+
+    with (
+        Behind("encoding", encode) as encoder,
+        Behind("colour", finish, ahead=1) as finisher,
+        Ahead("decoding", shots) as decoded,
+    ):
         number = in_segment = 0
         told = False
         for outputs, at_cut in _outputs(upscaler, decoded, planar=frames.color is not None):
-            for frame in outputs:
+            for output in outputs:
                 number += 1
                 if number - 1 not in keep:
                     continue
                 in_segment += 1
-                if frame is None:
+                if output is None:
                     tick()
                 else:
-                    encoder.put(frame)
+                    finisher.put(output)
             left = (
                 frames_left(in_segment, recipe.segment, at_cut=at_cut)
                 if isinstance(sink, SegmentedSink)
@@ -278,7 +298,7 @@ def render(
             if left <= 0 and isinstance(sink, SegmentedSink):
                 if counted.count > done:
                     # After a cut no step takes a state from before.
-                    encoder.put(_EndOfSegment(counted.count, [] if at_cut else counted.kept()))
+                    finisher.put(_EndOfSegment(counted.count, [] if at_cut else counted.kept()))
                 in_segment = 0
             if stop and not piped and (left <= 0 or counted.count < done):
                 break
@@ -296,24 +316,20 @@ def render(
 
 def _outputs(
     upscaler: StreamingUpscaler, shots: Iterable[tuple[Frame, bool]], *, planar: bool
-) -> Iterator[tuple[list[Frame | None], bool]]:
-    """What is ready after each frame and at each cut, and whether this is one.
+) -> Iterator[tuple[Iterator[_Output | None], bool]]:
+    """What is ready after each frame and at each cut, all to be taken at once, and whether this is one.
 
-    Upscaled frames, or ``None`` for those that were left out.
+    ``None`` stands for frames that were left out.
     """
     waiting: deque[Frame] = deque()
 
-    def named(outputs: list[Any]) -> list[Frame | None]:
-        found: list[Frame | None] = []
-        for planes in outputs:
-            frame = waiting.popleft()
-            kept = planes if planes is None or isinstance(planes, tuple) else (planes,)
-            found.append(None if kept is None else replace(frame, planes=kept))
-        return found
+    def named(unfinished: Unfinished | None) -> _Output | None:
+        frame = waiting.popleft()
+        return None if unfinished is None else _Output(frame, unfinished)
 
     for frame, begins in shots:
         if begins:
-            yield named(upscaler.end_shot()), True
+            yield map(named, upscaler.end_shot()), True
         waiting.append(replace(frame, planes=()))
-        yield named(upscaler.push(frame.planes if planar else frame.planes[0])), False
-    yield named(upscaler.end_shot()), False
+        yield map(named, upscaler.advance(frame.planes if planar else frame.planes[0])), False
+    yield map(named, upscaler.end_shot()), False

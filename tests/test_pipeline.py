@@ -101,6 +101,37 @@ def test_a_failure_behind_ends_the_stages_before_it(failing):
     assert getattr(failure.value, "__notes__", ["while encoding"]) == ["while encoding"]
 
 
+@pytest.mark.parametrize("failing", ["colour", "encoding"])
+def test_of_two_stages_in_a_row_that_which_failed_is_named(failing):
+    taken = []
+
+    def fail(stage, item):
+        if item == 4 and stage == failing:
+            raise OSError(28, "No space left on device")
+
+    def finish(item):
+        fail("colour", item)
+        encoder.put(item)
+
+    def encode(item):
+        fail("encoding", item)
+        taken.append(item)
+
+    def work():
+        for item in range(50):
+            finisher.put(item)
+
+    with (
+        pytest.raises(OSError, match="No space left") as failure,
+        Behind("encoding", encode) as encoder,
+        Behind("colour", finish, ahead=1) as finisher,
+    ):
+        work()
+    assert taken == list(range(len(taken)))  # what waits may be lost, nothing between
+    assert len(taken) <= 4
+    assert getattr(failure.value, "__notes__", [f"while {failing}"]) == [f"while {failing}"]
+
+
 def test_a_failure_between_ends_both_sides():
     taken = []
 
