@@ -65,15 +65,15 @@ frames: milliseconds and operations per second of each kind of convolution.
   rlsp benchmark profile --network 7-48""",
     )
     profile.add_argument("--network", default="7-48", metavar="L-F", help="default: %(default)s")
-    profile.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
+    profile.add_argument("--precision", choices=("float32", "bfloat16", "int8"), default="bfloat16")
     quality = add_command(
         benchmarks,
         "quality",
         _benchmark_quality,
         help="what reduced precision costs in PSNR",
         description="""\
-PSNR of luma under the protocol of the paper in float32, bfloat16 and float16, and the cost of the
-latter two in dB. rlsp evaluate has more protocols and numbers.
+PSNR of luma under the protocol of the paper in float32, bfloat16, float16 and, where the processor
+multiplies bytes, int8, and what these cost in dB. rlsp evaluate has more protocols and numbers.
 
   rlsp benchmark quality --hr vid4/ --model rlsp-7-48.keras --model rlsp-7-64.keras""",
     )
@@ -128,9 +128,10 @@ def _add_benchmark_step(benchmarks: "argparse._SubParsersAction[argparse.Argumen
         _benchmark_step,
         help="milliseconds per frame of a network, beside the authors' graph and other libraries",
         description="""\
-Milliseconds of a step, from 480x270 frames to Full HD luma, without colour and files: ours in float32
-and bfloat16, the graph that the paper's authors published, and the same weights in PyTorch, ONNX
-Runtime, OpenVINO and LiteRT, each if it is installed: pip install 'rlsp_tf[benchmark]'. All on the CPU.
+Milliseconds of a step, from 480x270 frames to Full HD luma, without colour and files: ours in float32,
+bfloat16 and, where the processor multiplies bytes, int8, the graph that the paper's authors published,
+and the same weights in PyTorch, ONNX Runtime, OpenVINO and LiteRT, each if it is installed:
+pip install 'rlsp_tf[benchmark]'. All on the CPU.
 
 Before the time is taken every contender has to agree with ours in float32 on a clip: to 0.001 grey
 levels in float32, at a cost of at most 0.05 dB in bfloat16 and 0.5 dB in 8 bits. Weights are the
@@ -185,7 +186,7 @@ lengths, up to the whole video.
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     parser.add_argument(
         "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
         default="auto",
         help="as for rlsp upscale (default: %(default)s)",
     )

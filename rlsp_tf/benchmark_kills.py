@@ -33,7 +33,8 @@ class Counted:
 
     def __init__(self, step: Any, count: Any) -> None:
         self._step, self._count = step, count
-        self.config, self.itemsize, self.fingerprint = step.config, step.itemsize, step.fingerprint
+        self.config, self.fingerprint = step.config, step.fingerprint
+        self.precision, self.itemsize = step.precision, step.itemsize
         self.initial_state = step.initial_state
 
     def __call__(self, window: Any, state: Any) -> Any:

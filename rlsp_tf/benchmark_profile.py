@@ -17,11 +17,15 @@ import numpy as np
 import tensorflow as tf
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.model import build_model
+from rlsp_tf.int8 import Int8Step
 from rlsp_tf.steps import KerasStep
 
 name, precision, width, height, steps = sys.argv[1:]
 width, height, steps = int(width), int(height), int(steps)
-step = KerasStep(build_model(RLSPConfig.from_name(name), precision=precision))
+if precision == "int8":
+    step = Int8Step(build_model(RLSPConfig.from_name(name), precision="float32"))
+else:
+    step = KerasStep(build_model(RLSPConfig.from_name(name), precision=precision))
 rng = np.random.default_rng(0)
 window = [tf.constant(rng.uniform(0, 255, (1, height, width, 3)), tf.float32) for _ in range(3)]
 state = step.initial_state(1, height, width)

@@ -9,9 +9,10 @@ from rlsp_tf.benchmark import describe_machine, heading
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.evaluate import evaluate
 from rlsp_tf.metrics import PROTOCOLS
+from rlsp_tf.precision import computes_int8
 
-PRECISIONS = ("float32", "bfloat16", "float16")
-"""The first is what the others are held against."""
+PRECISIONS = ("float32", "bfloat16", "float16", *(("int8",) if computes_int8() else ()))
+"""What is compared on this machine; the first is what the others are held against."""
 
 
 def benchmark_quality(

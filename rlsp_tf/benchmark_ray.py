@@ -202,7 +202,7 @@ class Stages:
         self.about = {
             "size": size,
             "scale": self._step.config.scale,
-            "precision": {2: "bfloat16", 4: "float32"}[self._step.itemsize],
+            "precision": self._step.precision,
         }
 
     def begun(self) -> float:

@@ -7,7 +7,8 @@ from typing import Any
 from rlsp_tf.benchmark import describe_machine
 from rlsp_tf.benchmark_quality import decibels
 from rlsp_tf.benchmark_ray import STAGES
-from rlsp_tf.benchmark_step import TYPICAL, agreement
+from rlsp_tf.benchmark_step import agreement
+from rlsp_tf.metrics import TYPICAL
 from rlsp_tf.results import markdown_table
 
 Result = Mapping[str, Any]

@@ -15,6 +15,8 @@ from rlsp_tf.benchmark import Worker, describe_machine, heading, installed, rati
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.contenders import AUTHORS, OTHERS, OURS, Contender
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.metrics import cost
+from rlsp_tf.precision import computes_int8
 
 NETWORKS = ("7-48", "7-64", "7-128")
 SIZE = (480, 270)
@@ -30,11 +32,9 @@ CLIP_SIZE, CLIP_STEPS = (44, 30), 5
 LIMIT = 1e-3
 """Largest difference from ours in float32 that another one in float32 may have, in grey levels."""
 COSTS = {"bfloat16": 0.05, "int8": 0.5}
-"""What a reduced precision may cost, in dB; see :func:`cost`."""
+"""What a reduced precision may cost, in dB; see :func:`rlsp_tf.metrics.cost`."""
 SAME_QUALITY = 0.01
 """Difference of costs, in dB, that decides nothing."""
-TYPICAL = 27.0
-"""PSNR in dB of the paper's networks on Vid4, in the middle."""
 
 
 def benchmark_step(
@@ -50,7 +50,7 @@ def benchmark_step(
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Milliseconds per step: ours in float32 and bfloat16, the authors' graph, and other libraries.
+    """Milliseconds per step: ours in float32, bfloat16 and int8, the authors' graph, and other libraries.
 
     A step takes the low-resolution frames around the present one and the state of the step before, and
     gives the luma of a frame: all that the network does, and nothing of colour and files. All contenders
@@ -89,9 +89,11 @@ def benchmark_step(
     """
     configs = [RLSPConfig.from_name(name) for name in networks]
     present, left_out = [], []
-    for contender in others:
+    for contender in (*OURS, *others):
         if missing := [package for package in contender.packages if not installed(package)]:
             left_out.append({"name": contender.name, "reason": f"{' and '.join(missing)} not installed"})
+        elif contender in OURS and contender.precision == "int8" and not computes_int8():
+            left_out.append({"name": contender.name, "reason": "the processor does not multiply bytes"})
         else:
             present.append(contender)
     packages = dict.fromkeys(package for contender in present for package in contender.packages)
@@ -158,23 +160,13 @@ def agreement(entry: Mapping[str, Any]) -> str:
     return f"costs {entry['cost']:.3f} dB"
 
 
-def cost(difference: np.ndarray) -> float:
-    """What differences from float32, in grey levels, take from a network of ``TYPICAL`` PSNR, in dB.
-
-    As if they were independent of its errors. Unlike a PSNR against the truth this tells a wrong network
-    from a right one whatever the weights.
-    """
-    error = 255**2 / 10 ** (TYPICAL / 10)
-    return 10 * math.log10(1 + float(np.mean(np.square(difference, dtype=np.float64))) / error)
-
-
 class _Contest(contextlib.ExitStack):
     """All contenders for one network, in their processes, found to agree.
 
     Args:
         config: the network.
         authors: folder of the authors' checkpoints.
-        others: who takes part beside ours and the authors.
+        present: who takes part beside the authors, ours first.
 
     Attributes:
         workers: by contender, ours first.
@@ -182,7 +174,7 @@ class _Contest(contextlib.ExitStack):
     """
 
     def __init__(
-        self, config: RLSPConfig, authors: str | os.PathLike[str] | None, others: Sequence[Contender]
+        self, config: RLSPConfig, authors: str | os.PathLike[str] | None, present: Sequence[Contender]
     ) -> None:
         super().__init__()
         folder = Path(self.enter_context(tempfile.TemporaryDirectory()))
@@ -203,8 +195,18 @@ class _Contest(contextlib.ExitStack):
                 reason = "give --authors" if authors is None else f"no graph of it in {os.fspath(authors)}"
                 self.sheet["left_out"].append({"name": AUTHORS.name, "reason": reason})
             clip = np.load(folder / "clip.npy")
-            for contender in (*OURS, *([AUTHORS] if meta else ()), *others):
-                worker = Worker(contender.name, contender.side, config, folder, meta, contender.precision)
+            own = [contender for contender in present if contender in OURS]
+            others = present[len(own) :]
+            for contender in (*own, *([AUTHORS] if meta else ()), *others):
+                try:
+                    worker = Worker(contender.name, contender.side, config, folder, meta, contender.precision)
+                except RLSPError as error:
+                    if contender not in OURS or contender.precision != "int8":
+                        raise
+                    # Ours refuses 8 bits by itself where they cost too much.
+                    reason = str(error).removeprefix(f"{contender.name}: ").rstrip(".")
+                    self.sheet["left_out"].append({"name": contender.name, "reason": reason})
+                    continue
                 self.callback(worker.close)
                 output = worker.call("clip", clip)
                 if not self.workers:

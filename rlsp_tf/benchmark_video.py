@@ -167,7 +167,7 @@ class VideoSide:
             "size": size,
             "scale": self._step.config.scale,
             "model": Path(model).stem,
-            "precision": {2: "bfloat16", 4: "float32"}[self._step.itemsize],
+            "precision": self._step.precision,
         }
 
     def run(self) -> dict[str, float]:

@@ -104,7 +104,7 @@ class RLSPCell(keras.layers.Layer):
             features = ops.relu(layer(features))
         hidden = ops.relu(to_hidden(features))
         first = 3 * config.frames_before
-        feedback = ops.cast(to_output(features), "float32") + self._residual(window[..., first : first + 3])
+        feedback = ops.cast(to_output(features), "float32") + self.residual(window[..., first : first + 3])
         return depth_to_space(feedback, config.scale), [hidden, feedback]
 
     def enter(self, parts: Sequence[Any]) -> Any:
@@ -117,6 +117,20 @@ class RLSPCell(keras.layers.Layer):
             ``(B, H, W, filters)`` in that dtype, before the ReLU.
         """
         return self.convolutions[0](ops.concatenate(parts, axis=-1))
+
+    def residual(self, frame: Any) -> Any:
+        """What the last convolution is added to, folded to low resolution.
+
+        Args:
+            frame: the present one, float32 ``(B, H, W, 3)``, RGB 0..255.
+
+        Returns:
+            ``(B, H, W, scale**2 * C)`` float32; see the class.
+        """
+        repeats = self.config.scale**2
+        if self.config.output == "rgb":
+            return ops.tile(frame, (1, 1, 1, repeats))
+        return ops.repeat(luma(frame), repeats, axis=-1)
 
     def compute_output_shape(self, input_shape: Any, states_shape: Any = None) -> tuple[Any, list[Any]]:
         """Shapes of ``(output, [hidden, feedback])``; unknown dimensions stay ``None``."""
@@ -134,12 +148,6 @@ class RLSPCell(keras.layers.Layer):
         shape = RLSPConfig.from_dict(config.pop("config"))
         config.pop("autocast", None)
         return cls(shape, **config)
-
-    def _residual(self, frame: Any) -> Any:
-        repeats = self.config.scale**2
-        if self.config.output == "rgb":
-            return ops.tile(frame, (1, 1, 1, repeats))
-        return ops.repeat(luma(frame), repeats, axis=-1)
 
 
 class _BlindToBrightness(keras.initializers.Initializer):

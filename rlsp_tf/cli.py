@@ -191,7 +191,7 @@ MSE), duf (of VSR-DUF and most tables: crop 8, mean over frames), full (no crop,
     parser.add_argument(
         "--precision",
         action="append",
-        choices=("float32", "bfloat16", "float16"),
+        choices=("float32", "bfloat16", "float16", "int8"),
         help="of the models; may be repeated (default: as saved)",
     )
     parser.add_argument(

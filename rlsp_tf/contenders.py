@@ -345,6 +345,7 @@ class Contender:
 OURS = (
     Contender("rlsp_tf float32", Ours, "float32"),
     Contender("rlsp_tf bfloat16", Ours, "bfloat16"),
+    Contender("rlsp_tf int8", Ours, "int8"),
 )
 """The first is what all others have to agree with."""
 AUTHORS = Contender("authors' graph", Authors, "float32")

@@ -77,7 +77,7 @@ def evaluate(
         models: ``.keras`` files or names of weight sets, as :func:`rlsp_tf.load_model` takes them.
         sr: frames to measure as they are, in the layout of ``hr`` and under the same names (which do not
             matter where each is a single sequence). Grey images hold luma, 16..235.
-        precisions: every model is measured in each of them; see :func:`rlsp_tf.load_model`.
+        precisions: every model is measured in each of them; see :func:`rlsp_tf.steps.load_step`.
         warm_start: if not 0, every model is measured a second time with so many frames run backwards before
             a sequence begins; see :class:`rlsp_tf.streaming.RecurrentStream`.
         protocols: what is counted; one pass over the frames serves all.
@@ -189,20 +189,21 @@ class _Network:
         import tensorflow as tf
 
         from rlsp_tf.files import sha256_of
-        from rlsp_tf.model import find_weights, load_model, rlsp_layer
+        from rlsp_tf.model import find_weights
+        from rlsp_tf.steps import load_step
         from rlsp_tf.streaming import RecurrentStream
 
-        model = load_model(path, precision=precision)
-        layer = rlsp_layer(model)
-        self.scale: int | None = layer.config.scale
+        weights = find_weights(path)
+        step = load_step(path, precision=precision)
+        self.scale: int | None = step.config.scale
         self.notes: list[str] = []
         self.about = {
             "name": name,
-            "config": layer.config.to_dict(),
-            "sha256": sha256_of(find_weights(path)),
-            "precision": layer.compute_dtype,
+            "config": step.config.to_dict(),
+            "sha256": sha256_of(weights),
+            "precision": step.precision,
         }
-        self._stream = RecurrentStream(model, warm_start=warm_start)
+        self._stream = RecurrentStream(step, warm_start=warm_start)
         self._tensor = tf.constant
 
     def begin(

@@ -17,7 +17,7 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import atomic_file, atomic_folder, check_target, sha256_of, write_json
 from rlsp_tf.metrics import decibels, luma, luma_of, mse
 from rlsp_tf.model import RLSP, find_weights, load_model, rlsp_layer
-from rlsp_tf.steps import INPUTS, KerasStep, SavedModelStep, Step, card_of, load_step
+from rlsp_tf.steps import INPUTS, KerasStep, SavedModelStep, Step, card_of, load_step, windows
 
 Format = Literal["saved_model", "litert", "onnx"]
 SUFFIXES: dict[Format, str] = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
@@ -166,20 +166,12 @@ def scene(height: int, width: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
     return degrade(hr, scale), hr
 
 
-def _windows(lr: np.ndarray, step: Step) -> Iterator[list[tf.Tensor]]:
-    """The window of every frame of a clip ``(T, H, W, 3)``, edge frames replicated."""
-    frames = [tf.constant(frame[None], tf.float32) for frame in lr]
-    for t in range(len(frames)):
-        around = range(t - step.config.frames_before, t + step.config.frames_after + 1)
-        yield [frames[min(max(index, 0), len(frames) - 1)] for index in around]
-
-
 def step_inputs(model: keras.Model, height: int, width: int) -> Iterator[dict[str, np.ndarray]]:
     """What every step of the scene is given, by name, for ranges of activations to be learned from."""
     step = KerasStep(model)
     lr, _ = scene(height, width, step.config.scale)
     state = step.initial_state(1, height, width)
-    for window in _windows(lr, step):
+    for window in windows(lr, step.config):
         inputs = (tf.concat(window, axis=-1), *state)
         yield {name: np.asarray(value) for name, value in zip(INPUTS, inputs, strict=True)}
         _, state = step(window, state)
@@ -224,7 +216,7 @@ def _compare(
 def _run(step: Step, lr: np.ndarray) -> np.ndarray:
     """All frames of a clip, ``(T, scale*H, scale*W, C)``."""
     state, frames = step.initial_state(1, *lr.shape[1:3]), []
-    for window in _windows(lr, step):
+    for window in windows(lr, step.config):
         frame, state = step(window, state)
         frames.append(np.asarray(frame)[0])
     return np.stack(frames)

@@ -18,6 +18,8 @@ from rlsp_tf.errors import RLSPError
 
 PEAK = 255.0
 SSIM_WINDOW = 11
+TYPICAL = 27.0
+"""PSNR in dB of the paper's networks on Vid4, in the middle."""
 METRICS = ("psnr_y", "ssim_y", "psnr_rgb", "temporal_psnr_y")
 """What is measured, by its name in results; see :class:`Protocol`."""
 
@@ -46,7 +48,7 @@ def luma_of(output: np.ndarray) -> np.ndarray:
     return output[..., 0] if output.shape[-1] == 1 else luma(output)
 
 
-def mse(a: np.ndarray, b: np.ndarray) -> float:
+def mse(a: np.ndarray, b: np.ndarray | float) -> float:
     """Mean squared difference of two arrays of one shape, in float64."""
     return float(np.mean(np.square(np.subtract(a, b, dtype=np.float64))))
 
@@ -66,6 +68,15 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
         Infinity for identical arrays.
     """
     return decibels(mse(a, b))
+
+
+def cost(difference: np.ndarray) -> float:
+    """What differences from float32, in grey levels, take from a network of ``TYPICAL`` PSNR, in dB.
+
+    As if they were independent of its errors. Unlike a PSNR against the truth this tells a wrong network
+    from a right one whatever the weights.
+    """
+    return float(10 * np.log10(1 + mse(difference, 0.0) * 10 ** (TYPICAL / 10) / PEAK**2))
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:

@@ -26,7 +26,8 @@ class ResumedStep:
     """
 
     def __init__(self, step: Step, done: int = 0, state: Callable[[], Sequence[np.ndarray]] = list) -> None:
-        self.config, self.itemsize, self.fingerprint = step.config, step.itemsize, step.fingerprint
+        self.config, self.fingerprint = step.config, step.fingerprint
+        self.precision, self.itemsize = step.precision, step.itemsize
         self.count = 0
         self._step, self._done, self._saved = step, done, state
         self._state: Any = ()

@@ -62,8 +62,8 @@ class BatchingStep:
     ) -> None:
         self._make, self._most, self._pixels, self._sizes = make, most, pixels, sizes
         self._first = make()
-        self.config, self.itemsize = self._first.config, self._first.itemsize
-        self.fingerprint = self._first.fingerprint
+        self.config, self.fingerprint = self._first.config, self._first.fingerprint
+        self.precision, self.itemsize = self._first.precision, self._first.itemsize
         self._steps: OrderedDict[tuple[int, ...], Step] = OrderedDict()
         self._waiting: deque[_Call] = deque()
         self._changed = threading.Condition()

@@ -239,7 +239,8 @@ class _StoppableStep:
     """A step that raises ``Interrupted`` once an event is set."""
 
     def __init__(self, step: Step, stop: threading.Event) -> None:
-        self.config, self.itemsize, self.fingerprint = step.config, step.itemsize, step.fingerprint
+        self.config, self.fingerprint = step.config, step.fingerprint
+        self.precision, self.itemsize = step.precision, step.itemsize
         self._step, self._stop = step, stop
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:

@@ -7,7 +7,7 @@ Outside Python the state is in the hands of the client: a step takes ``window`` 
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,11 +32,13 @@ class Step(Protocol):
 
     Attributes:
         config: the network's shape.
-        itemsize: bytes per number in the convolutions.
+        precision: of the convolutions, by its name.
+        itemsize: bytes per number in them.
         fingerprint: the same for the same numbers only: a SHA-256.
     """
 
     config: RLSPConfig
+    precision: str
     itemsize: int
     fingerprint: str
 
@@ -65,8 +67,9 @@ class KerasStep:
     def __init__(self, model: keras.Model) -> None:
         self._cell = rlsp_layer(model).cell
         self.config: RLSPConfig = self._cell.config
-        self.itemsize = tf.as_dtype(self._cell.compute_dtype).size
-        digest = hashlib.sha256(f"{self.config} {self._cell.compute_dtype}".encode())
+        self.precision: str = self._cell.compute_dtype
+        self.itemsize = tf.as_dtype(self.precision).size
+        digest = hashlib.sha256(f"{self.config} {self.precision}".encode())
         for weight in self._cell.get_weights():
             digest.update(weight.tobytes())
         self.fingerprint = digest.hexdigest()
@@ -85,7 +88,8 @@ class _ExportedStep:
     def __init__(self, path: Path) -> None:
         card = read_card(path)
         self.config = RLSPConfig.from_dict(card["config"])
-        self.itemsize = 2 if card["precision"] in ("bfloat16", "float16") else 4
+        self.precision: str = card["precision"]
+        self.itemsize = 2 if self.precision in ("bfloat16", "float16") else 4
         self.fingerprint = _fingerprint_of(path)
 
     def _check(self, channels: dict[str, Any]) -> None:
@@ -211,11 +215,13 @@ def load_step(path_or_name: str | os.PathLike[str], *, precision: str | None = N
     Args:
         path_or_name: a ``.keras`` file or the name of a weight set, as :func:`rlsp_tf.load_model` takes
             them; or an export: the folder of a SavedModel, an ``.onnx`` or a ``.tflite`` file.
-        precision: see :func:`rlsp_tf.load_model`; or ``"auto"``: the fastest here, see
-            :func:`rlsp_tf.precision.fastest_precision`. Exports have theirs.
+        precision: see :func:`rlsp_tf.load_model`; or ``"auto"``: the fastest here that costs nearly nothing,
+            see :func:`rlsp_tf.precision.fastest_precision`; or ``"int8"``, see :mod:`rlsp_tf.int8`. Exports
+            have theirs.
 
     Raises:
-        RLSPError: if it is none of these or damaged, or an export is to have another precision.
+        RLSPError: if it is none of these or damaged, if an export is to have another precision, or if the
+            network cannot be run in 8 bits.
     """
     path = Path(path_or_name)
     kind: type[_ExportedStep] | None = EXPORTS.get(path.suffix.lower())
@@ -223,12 +229,33 @@ def load_step(path_or_name: str | os.PathLike[str], *, precision: str | None = N
         kind = SavedModelStep
     if precision == "auto":
         precision = fastest_precision() if kind is None else None
+    if kind is None and precision == "int8":
+        # Here, because what ranges are learned on takes half a second to import.
+        from rlsp_tf.int8 import Int8Step
+
+        return Int8Step(load_model(path_or_name, precision="float32"))
     if kind is None:
         return KerasStep(load_model(path_or_name, precision=precision))
     step = kind(path)
-    if precision is not None and precision != (own := read_card(path)["precision"]):
-        raise RLSPError(f"{path}: was exported in {own}; export it again to have {precision}.")
+    if precision is not None and precision != step.precision:
+        raise RLSPError(f"{path}: was exported in {step.precision}; export it again to have {precision}.")
     return step
+
+
+def windows(clip: np.ndarray, config: RLSPConfig) -> Iterator[list[tf.Tensor]]:
+    """The window of every frame of a clip, the edge frame again where neighbours are missing.
+
+    Args:
+        clip: uint8 RGB ``(T, H, W, 3)``.
+        config: of the network.
+
+    Yields:
+        Frames as a :class:`Step` takes them.
+    """
+    frames = [tf.constant(frame[None], tf.float32) for frame in clip]
+    for t in range(len(frames)):
+        around = range(t - config.frames_before, t + config.frames_after + 1)
+        yield [frames[min(max(index, 0), len(frames) - 1)] for index in around]
 
 
 def card_of(export: Path) -> Path:

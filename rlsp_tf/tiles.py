@@ -36,7 +36,8 @@ class StripStep:
     """
 
     def __init__(self, step: Step, rows: int) -> None:
-        self.config, self.itemsize, self.fingerprint = step.config, step.itemsize, step.fingerprint
+        self.config, self.fingerprint = step.config, step.fingerprint
+        self.precision, self.itemsize = step.precision, step.itemsize
         self.rows = rows
         self._step = step
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.model import build_model
+from rlsp_tf.precision import computes_int8
 
 SMALL = RLSPConfig(filters=6, layers=3)
+needs_bytes = pytest.mark.skipif(not computes_int8(), reason="this processor does not multiply bytes")
 
 
 def random_weights(layer: Any, rng: np.random.Generator) -> None:

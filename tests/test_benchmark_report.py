@@ -11,7 +11,7 @@ from PIL import Image
 
 from networks import small_model
 from rlsp_tf.benchmark import heading
-from rlsp_tf.benchmark_quality import describe_quality
+from rlsp_tf.benchmark_quality import PRECISIONS, describe_quality
 from rlsp_tf.benchmark_report import write_report
 from rlsp_tf.benchmark_sections import SECTIONS
 from rlsp_tf.benchmark_video import benchmark_video, describe_video
@@ -44,7 +44,7 @@ def test_the_cost_is_the_difference_of_what_evaluate_finds(quality):
     assert [(sheet["name"], sheet["network"]) for sheet in result["models"]] == [("a", "3-6"), ("b", "3-6")]
     printed = describe_quality(result)
     for sheet in result["models"]:
-        for precision in ("float32", "bfloat16", "float16"):
+        for precision in PRECISIONS:
             (found,) = evaluate(
                 quality / "hr", models=[quality / f"{sheet['name']}.keras"], precisions=[precision]
             )
@@ -65,7 +65,7 @@ def test_where_there_is_no_error_there_is_no_cost(tmp_path, capsys):
     arguments = ["--hr", tmp_path / "hr", "--model", tmp_path / "zero.keras", "--json", tmp_path / "out.json"]
     assert main(["benchmark", "quality", *map(str, arguments)]) == 0
     (sheet,) = json.loads((tmp_path / "out.json").read_text())["models"]
-    assert sheet["cost"] == {"bfloat16": None, "float16": None}
+    assert sheet["cost"] == dict.fromkeys(PRECISIONS[1:])
     assert "float16 - dB, costs - dB" in capsys.readouterr().out
 
 

@@ -10,7 +10,7 @@ from scipy.signal import convolve2d
 
 from rlsp_tf.color import ColorSpec, rgb_to_ycbcr
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.metrics import PROTOCOLS, Meter, Protocol, decibels, luma, psnr, ssim
+from rlsp_tf.metrics import PROTOCOLS, Meter, Protocol, cost, decibels, luma, psnr, ssim
 from synthetic import make_clip
 
 INFINITY = float("inf")
@@ -191,3 +191,10 @@ def test_a_protocol_says_what_it_is():
         "no crop, all frames, output not rounded, mean PSNR of the frames"
     )
     assert all(protocol.source for protocol in PROTOCOLS.values())
+
+
+def test_a_cost_is_what_independent_errors_take_from_27_db(rng):
+    # The formula by hand: errors of as much power as those of 27 dB double it.
+    sigma = 255 / 10 ** (27 / 20)
+    assert cost(np.full((3, 4), sigma)) == pytest.approx(10 * np.log10(2))
+    assert cost(np.zeros(5, np.float32)) == 0

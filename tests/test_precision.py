@@ -3,7 +3,7 @@ import tensorflow as tf
 
 from networks import small_model
 from rlsp_tf import precision
-from rlsp_tf.precision import cpu_flags, fastest_precision
+from rlsp_tf.precision import computes_int8, cpu_flags, fastest_precision
 from rlsp_tf.steps import load_step
 
 
@@ -31,6 +31,17 @@ def test_without_cpuinfo_it_is_float32(tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "Path", lambda path: tmp_path / "missing")
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
     assert fastest_precision() == "float32"
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("avx512f", False), ("avx512f avx512_vnni", True), ("avx2 avx_vnni", True), ("amx_int8", True)],
+)
+def test_whether_it_multiplies_bytes_is_asked_too(tmp_path, monkeypatch, flags, expected):
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    monkeypatch.setattr(precision, "Path", lambda path: file)
+    assert computes_int8() is expected
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from networks import SMALL, small_model
+from networks import SMALL, needs_bytes, small_model
 from rlsp_tf import cli, journal, segments
 from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.images import write_png
@@ -105,7 +105,7 @@ def test_so_it_is_with_every_encoder(codec, suffix, step, film, tmp_path):
     )
 
 
-@pytest.mark.parametrize("network", ["bfloat16", "strips"])
+@pytest.mark.parametrize("network", ["bfloat16", "strips", pytest.param("int8", marks=needs_bytes)])
 def test_the_state_is_the_same_number_for_number(network, rng, film, tmp_path, monkeypatch):
     """Lossless, so that a difference in the last bit would show."""
     small_model(rng, SMALL).save(tmp_path / "net.keras")
@@ -218,7 +218,8 @@ def test_only_what_is_left_is_computed(step, film, interrupted):
     calls = []
 
     class Counting:
-        config, itemsize, fingerprint = step.config, step.itemsize, step.fingerprint
+        config, precision = step.config, step.precision
+        itemsize, fingerprint = step.itemsize, step.fingerprint
         initial_state = step.initial_state
 
         def __call__(self, window, state):
