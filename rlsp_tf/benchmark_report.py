@@ -13,6 +13,8 @@ from rlsp_tf.files import atomic_file, check_target, read_json
 
 PLOT = "docs/benchmarks.png"
 """Where the plot goes, unless told otherwise."""
+STYLES = ("--", "-", ":")
+"""Of lines in plots, in the order in which names appear."""
 RELIABILITY = "faults"
 """The benchmark that has a page of its own."""
 
@@ -133,7 +135,7 @@ def draw(path: Path, results: Sequence[Result]) -> None:
 
 
 def _draw_sizes(axes: Any, results: Sequence[Result]) -> None:
-    """With bands from the least to the most of the rounds."""
+    """A colour for each network, a line for each of ours; bands from the least to the most of the rounds."""
     ticks: dict[float, str] = {}
     curves = [
         (sheet["network"], name, points)
@@ -141,15 +143,17 @@ def _draw_sizes(axes: Any, results: Sequence[Result]) -> None:
         for sheet in result["networks"]
         for name, points in curves_of(sheet["sizes"]).items()
     ]
-    for number, (network, name, points) in enumerate(curves):
+    networks, names = (list(dict.fromkeys(each)) for each in list(zip(*curves, strict=True))[:2])
+    for network, name, points in curves:
         points = sorted(points, key=lambda point: point["width"] * point["height"])
         pixels = [point["width"] * point["height"] / 1e3 for point in points]
         ticks |= {x: f"{p['width']}x{p['height']}" for x, p in zip(pixels, points, strict=True)}
         times = [point["milliseconds"] for point in points]
         least, most = zip(*((min(point["rounds"]), max(point["rounds"])) for point in points), strict=True)
-        style = "-" if number % 2 else "--"
-        (line,) = axes.plot(pixels, times, style, marker="o", markersize=4, label=f"{network} {name}")
-        axes.fill_between(pixels, least, most, color=line.get_color(), alpha=0.2, linewidth=0)
+        color, style = f"C{networks.index(network)}", STYLES[names.index(name) % len(STYLES)]
+        label = f"{network} {name}"
+        axes.plot(pixels, times, style, color=color, marker="o", markersize=4, label=label)
+        axes.fill_between(pixels, least, most, color=color, alpha=0.2, linewidth=0)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(list(ticks), list(ticks.values()), rotation=20)

@@ -88,16 +88,19 @@ class Recipe:
         }
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Output:
     """What the network gives: a frame of the clip, and what makes it large."""
 
     frame: Frame
-    unfinished: Unfinished
+    unfinished: Unfinished | None
 
     def finished(self) -> Frame:
-        """The large frame, in its colours."""
+        """The large frame, in its colours; once."""
+        assert self.unfinished is not None
         planes = self.unfinished()
+        # The network's output is large, and who called may have to wait for the encoder.
+        self.unfinished = None
         return replace(self.frame, planes=planes if isinstance(planes, tuple) else (planes,))
 
 
@@ -274,7 +277,7 @@ def render(
         encoder.put(item.finished() if isinstance(item, _Output) else item)
 
     with (
-        Behind("encoding", encode) as encoder,
+        Behind("encoding", encode, ahead=1) as encoder,
         Behind("colour", finish, ahead=1) as finisher,
         Ahead("decoding", shots) as decoded,
     ):
