@@ -97,8 +97,8 @@ class Int8Step:
         model: one with an :class:`rlsp_tf.RLSP` layer, in float32.
 
     Raises:
-        RLSPError: if the processor does not multiply bytes, or the weights lose more than ``LIMIT`` on the
-            scene.
+        RLSPError: if the processor or TensorFlow does not multiply bytes, or the weights lose more than
+            ``LIMIT`` on the scene.
     """
 
     precision = "int8"
@@ -124,8 +124,14 @@ class Int8Step:
         for array in (array for convolution in self.convolutions for array in convolution):
             digest.update(array.tobytes())
         self.fingerprint = digest.hexdigest()
-        lost = cost(_run(self._step, self.initial_state, clips, self.config) - frames)
-        if lost > LIMIT:
+        try:
+            found = _run(self._step, self.initial_state, clips, self.config)
+        except (tf.errors.InvalidArgumentError, tf.errors.InternalError, tf.errors.NotFoundError) as error:
+            raise RLSPError(
+                "this TensorFlow does not compute in 8 bits, since its oneDNN is missing or turned off; use "
+                "--precision auto."
+            ) from error
+        if (lost := cost(found - frames)) > LIMIT:
             raise RLSPError(
                 f"in 8 bits this network loses {lost:.2f} dB, more than {LIMIT}; use --precision auto."
             )

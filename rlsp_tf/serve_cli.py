@@ -41,7 +41,7 @@ that knows its users. docs/scale.md has all requests and answers.""",
     )
     parser.add_argument(
         "--precision",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
         default="auto",
         help="as for rlsp upscale (default: %(default)s)",
     )

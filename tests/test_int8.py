@@ -1,5 +1,9 @@
 """The network in 8 bits, beside integers in NumPy and the network in float32."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,11 +14,13 @@ from rlsp_tf.cli import main
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.export import scene
+from rlsp_tf.images import write_png
 from rlsp_tf.int8 import Int8Convolution, Int8Step
 from rlsp_tf.metrics import luma, luma_of, psnr
 from rlsp_tf.model import rlsp_layer
 from rlsp_tf.steps import KerasStep, load_step, windows
 from rlsp_tf.tiles import StripStep
+from videos import gradient
 
 
 def sums(features: np.ndarray, layer: Int8Convolution) -> np.ndarray:
@@ -167,6 +173,18 @@ def test_a_network_that_loses_too_much_is_refused(rng, monkeypatch):
     monkeypatch.setattr(int8, "LIMIT", 1e-6)
     with pytest.raises(RLSPError, match=r"loses \d+\.\d\d dB, more than 1e-06; use --precision auto"):
         Int8Step(small_model(rng, precision="float32"))
+
+
+@needs_bytes
+def test_a_tensorflow_without_it_is_told(tmp_path):
+    source, target = tmp_path / "small.png", tmp_path / "large.png"
+    write_png(source, gradient(0, 16, 12))
+    words = [sys.executable, "-m", "rlsp_tf.cli", "upscale", source, target, "--precision", "int8"]
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
+    ran = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert not target.exists()
+    assert ran.returncode == 1
+    assert "its oneDNN is missing or turned off; use --precision auto." in ran.stderr.splitlines()[-1]
 
 
 def test_processors_without_it_are_told(tmp_path, rng, monkeypatch, capsys):

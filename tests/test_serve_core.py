@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from networks import Direct, small_model
+from networks import Direct, needs_bytes, small_model
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import Interrupted, RLSPError
+from rlsp_tf.int8 import Int8Step
 from rlsp_tf.serve_frames import PNG, RAW, bytes_of, frame_of, most_bytes
 from rlsp_tf.serve_limits import Limits, Lost, Refused, Room, Unfit
 from rlsp_tf.serve_network import Network
@@ -105,6 +106,19 @@ class TestNetwork:
         np.testing.assert_array_equal(got, expected(model, clip))
         with pytest.raises(Lost):
             network.flush("a", 5, RAW)
+
+    @needs_bytes
+    def test_in_8_bits_too(self, file, model):
+        clip = make_clip(3, HEIGHT, WIDTH)
+        network = Network({"small": str(file)}, precision="int8", sessions=1)
+        try:
+            assert network.about()["small"]["bits"] == 8
+            answers = [network.push("a", t, "small", SIZE, RAW, clip[t].tobytes()) for t in range(3)]
+            frames = [data for data, _ in answers[1:]] + [network.flush("a", 3, RAW)]
+        finally:
+            network.close()
+        got = np.stack([frame_of(data, RAW, 4 * WIDTH, 4 * HEIGHT) for data in frames])
+        np.testing.assert_array_equal(got, expected(Int8Step(model), clip))
 
     def test_a_bad_frame_leaves_the_session_as_it_was(self, network, model):
         clip = make_clip(2, HEIGHT, WIDTH)
