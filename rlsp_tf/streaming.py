@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -16,6 +16,20 @@ from rlsp_tf.steps import KerasStep, Step
 
 Unfinished = Callable[[], Any]
 """Gives a frame its colour, and gives the frame."""
+
+
+class Entered(NamedTuple):
+    """A frame as the network takes it, and what its colour needs later.
+
+    Attributes:
+        rgb: float32 ``(1, H, W, 3)``, 0..255.
+        chroma: set aside; see :class:`rlsp_tf.chroma.ColorPath`.
+        path: of its colour.
+    """
+
+    rgb: tf.Tensor
+    chroma: tf.Tensor
+    path: ColorPath
 
 
 class RecurrentStream:
@@ -140,7 +154,7 @@ class StreamingUpscaler:
         self._stream.reset()
         self._path: ColorPath | None = None
         self._form: tuple[Any, ...] = ()
-        self._waiting: deque[tf.Tensor] = deque()
+        self._waiting: deque[Entered] = deque()
 
     def push(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> list[Any]:
         """Takes the next frame, gives those that are ready.
@@ -157,20 +171,16 @@ class StreamingUpscaler:
             RLSPError: if the frame has a type or shape that it should not have, or other ones than
                 the frames before it.
         """
-        return list(map(_call, self.advance(frame)))
+        return list(map(_call, self.advance(self.enter(frame))))
 
-    def advance(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> Iterator[Unfinished | None]:
-        """As :meth:`push`, but frames have no colour yet, so that another thread may give it to them.
+    def enter(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> Entered:
+        """The first part of :meth:`push`: a frame as the network takes it.
 
-        Meanwhile this one can go on. All have to be taken before another frame is pushed, each computed
-        when it is asked for.
+        The parts may have a thread each, so that the network does not wait for colour: this one, frame after
+        frame; :meth:`advance`, in the same order; and what that gives.
 
         Args:
             frame: as for :meth:`push`.
-
-        Yields:
-            Functions, each of which gives a frame. ``None`` where a :class:`rlsp_tf.resumed.ResumedStep`
-            leaves one out.
 
         Raises:
             RLSPError: as :meth:`push` does.
@@ -196,25 +206,43 @@ class StreamingUpscaler:
             )
         assert self._path is not None
         rgb, chroma = self._path.enter(planes)
-        self._waiting.append(chroma)
-        # Not in a loop, whose variable would keep every output until the next one is there.
-        yield from map(self._unfinished, self._stream.push(rgb))
+        return Entered(rgb, chroma, self._path)
 
-    def end_shot(self) -> Iterator[Unfinished | None]:
-        """Gives the frames that still waited for a future one. The next frame begins another shot.
+    def advance(self, frame: Entered | None) -> Iterator[Unfinished | None]:
+        """The second part of :meth:`push`, and of :meth:`end_shot`: the network.
+
+        All that is ready has to be taken before another frame is given, each computed when it is asked for.
+
+        Args:
+            frame: from :meth:`enter`; ``None`` at the end of a shot.
 
         Yields:
-            As :meth:`advance`.
+            Functions, each of which gives a frame. ``None`` where a :class:`rlsp_tf.resumed.ResumedStep`
+            leaves one out.
         """
-        yield from map(self._unfinished, self._stream.flush())
+        if frame is None:
+            outputs = self._stream.flush()
+        else:
+            self._waiting.append(frame)
+            outputs = self._stream.push(frame.rgb)
+        # Not in a loop, whose variable would keep every output until the next one is there.
+        yield from map(self._unfinished, outputs)
 
-    def flush(self) -> list[Any]:
-        """Gives the frames that still waited for a future one, and resets.
+    def end_shot(self) -> list[Any]:
+        """Gives the frames that still waited for a future one. The next frame begins another shot.
 
         Returns:
             A list of frames as :meth:`push` gives them.
         """
-        frames = list(map(_call, self.end_shot()))
+        return list(map(_call, self.advance(None)))
+
+    def flush(self) -> list[Any]:
+        """As :meth:`end_shot`, and resets.
+
+        Returns:
+            A list of frames as :meth:`push` gives them.
+        """
+        frames = self.end_shot()
         self.reset()
         return frames
 
@@ -235,9 +263,8 @@ class StreamingUpscaler:
             )
 
     def _unfinished(self, output: tf.Tensor | None) -> Unfinished | None:
-        assert self._path is not None
-        chroma = self._waiting.popleft()
-        return None if output is None else partial(self._finish, self._path, output, chroma)
+        frame = self._waiting.popleft()
+        return None if output is None else partial(self._finish, frame.path, output, frame.chroma)
 
     def _finish(self, path: ColorPath, output: tf.Tensor, chroma: tf.Tensor) -> Any:
         if self._stream.config.output == "rgb":

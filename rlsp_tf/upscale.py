@@ -28,7 +28,7 @@ from rlsp_tf.segments import SEGMENT, SegmentedSink, frames_left, identity_of
 from rlsp_tf.shots import detect_shots, listed_shots
 from rlsp_tf.steps import KerasStep, Step
 from rlsp_tf.stopping import Stop
-from rlsp_tf.streaming import StreamingUpscaler, Unfinished
+from rlsp_tf.streaming import Entered, StreamingUpscaler, Unfinished
 from rlsp_tf.tiles import StripStep, within_memory
 from rlsp_tf.video import STDIN, STDOUT, ImageSink, open_sink, open_source
 
@@ -279,11 +279,11 @@ def render(
     with (
         Behind("encoding", encode, ahead=1) as encoder,
         Behind("colour", finish, ahead=1) as finisher,
-        Ahead("decoding", shots) as decoded,
+        Ahead("decoding", _enter(upscaler, shots, planar=frames.color is not None)) as decoded,
     ):
         number = in_segment = 0
         told = False
-        for outputs, at_cut in _outputs(upscaler, decoded, planar=frames.color is not None):
+        for outputs, at_cut in _outputs(upscaler, decoded):
             for output in outputs:
                 number += 1
                 if number - 1 not in keep:
@@ -317,8 +317,17 @@ def render(
     return [*frames.notes, *ended]
 
 
-def _outputs(
+def _enter(
     upscaler: StreamingUpscaler, shots: Iterable[tuple[Frame, bool]], *, planar: bool
+) -> Iterator[tuple[Frame, bool, Entered]]:
+    """Frames without their pixels, whether each begins a shot, and the pixels as the network takes them."""
+    for frame, begins in shots:
+        entered = upscaler.enter(frame.planes if planar else frame.planes[0])
+        yield replace(frame, planes=()), begins, entered
+
+
+def _outputs(
+    upscaler: StreamingUpscaler, frames: Iterable[tuple[Frame, bool, Entered]]
 ) -> Iterator[tuple[Iterator[_Output | None], bool]]:
     """What is ready after each frame and at each cut, all to be taken at once, and whether this is one.
 
@@ -330,9 +339,9 @@ def _outputs(
         frame = waiting.popleft()
         return None if unfinished is None else _Output(frame, unfinished)
 
-    for frame, begins in shots:
+    for frame, begins, entered in frames:
         if begins:
-            yield map(named, upscaler.end_shot()), True
-        waiting.append(replace(frame, planes=()))
-        yield map(named, upscaler.advance(frame.planes if planar else frame.planes[0])), False
-    yield map(named, upscaler.end_shot()), False
+            yield map(named, upscaler.advance(None)), True
+        waiting.append(frame)
+        yield map(named, upscaler.advance(entered)), False
+    yield map(named, upscaler.advance(None)), False
