@@ -23,7 +23,7 @@ class Entered(NamedTuple):
 
     Attributes:
         rgb: float32 ``(1, H, W, 3)``, 0..255.
-        chroma: set aside; see :class:`rlsp_tf.chroma.ColorPath`.
+        chroma: ``(2, h, w)`` float32 in codes of 8 bits, set aside; see :class:`rlsp_tf.chroma.ColorPath`.
         path: of its colour.
     """
 
