@@ -13,19 +13,16 @@ from rlsp_tf.errors import RLSPError
 STEPS = 10
 CODE = """
 import sys, time
+from functools import partial
 import numpy as np
 import tensorflow as tf
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.model import build_model
-from rlsp_tf.int8 import Int8Step
-from rlsp_tf.steps import KerasStep
+from rlsp_tf.steps import step_maker
 
 name, precision, width, height, steps = sys.argv[1:]
 width, height, steps = int(width), int(height), int(steps)
-if precision == "int8":
-    step = Int8Step(build_model(RLSPConfig.from_name(name), precision="float32"))
-else:
-    step = KerasStep(build_model(RLSPConfig.from_name(name), precision=precision))
+step = step_maker(partial(build_model, RLSPConfig.from_name(name)), precision)()
 rng = np.random.default_rng(0)
 window = [tf.constant(rng.uniform(0, 255, (1, height, width, 3)), tf.float32) for _ in range(3)]
 state = step.initial_state(1, height, width)

@@ -13,6 +13,7 @@ those that follow make good on the scene what a rounding has changed (GPTQ, Fran
 2210.17323); rounded to the nearest, they would cost two to ten times as much PSNR.
 """
 
+import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -135,6 +136,12 @@ class Int8Step:
             raise RLSPError(
                 f"in 8 bits this network loses {lost:.2f} dB, more than {LIMIT}; use --precision auto."
             )
+
+    def again(self) -> "Int8Step":
+        """A step of the same numbers that has not been compiled yet; nothing is learned anew."""
+        step = copy.copy(self)
+        step._step = tf.function(self._step.python_function)
+        return step
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         return [

@@ -6,24 +6,21 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import keras
 import tensorflow as tf
 
 from rlsp_tf.errors import Interrupted, RLSPError
-from rlsp_tf.int8 import Int8Step
 from rlsp_tf.model import load_model
-from rlsp_tf.precision import fastest_precision
 from rlsp_tf.serve_batching import CPU_PIXELS, BatchingStep
 from rlsp_tf.serve_frames import bytes_of, frame_of
 from rlsp_tf.serve_limits import Lost, Unfit
-from rlsp_tf.steps import KerasStep, Step
+from rlsp_tf.steps import Step, step_maker
 from rlsp_tf.streaming import StreamingUpscaler
 from rlsp_tf.upscale import upscale
 from rlsp_tf.video_source import VideoSource, open_input
@@ -58,11 +55,9 @@ class Network:
     def __init__(self, models: Mapping[str, str], *, precision: str = "auto", sessions: int) -> None:
         pixels = math.inf if tf.config.list_physical_devices("GPU") else CPU_PIXELS
         self._steps: dict[str, BatchingStep] = {}
-        kind: Callable[[keras.Model], Step] = Int8Step if precision == "int8" else KerasStep
-        weights = {"auto": fastest_precision(), "int8": "float32"}.get(precision, precision)
         for name, path in models.items():
-            model = load_model(path, precision=weights)
-            step = BatchingStep(functools.partial(kind, model), pixels=pixels)
+            make = step_maker(functools.partial(load_model, path), precision)
+            step = BatchingStep(make, pixels=pixels)
             self._steps[name] = step
             if step.config.frames_after > 1:
                 raise RLSPError(

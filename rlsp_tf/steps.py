@@ -7,7 +7,8 @@ Outside Python the state is in the hands of the client: a step takes ``window`` 
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -227,19 +228,32 @@ def load_step(path_or_name: str | os.PathLike[str], *, precision: str | None = N
     kind: type[_ExportedStep] | None = EXPORTS.get(path.suffix.lower())
     if (path / "saved_model.pb").is_file():
         kind = SavedModelStep
+    if kind is None:
+        return step_maker(partial(load_model, path_or_name), precision)()
+    step = kind(path)
+    if precision not in (None, "auto") and precision != step.precision:
+        raise RLSPError(f"{path}: was exported in {step.precision}; export it again to have {precision}.")
+    return step
+
+
+def step_maker(load: Callable[..., keras.Model], precision: str | None) -> Callable[[], Step]:
+    """What makes steps of one Keras model, each of which compiles for itself.
+
+    Args:
+        load: gives the model in the precision that it is called with, as ``precision``.
+        precision: as for :func:`load_step`.
+
+    Raises:
+        RLSPError: if the network cannot be loaded, or not be run in 8 bits.
+    """
     if precision == "auto":
-        precision = fastest_precision() if kind is None else None
-    if kind is None and precision == "int8":
+        precision = fastest_precision()
+    if precision == "int8":
         # Here, because what ranges are learned on takes half a second to import.
         from rlsp_tf.int8 import Int8Step
 
-        return Int8Step(load_model(path_or_name, precision="float32"))
-    if kind is None:
-        return KerasStep(load_model(path_or_name, precision=precision))
-    step = kind(path)
-    if precision is not None and precision != step.precision:
-        raise RLSPError(f"{path}: was exported in {step.precision}; export it again to have {precision}.")
-    return step
+        return Int8Step(load(precision="float32")).again
+    return partial(KerasStep, load(precision=precision))
 
 
 def windows(clip: np.ndarray, config: RLSPConfig) -> Iterator[list[tf.Tensor]]:
