@@ -16,7 +16,6 @@ from rlsp_tf.config import RLSPConfig
 from rlsp_tf.contenders import AUTHORS, OTHERS, OURS, Contender
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.metrics import cost
-from rlsp_tf.precision import computes_int8
 
 NETWORKS = ("7-48", "7-64", "7-128")
 SIZE = (480, 270)
@@ -89,11 +88,9 @@ def benchmark_step(
     """
     configs = [RLSPConfig.from_name(name) for name in networks]
     present, left_out = [], []
-    for contender in (*OURS, *others):
+    for contender in others:
         if missing := [package for package in contender.packages if not installed(package)]:
             left_out.append({"name": contender.name, "reason": f"{' and '.join(missing)} not installed"})
-        elif contender in OURS and contender.precision == "int8" and not computes_int8():
-            left_out.append({"name": contender.name, "reason": "the processor does not multiply bytes"})
         else:
             present.append(contender)
     packages = dict.fromkeys(package for contender in present for package in contender.packages)
@@ -166,7 +163,7 @@ class _Contest(contextlib.ExitStack):
     Args:
         config: the network.
         authors: folder of the authors' checkpoints.
-        present: who takes part beside the authors, ours first.
+        others: who takes part beside ours and the authors.
 
     Attributes:
         workers: by contender, ours first.
@@ -174,7 +171,7 @@ class _Contest(contextlib.ExitStack):
     """
 
     def __init__(
-        self, config: RLSPConfig, authors: str | os.PathLike[str] | None, present: Sequence[Contender]
+        self, config: RLSPConfig, authors: str | os.PathLike[str] | None, others: Sequence[Contender]
     ) -> None:
         super().__init__()
         folder = Path(self.enter_context(tempfile.TemporaryDirectory()))
@@ -195,15 +192,13 @@ class _Contest(contextlib.ExitStack):
                 reason = "give --authors" if authors is None else f"no graph of it in {os.fspath(authors)}"
                 self.sheet["left_out"].append({"name": AUTHORS.name, "reason": reason})
             clip = np.load(folder / "clip.npy")
-            own = [contender for contender in present if contender in OURS]
-            others = present[len(own) :]
-            for contender in (*own, *([AUTHORS] if meta else ()), *others):
+            for contender in (*OURS, *([AUTHORS] if meta else ()), *others):
                 try:
                     worker = Worker(contender.name, contender.side, config, folder, meta, contender.precision)
                 except RLSPError as error:
                     if contender not in OURS or contender.precision != "int8":
                         raise
-                    # Ours refuses 8 bits by itself where they cost too much.
+                    # Ours refuses 8 bits by itself: where they cost too much, or gain nothing.
                     reason = str(error).removeprefix(f"{contender.name}: ").rstrip(".")
                     self.sheet["left_out"].append({"name": contender.name, "reason": reason})
                     continue
