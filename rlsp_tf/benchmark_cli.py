@@ -23,12 +23,12 @@ others work, with machine and versions. Other programs that run meanwhile spoil 
   rlsp benchmark video film.mp4 --json video.json
   rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json
   rlsp benchmark ray film.mp4 --json ray.json
-  rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json serve.json
+  rlsp benchmark report docs/BENCHMARKS.md step.json train.json quality.json video.json serve.json
 
 One of them is not about speed: whether anything gets lost, whatever happens.
 
   rlsp benchmark faults --video film.mp4 --json faults.json
-  rlsp benchmark report RELIABILITY.md faults.json --plot docs/memory.png""",
+  rlsp benchmark report docs/RELIABILITY.md faults.json --plot docs/memory.png""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     benchmarks = parser.add_subparsers(metavar="WHAT", required=True)
@@ -110,7 +110,7 @@ machine and versions behind each; and plots, of time against size where rlsp ben
 --sizes, and of memory against the length of a video. What rlsp benchmark faults has written gets a
 page of its own, with a plot of memory over time.
 
-  rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json""",
+  rlsp benchmark report docs/BENCHMARKS.md step.json train.json quality.json video.json""",
     )
     report.add_argument("out", metavar="OUT", help="the page (.md)")
     report.add_argument("files", metavar="JSON", nargs="+", help="results")

@@ -75,8 +75,8 @@ def test_every_folder_with_code_or_weights_is_packaged():
     )
     patterns = setup_argument("package_data")["checkpoints"]
     for path in (ROOT / "checkpoints").iterdir():
-        if path.name in ("unfinished", "__pycache__"):
-            continue  # trainings that can go on, which nobody loads
+        if path.name == "__pycache__":
+            continue
         assert any(fnmatch(path.name, pattern) for pattern in patterns), path
 
 
@@ -126,3 +126,12 @@ def test_weights_and_manifest_agree():
         assert find_weights(name).name == entry["file"]  # and its SHA-256 is the manifest's
     files = {path.name for path in (ROOT / "checkpoints").glob("*.keras")}
     assert files == {entry["file"] for entry in manifest.values()}
+
+
+def test_links_between_pages_lead_to_files():
+    pages = [path for pattern in ("*.md", "docs/*.md", "checkpoints/*.md") for path in ROOT.glob(pattern)]
+    assert len(pages) > 5
+    for page in pages:
+        prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", prose):
+            assert "://" in link or (page.parent / link).is_file(), f"{page}: {link}"
