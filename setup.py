@@ -1,6 +1,6 @@
 """What rlsp_tf is and what it needs."""
 
-import re
+import runpy
 from pathlib import Path
 
 from setuptools import setup
@@ -54,7 +54,7 @@ TEST = [
 
 setup(
     name="rlsp_tf",
-    version=re.search(r'^__version__ = "(.+)"$', (ROOT / "rlsp_tf/__init__.py").read_text("utf-8"), re.M)[1],
+    version=runpy.run_path(str(ROOT / "rlsp_tf" / "_version.py"))["__version__"],
     description="Video super-resolution: RLSP (ICCV Workshops 2019) in TensorFlow and Keras",
     long_description=(ROOT / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",

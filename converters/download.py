@@ -15,7 +15,7 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-import rlsp_tf
+from rlsp_tf._version import __version__
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import check_target
 
@@ -237,7 +237,7 @@ def _receive(url: str, part: Path, size: int, *, progress: bool, timeout: float)
 
 def _request(url: str, start: int, timeout: float) -> requests.Response:
     """Asks for a file from byte ``start`` on."""
-    headers = {"Accept-Encoding": "identity", "User-Agent": f"rlsp_tf/{rlsp_tf.__version__}"}
+    headers = {"Accept-Encoding": "identity", "User-Agent": f"rlsp_tf/{__version__}"}
     if start:
         headers["Range"] = f"bytes={start}-"
     try:

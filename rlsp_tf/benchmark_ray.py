@@ -260,7 +260,7 @@ def _turns(
 
 
 def _upscale(clips: Sequence[Path], out: Path, model: str, options: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "rlsp_tf.cli", "upscale", *map(os.fspath, clips)]
+    command = [sys.executable, "-m", "rlsp_tf", "upscale", *map(os.fspath, clips)]
     command += ["--out", os.fspath(out), "--model", model, *options]
     run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if run.returncode:

@@ -21,7 +21,7 @@ from rlsp_tf.excerpts import packets
 from rlsp_tf.images import write_png
 from rlsp_tf.journal import SUFFIX
 
-PROGRAM = (sys.executable, "-m", "rlsp_tf.cli")
+PROGRAM = (sys.executable, "-m", "rlsp_tf")
 """The command line."""
 LIMIT = 600
 """Seconds for a run of some, after which it hangs."""

@@ -83,7 +83,7 @@ spent "packages ready"
 spent "clips ready"
 # The last seconds are for saving.
 left=$("$python" -c "print(max(0, $minutes - ($(date +%s) - $began + 15) / 60))")
-"$python" -m rlsp_tf.cli train --data "$kit/clips" --cache "$work/clips" --out "$run" --resume \\
+"$python" -m rlsp_tf train --data "$kit/clips" --cache "$work/clips" --out "$run" --resume \\
     --minutes "$left" "$@"
 "$python" -m rlsp_tf.offline_kit finish "$run"
 spent "done"

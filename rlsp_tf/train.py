@@ -18,7 +18,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from rlsp_tf import __version__
+from rlsp_tf._version import __version__
 from rlsp_tf.carried import CarriedRLSP
 from rlsp_tf.clip_index import Clip, Halving, index_clips, split_clips
 from rlsp_tf.config import PRESETS, RLSPConfig

@@ -17,7 +17,7 @@ import psutil
 import tensorflow as tf
 from tqdm import tqdm
 
-from rlsp_tf import __version__
+from rlsp_tf._version import __version__
 from rlsp_tf.chroma import ChromaGeometry
 from rlsp_tf.errors import Interrupted
 from rlsp_tf.frames import Frame, FrameSink, FrameSource

@@ -11,6 +11,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+import rlsp_tf
 from networks import small_model
 from rlsp_tf.cli import main
 from synthetic import make_clip
@@ -64,6 +65,12 @@ def test_help_needs_no_tensorflow() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "--chroma" in result.stdout
+
+
+def test_python_m_is_the_command_and_says_its_version() -> None:
+    command = [sys.executable, "-m", "rlsp_tf", "--version"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout == f"rlsp {rlsp_tf.__version__}\n"
 
 
 def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +188,7 @@ def test_a_killed_run_leaves_no_file_under_the_final_name(
     number: signal.Signals, data: Path, model: str, tmp_path: Path
 ) -> None:
     source, target = data / "video" / "tears_of_steel_800x332.webm", tmp_path / "x.mkv"
-    command = [sys.executable, "-m", "rlsp_tf.cli", "upscale", str(source), str(target), "--model", model]
+    command = [sys.executable, "-m", "rlsp_tf", "upscale", str(source), str(target), "--model", model]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("x.mkv.rlsp/.000000.*")):
         assert process.poll() is None

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rlsp_tf
 from converters.cli import main
 from converters.tf1 import save_tf1
 from networks import SMALL, small_model
@@ -41,6 +42,12 @@ def test_help_answers_with_examples_and_without_tensorflow(arguments: list[str])
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert "  rlsp-convert " in shown
+
+
+def test_the_version_is_that_of_rlsp_tf(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"rlsp-convert {rlsp_tf.__version__}\n"
 
 
 def test_the_direction_is_decided_by_the_side_that_ends_in_keras(prefix, tmp_path, capsys) -> None:

@@ -234,7 +234,7 @@ def test_a_loss_that_is_no_number_stops_jax_with_the_batches_saved(folder, tmp_p
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     model.save(tmp_path / "nan.keras")
     cache = tmp_path / "cache"
-    command = [sys.executable, "-m", "rlsp_tf.cli", "train", "--data", str(folder / "data"), "--out", "run"]
+    command = [sys.executable, "-m", "rlsp_tf", "train", "--data", str(folder / "data"), "--out", "run"]
     command += ["--cache", str(cache), "--init", "nan.keras", "--batch", "2", "--frames", "3", "--crop", "8"]
     run = subprocess.run(
         command, cwd=tmp_path, env=without_tensorflow(tmp_path), capture_output=True, text=True

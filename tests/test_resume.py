@@ -341,7 +341,7 @@ def test_a_signal_lets_a_segment_be_finished(name, rng, tmp_path):
     model, target = tmp_path / "net.keras", tmp_path / "large.mkv"
     small_model(rng, SMALL).save(model)
     source = make_video(tmp_path / "long.mkv", range(0, 400 * 3600, 3600), size=(64, 48))
-    command = [sys.executable, "-m", "rlsp_tf.cli", "upscale", source, target, "--model", model]
+    command = [sys.executable, "-m", "rlsp_tf", "upscale", source, target, "--model", model]
     process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "large.mkv.rlsp").exists():
         time.sleep(0.01)
