@@ -127,7 +127,7 @@ def download(
         RLSPError: if a file cannot be had, or is not the authors'.
     """
     # TensorFlow takes seconds to import, so the licence and the names are to be had without.
-    from converters.tf1 import keras_from_tf1
+    from rlsp_tf.converters.tf1 import keras_from_tf1
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -284,7 +284,7 @@ def _refusal(code: int) -> str:
 def _intact(file: Path, remote: RemoteFile) -> bool:
     """Whether a file is what it has to be; weights of unknown SHA-256 by the index that lies beside them."""
     # See download() for why these are imported late.
-    from converters.tf1 import data_of, index_of, prefix_of, read_tensors
+    from rlsp_tf.converters.tf1 import data_of, index_of, prefix_of, read_tensors
     from rlsp_tf.files import sha256_of
 
     if file.stat().st_size != remote.size:

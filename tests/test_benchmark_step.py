@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import reference_numpy
-from converters.tf1 import save_tf1
 from networks import needs_bytes, small_model
 from rlsp_tf import benchmark
 from rlsp_tf.benchmark_profile import benchmark_profile, describe_profile, read_verbose
@@ -26,6 +25,7 @@ from rlsp_tf.benchmark_step import (
 from rlsp_tf.cli import build_parser, main
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.contenders import AUTHORS, OTHERS, OURS, Contender, Ours
+from rlsp_tf.converters.tf1 import save_tf1
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.metrics import cost
 from rlsp_tf.precision import computes_int8, cpu_flags

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import rlsp_tf
-from converters.cli import main
-from converters.tf1 import save_tf1
 from networks import SMALL, small_model
+from rlsp_tf.converters.cli import main
+from rlsp_tf.converters.tf1 import save_tf1
 from rlsp_tf.model import load_model
 
 
@@ -37,7 +37,7 @@ def run(capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, str, st
 )
 def test_help_answers_with_examples_and_without_tensorflow(arguments: list[str]) -> None:
     program = (
-        "import sys\nfrom converters.cli import main\n"
+        "import sys\nfrom rlsp_tf.converters.cli import main\n"
         f"try: main({arguments})\nfinally: assert not {{'tensorflow', 'keras'}} & set(sys.modules)"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import reference_numpy
-from converters.tf1 import load_tf1
 from networks import SMALL, small_model
 from rlsp_tf.config import RLSPConfig
+from rlsp_tf.converters.tf1 import load_tf1
 from rlsp_tf.degradation import degrade
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluate import evaluate

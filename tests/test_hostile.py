@@ -279,5 +279,5 @@ def test_no_module_asks_a_library_to_be_careless():
         r"|enable_unsafe_deserialization|saving\.load_model|models\.load_model|\beval\(|\bexec\("
     )
     root = Path(__file__).parent.parent
-    for file in [*root.glob("rlsp_tf/*.py"), *root.glob("converters/*.py")]:
+    for file in [*root.glob("rlsp_tf/**/*.py"), *root.glob("converters/*.py")]:
         assert not careless.search(file.read_text("utf-8")), file
