@@ -24,8 +24,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from rlsp_tf.authors_layout import Shapes, listed, misshapen
 from rlsp_tf.config import RLSPConfig
-from rlsp_tf.converters.tf1 import Shapes, listed, misshapen, variables_of
+from rlsp_tf.converters.tf1 import variables_of
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import atomic_file
 from rlsp_tf.model import build_model, rlsp_layer

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlsp_tf.benchmark import describe_machine, heading
+from rlsp_tf.benchmark import heading
 from rlsp_tf.benchmark_damage import OUTCOMES, benchmark_damage, last_line
 from rlsp_tf.benchmark_kills import benchmark_kills
 from rlsp_tf.benchmark_situations import benchmark_situations
@@ -47,7 +47,7 @@ def benchmark_faults(
         command: what to note as the command behind the result.
 
     Returns:
-        What :func:`describe_faults` prints: :func:`rlsp_tf.benchmark.heading` and ``{"videos", "model",
+        :func:`rlsp_tf.benchmark.heading` and ``{"videos", "model",
         "damage", "kills", "situations", "soak"}``, the last four as the functions of the same names in
         ``rlsp_tf.benchmark_*`` give them.
 
@@ -160,29 +160,3 @@ def outcomes(runs: Iterable[Result]) -> dict[str, int]:
     """How many runs of :func:`rlsp_tf.benchmark_damage.benchmark_damage` had each of OUTCOMES."""
     found = [run["outcome"] for run in runs]
     return {outcome: found.count(outcome) for outcome in OUTCOMES}
-
-
-def describe_faults(result: Result) -> str:
-    """The result of :func:`benchmark_faults` as lines of text."""
-    lines = [*describe_machine(result), ""]
-    for name, part in counts(result).items():
-        lines.append(f"{name:>14} {part['survived']} of {part['tried']} survived, {part['lost']} frames lost")
-    found = outcomes(result["damage"]["runs"])
-    lines.append(f"{'damage':>14} {', '.join(f'{count} {name}' for name, count in found.items())}")
-    twice = [kill["twice"] for kill in result["kills"]["kills"]]
-    lines.append(
-        f"{'kills':>14} {sum(twice)} frames computed twice, at most {max(twice)} after one; "
-        f"{sum(kill['different'] for kill in result['kills']['kills'])} packets different"
-    )
-    soak = result["soak"]
-    lines.append(
-        f"{'long film':>14} {soak['frames']} frames in {soak['seconds']:.0f} s; memory "
-        f"{soak['first'] / 1e6:.0f} MB in the first tenth, {soak['last'] / 1e6:.0f} MB in the last, "
-        f"{soak['slope'] / 1e6:+.1f} MB per hour"
-    )
-    lines += [
-        f"{each['name']:>14}: not tried, {each['missing']}"
-        for each in result["situations"]
-        if "missing" in each
-    ]
-    return "\n".join([*lines, *(f"not survived: {line}" for line in failures(result))])

@@ -218,27 +218,8 @@ def _ray(result: Result) -> list[str]:
     ]
 
 
-def _profile(result: Result) -> list[str]:
-    width, height = result["size"]
-    rows = [["primitive", "calls", "ms", "GFLOP/s"], ["---", "---:", "---:", "---:"]]
-    for each in result["primitives"]:
-        speed = "" if each["gflops"] is None else f"{each['gflops']:.0f}"
-        rows.append([each["what"], f"{each['calls']:.0f}", f"{each['milliseconds']:.2f}", speed])
-    convolutions = sum(each["milliseconds"] for each in result["primitives"] if each["gflops"] is not None)
-    return [
-        "## Where the time of a step goes",
-        "",
-        f"{result['network']} in {result['precision']}, {width}x{height}, as oneDNN tells it: "
-        f"{result['milliseconds']:.1f} ms a step, of which its convolutions take {convolutions:.1f} ms "
-        "(those that run side by side counted in full).",
-        "",
-        *markdown_table(rows),
-    ]
-
-
 SECTIONS: dict[str, Callable[[Result], list[str]]] = {
     "step": _step,
-    "profile": _profile,
     "video": _video,
     "serve": _serve,
     "ray": _ray,

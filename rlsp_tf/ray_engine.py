@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, first_line
 from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX
 from rlsp_tf.ranges import RANGE, Plan, join_ranges, make_plan, render_range, run_of, targets_of
 from rlsp_tf.segments import compare_runs
@@ -145,7 +145,7 @@ def upscale_all(
                     left.pop(index, None)
                     continue
                 except ray.exceptions.RayError as error:
-                    failed.append(f"{jobs[index].source}: {_first_line(error)}.")
+                    failed.append(f"{jobs[index].source}: {first_line(error)}.")
                     left.pop(index, None)
                     continue
                 if kind == "plan":
@@ -300,10 +300,5 @@ def start_ray(address: str | None, workers: int | None) -> Any:
             runtime_env={"env_vars": {**ONE_CORE, "TF_CPP_MIN_LOG_LEVEL": "2"}},
         )
     except (ConnectionError, ValueError, TimeoutError) as error:
-        raise RLSPError(f"{address}: no cluster of Ray answers there ({_first_line(error)}).") from error
+        raise RLSPError(f"{address}: no cluster of Ray answers there ({first_line(error)}).") from error
     return ray
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")

@@ -24,14 +24,23 @@ def page(result: Result, picture: str, command: str) -> list[str]:
         picture: the link to what :func:`draw_memory` has drawn.
         command: the command line behind the page.
     """
-    lines = ["# Reliability", "", *_meaning(result), ""]
-    for line in describe_machine(result):
-        lines += [f"{line}.", ""]
-    lines += [*_summary(result), "", *_damage(result["damage"]), "", *_kills(result["kills"])]
+    lines = [*summary(result), "", *_damage(result["damage"]), "", *_kills(result["kills"])]
     lines += ["", *_situations(result["situations"]), "", *_soak(result["soak"])]
     lines += ["", f"![Memory of the process over the time of the long run]({picture})"]
     lines += ["", "## Commands", "", "Written by these commands, not by hand:", ""]
     return [*lines, "```sh", result["command"], command, "```"]
+
+
+def summary(result: Result) -> list[str]:
+    """The beginning of the page: what was found, the machine, and a table of everything that was tried.
+
+    Args:
+        result: of :func:`rlsp_tf.benchmark_faults.benchmark_faults`.
+    """
+    lines = ["# Reliability", "", *_meaning(result), ""]
+    for line in describe_machine(result):
+        lines += [f"{line}.", ""]
+    return [*lines, *_summary(result)]
 
 
 def draw_memory(path: Path, result: Result) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rlsp_tf.steps import Step
+from rlsp_tf.steps import Step, StepWrapper
 
 
-class ResumedStep:
+class ResumedStep(StepWrapper):
     """A step that counts, and leaves out those that an earlier run has computed.
 
     Frames are pushed through it from the beginning of the clip, so that all that depends on them comes about
@@ -26,10 +26,9 @@ class ResumedStep:
     """
 
     def __init__(self, step: Step, done: int = 0, state: Callable[[], Sequence[np.ndarray]] = list) -> None:
-        self.config, self.fingerprint = step.config, step.fingerprint
-        self.precision, self.itemsize = step.precision, step.itemsize
+        super().__init__(step)
         self.count = 0
-        self._step, self._done, self._saved = step, done, state
+        self._done, self._saved = done, state
         self._state: Any = ()
         self._shape: tuple[int, ...] = ()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, first_line
 
 
 class Storage:
@@ -109,8 +109,7 @@ def _said(address: str, what: str) -> Any:
     except FileNotFoundError as error:
         raise RLSPError(f"{address}: no such file; check the address.") from error
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()
-        raise RLSPError(f"{address}: {what} ({reason[0] if reason else type(error).__name__}).") from error
+        raise RLSPError(f"{address}: {what} ({first_line(error)}).") from error
     except Exception as error:
         # What the client of a store raises: botocore has classes of its own.
         raise RLSPError(f"{address}: {what} ({type(error).__name__}: {error}).") from error
