@@ -57,8 +57,10 @@ def watch(folder: Path, dies_at: Callable[[str], bool]) -> None:
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _CHANGES:
-            inside = arguments[-1] if event in ("os.remove", "os.rmdir") else -1
-            reach(_CHANGES[event], _place(arguments[0], inside))
+            place = _place(arguments[0], arguments[-1] if event in ("os.remove", "os.rmdir") else -1)
+            # What is asked for may be so already: then nothing changes.
+            if os.path.lexists(place) != (event == "os.mkdir"):
+                reach(_CHANGES[event], place)
         elif event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES:
             place = _place(arguments[0])
             if not place.is_dir():
@@ -70,7 +72,6 @@ def watch(folder: Path, dies_at: Callable[[str], bool]) -> None:
         place = _place(descriptor)
         if place.name == JOURNAL:
             reach("write half a line to", place, _cut_last_line)
-        reach("write to" if place.is_file() else "sync", place)
         usual(descriptor)
 
     os.fsync = fsync  # type: ignore[assignment]

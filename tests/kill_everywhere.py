@@ -15,16 +15,16 @@ from functools import partial
 import numpy as np
 from tqdm import tqdm
 
-from rlsp_tf import ranges, streaming
+from rlsp_tf import ray_engine, streaming
 from rlsp_tf.config import RLSPConfig
-from rlsp_tf.errors import RLSPError
-from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX, WorkFolder
+from rlsp_tf.errors import Interrupted
+from rlsp_tf.journal import JOURNAL, SUFFIX
 from rlsp_tf.kill_points import record, recorded, watch
-from rlsp_tf.published import published
+from rlsp_tf.stopping import Stop
 from rlsp_tf.upscale import Recipe, upscale
 
 SIZE = (32, 24)
-OPTIONS = {"segment": 1, "warm_start": 1, "codec": "ffv1"}
+OPTIONS = {"segment": 1, "warm_start": 1, "codec": "mpeg4"}
 
 
 class NumPyStep:
@@ -73,33 +73,31 @@ def upscale_one(source, target, scene_cuts="off"):
 
 def upscale_in_ranges(source, target):
     """What a cluster does, its tasks one after the other."""
-    recipe, step = Recipe(**OPTIONS), NumPyStep()
-    plan = ranges.make_plan(source, step, recipe, frozenset({2}), length=1)
-    assert len(plan.ranges) == 2
-    if published(target, lambda: plan.run) is not None:
+    ray_engine._step_of = lambda model, precision: NumPyStep()
+    job = ray_engine.Job(
+        *(str(source), str(target), "stand-in", "float32", Recipe(**OPTIONS), frozenset({2})),
+        **{"memory": None, "force": False, "resume": True, "length": 1},
+    )
+    plan = ray_engine._plan(job)
+    if isinstance(plan, list):
         return
-    work = target.with_name(target.name + SUFFIX)
-    work.mkdir(exist_ok=True)
-    (work / PLAN).touch()
+    assert len(plan.ranges) == 2
     for index in range(len(plan.ranges)):
-        ranges.render_range(source, work / target.name, step, recipe, plan, index)
-    ranges.join_ranges(source, work, target, step, recipe, plan)
-    WorkFolder(target).finish()
+        ray_engine._render(job, plan, index)
+    ray_engine._join(job, plan)
 
 
 def leave_damaged_work(source, target):
     """What a run can find: a finished segment that is damaged, half a line, and half a temporary file."""
 
-    class Dying(NumPyStep):
-        def __call__(self, window, state):
-            dies.append(1)
-            if len(dies) > 4:
-                raise RLSPError("the power fails.")
-            return super().__call__(window, state)
+    class StopAfterThreeSteps(Stop):
+        def __bool__(self):
+            asked.append(1)
+            return len(asked) > 3
 
-    dies = []
-    with contextlib.suppress(RLSPError):
-        upscale(source, target, Dying(), scene_cuts="off", **OPTIONS)
+    asked = []
+    with contextlib.suppress(Interrupted):
+        upscale(source, target, NumPyStep(), scene_cuts="off", stop=StopAfterThreeSteps(), **OPTIONS)
     work = target.with_name(target.name + SUFFIX)
     (segment,) = work.glob("000000*")
     segment.write_bytes(bytes(segment.stat().st_size))
