@@ -24,7 +24,7 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX, WorkFolder
 from rlsp_tf.published import published
 from rlsp_tf.ranges import RANGE, Plan, join_ranges, make_plan, render_range, run_of, targets_of
-from rlsp_tf.segments import compare_runs
+from rlsp_tf.segments import DamagedSegment, compare_runs
 from rlsp_tf.steps import Step, load_step
 from rlsp_tf.storage import Storage
 from rlsp_tf.threads import ONE_CORE
@@ -243,7 +243,12 @@ def _join(job: Job, plan: Plan) -> list[str]:
         return notes
     with tempfile.TemporaryDirectory() as here:
         folder, joined = work.fetch(Path(here)), Path(here) / target.name
-        notes = join_ranges(source, folder, joined, step, job.recipe, plan)
+        try:
+            notes = join_ranges(source, folder, joined, step, job.recipe, plan)
+        except DamagedSegment as error:
+            # What has a journal in the store is not computed again.
+            (work / error.segment.partition("/")[0] / JOURNAL).remove()
+            raise
         target.put(joined)
     work.remove()
     return notes

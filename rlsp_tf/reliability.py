@@ -133,8 +133,8 @@ def _points(points: Sequence[Result]) -> list[str]:
         "## Kills at every change of the disk",
         "",
         f"`kill -9` before each change that upscaling {FEW} frames in segments of at least {SEGMENT} makes "
-        "on the disk, in their order; the number says which of its kind it is. *Half a line* is what a failing "
-        "power may leave of a journal. Then the same call again; compared as below.",
+        "on the disk, in their order; the number says which of its kind it is. *Half a line* is what a "
+        "failing power may leave of a journal. Then the same call again; compared as below.",
         "",
         *markdown_table(rows),
     ]

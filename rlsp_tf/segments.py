@@ -26,7 +26,13 @@ broadcasters, who have one every few seconds."""
 
 
 class DamagedSegment(RLSPError):
-    """A finished segment is not what it was when it was finished."""
+    """A finished segment is not what it was when it was finished.
+
+    Attributes:
+        segment: its name.
+    """
+
+    segment = ""
 
 
 class SegmentedSink:
@@ -153,8 +159,7 @@ class SegmentedSink:
         state which they begin with. Only the last state is kept, but where a shot begins none is needed.
         """
         segments = self.finished.segments
-        needed = [(index, segments[index].steps) for index in self._damaged]
-        ends: list[tuple[int, int | None]] = [*needed]
+        ends: list[tuple[int, int | None]] = [(index, segments[index].steps) for index in self._damaged]
         if self.finished.notes is None:
             ends.append((len(segments), None))
         found: list[Stretch] = []
@@ -300,10 +305,12 @@ def join_segments(
     """
     for segment in segments:
         if not is_intact(work, segment):
-            raise DamagedSegment(
+            error = DamagedSegment(
                 f"{whole.path}: its segment {segment.name} was damaged on the disk; run it again, and "
                 "only that is computed again."
             )
+            error.segment = segment.name
+            raise error
     if isinstance(whole, VideoSink):
         with atomic_file(whole.path, force=force, inside=work) as part:
             join_videos(
