@@ -515,7 +515,7 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(rng, film, tmp_
 def test_a_signal_ends_a_run_after_the_frame_at_hand(name, rng, tmp_path):
     model, target = tmp_path / "net.keras", tmp_path / "large.mkv"
     small_model(rng, SMALL).save(model)
-    source = make_video(tmp_path / "long.mkv", range(0, 400 * 3600, 3600), size=(64, 48))
+    source = make_video(tmp_path / "long.mkv", range(0, 250 * 3600, 3600), size=(64, 48))
     command = [sys.executable, "-m", "rlsp_tf.cli", "upscale", source, target, "--model", model]
     process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
     # Written when the first frame of a segment is.
