@@ -637,7 +637,8 @@ def test_after_half_a_line_a_journal_goes_on(step, film, interrupted, tmp_path):
     with file.open("ab") as lines:
         lines.write(b'{"name": "00')
     with pytest.raises(Interrupted):
-        upscale(film, interrupted, step, stop=StopSoon(15), **OPTIONS)
+        # At the end of a segment.
+        upscale(film, interrupted, step, stop=StopSoon(14), **OPTIONS)
     assert journal.read_journal(file).frames > 8
     assert not any("anew" in note for note in upscale(film, interrupted, step, **OPTIONS))
     upscale(film, tmp_path / "once.mp4", step, **OPTIONS)
