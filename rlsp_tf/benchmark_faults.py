@@ -8,11 +8,12 @@ from typing import Any
 
 from rlsp_tf.benchmark import heading
 from rlsp_tf.benchmark_damage import OUTCOMES, benchmark_damage, last_line
-from rlsp_tf.benchmark_kills import benchmark_kills
+from rlsp_tf.benchmark_kills import FRAMES as FEW
+from rlsp_tf.benchmark_kills import benchmark_kills, benchmark_points
 from rlsp_tf.benchmark_situations import benchmark_situations
 from rlsp_tf.benchmark_soak import benchmark_soak
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.excerpts import reduce
+from rlsp_tf.excerpts import cut, reduce
 
 WIDTH = 96
 """Of the frames in all parts that are about many of them, in pixels."""
@@ -48,8 +49,8 @@ def benchmark_faults(
 
     Returns:
         :func:`rlsp_tf.benchmark.heading` and ``{"videos", "model",
-        "damage", "kills", "situations", "soak"}``, the last four as the functions of the same names in
-        ``rlsp_tf.benchmark_*`` give them.
+        "damage", "points", "kills", "situations", "soak"}``, the last five as the functions of the same names
+        in ``rlsp_tf.benchmark_*`` give them.
 
     Raises:
         RLSPError: if there is no such video, or one cannot be upscaled where nothing goes wrong.
@@ -66,14 +67,16 @@ def benchmark_faults(
             (root / part).mkdir()
             return root / part
 
-        film, slow = root / "film.mp4", root / "slow.mp4"
+        film, slow, short = root / "film.mp4", root / "slow.mp4", root / "short.mp4"
         reduce(paths[0], film, width=WIDTH, frames=FRAMES)
         reduce(paths[0], slow, width=WIDTH, frames=FRAMES, every=2)
+        cut(film, short, FEW, sound=True)
         given: dict[str, Any] = {"model": model, "progress": progress}
         return result | {
             "videos": [path.name for path in paths],
             "model": Path(model).stem,
             "damage": benchmark_damage(paths, folder("damage"), runs=damages, **given),
+            "points": benchmark_points(short, folder("points"), **given),
             "kills": benchmark_kills(film, folder("kills"), kills=kills, **given),
             "situations": benchmark_situations(film, folder("situations"), **given),
             "soak": benchmark_soak(slow, folder("soak"), minutes=minutes, **given),
@@ -119,6 +122,7 @@ def counts(result: Result) -> dict[str, dict[str, int]]:
 
     return {
         "damaged files": part(damage, survived_damage),
+        "kills at changes": part(result["points"], survived_kill),
         "kills": part(kills, survived_kill),
         "situations": part(situations, lambda each: each["right"]),
         "long film": part([soak], survived_soak),
@@ -132,6 +136,13 @@ def failures(result: Result) -> list[str]:
         f"{run['decodable']} frames written. {last_line(run['said'])}".rstrip()
         for run in result["damage"]["runs"]
         if not survived_damage(run)
+    ]
+    lines += [
+        f"killed before: {point['name']}: ended with {point['code']}, {point['lost']} frames lost, "
+        f"{point['different']} packets different, left {', '.join(point['left']) or 'nothing'}. "
+        f"{point['said']}".rstrip()
+        for point in result["points"]
+        if not survived_kill(point)
     ]
     lines += [
         f"kill {number} after {kill['after']:.1f} s: ended with {kill['code']}, {kill['lost']} frames lost, "

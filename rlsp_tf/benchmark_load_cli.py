@@ -14,9 +14,9 @@ def add_faults(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "rlsp_tf.benchmark_faults:benchmark_faults",
         help="whether anything gets lost, whatever happens",
         description="""\
-Damages the beginnings of videos, kills runs at random moments, sends signals, fills disks, gives wrong
-inputs, and upscales a long film with an eye on memory; counts what is survived and which frames are
-lost. All of it happens in a temporary folder and takes about half an hour.
+Damages the beginnings of videos, kills runs at every change of the disk and at random moments, sends
+signals, fills disks, gives wrong inputs, and upscales a long film with an eye on memory; counts what is
+survived and which frames are lost. All of it happens in a temporary folder and takes more than an hour.
 
   rlsp benchmark faults --video film.mp4 other.webm --json faults.json""",
     )
@@ -31,7 +31,7 @@ lost. All of it happens in a temporary folder and takes about half an hour.
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     for name, default, what in (
         ("--damages", 200, "files to damage"),
-        ("--kills", 20, "runs to kill"),
+        ("--kills", 20, "runs to kill at random moments"),
         ("--minutes", 60, "of the long film"),
     ):
         parser.add_argument(

@@ -2,7 +2,8 @@
 
 The journal has a line of JSON for every segment that is finished, after a first one that tells which run
 they are of, and gets a last one when no frame is left. A line is added when what it tells of is safely on
-the disk; half a line at the end, as a power failure leaves it, tells of nothing.
+the disk; half a line at the end, as a power failure leaves it, tells of nothing. A segment that was found
+damaged and was computed again has a second line, which counts instead of its first one.
 """
 
 import contextlib
@@ -27,6 +28,8 @@ SUFFIX = ".rlsp"
 JOURNAL = "journal.jsonl"
 PLAN = "plan.json"
 """In the work folder of a run in ranges; each has a work folder in that (:mod:`rlsp_tf.ranges`)."""
+PUBLISHED = "published.json"
+"""In a work folder whose result has got its name, or is about to (:mod:`rlsp_tf.published`)."""
 _LOCK = "lock"
 _VERSION = 1
 
@@ -61,6 +64,9 @@ class Segment:
         size: bytes, of all its files.
         steps: of the network, from the beginning of the clip to its end.
         times: of the packets of a video file, in their order: time shown and duration, in the clip's units.
+        sha256: of its content; empty in a journal of a version of this package that noted none.
+        state: SHA-256 of the file with the state of the network at its end; empty where the next step takes
+            no state from before.
     """
 
     name: str
@@ -68,6 +74,8 @@ class Segment:
     size: int
     steps: int
     times: Sequence[tuple[int, int]] = ()
+    sha256: str = ""
+    state: str = ""
 
 
 @dataclass
@@ -131,10 +139,9 @@ class WorkFolder:
     def read(self) -> Journal | None:
         """The journal, ``None`` if nothing is finished. What follows its last whole line is cut off."""
         file = self.path / JOURNAL
-        journal = read_journal(file)
+        journal, size = _read(file)
         if journal is not None:
-            count = 1 + len(journal.segments) + (journal.notes is not None)
-            os.truncate(file, sum(len(line) + 1 for line in file.read_bytes().split(b"\n")[:count]))
+            os.truncate(file, size)
         return journal
 
     def append(self, journal: Journal, segment: Segment) -> None:
@@ -144,6 +151,11 @@ class WorkFolder:
             self._add(file, {"version": _VERSION, "run": journal.run, "rows": journal.rows})
         self._add(file, asdict(segment))
         journal.segments.append(replace(segment, times=Times(segment.times)))
+
+    def replace(self, journal: Journal, index: int, segment: Segment) -> None:
+        """Notes that a finished segment was computed again."""
+        self._add(self.path / JOURNAL, asdict(segment))
+        journal.segments[index] = replace(segment, times=Times(segment.times))
 
     def end(self, journal: Journal, notes: list[str]) -> None:
         """Notes that no frame is left."""
@@ -162,7 +174,7 @@ class WorkFolder:
 
     def clear(self) -> None:
         """Forgets what was finished."""
-        for name in (JOURNAL, PLAN):
+        for name in (PUBLISHED, JOURNAL, PLAN):
             (self.path / name).unlink(missing_ok=True)
         self.keep_only(set())
 
@@ -170,6 +182,14 @@ class WorkFolder:
         """Removes the folder, the journal first, so that half a removal leaves nothing to go on with."""
         self.clear()
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def finish(self) -> None:
+        """Removes the folder of a result that has got its name; what tells of that is removed last."""
+        for path in self.path.iterdir():
+            if path.name != PUBLISHED:
+                _remove(path)
+        (self.path / PUBLISHED).unlink(missing_ok=True)
+        self.path.rmdir()
 
     def _add(self, file: Path, value: dict[str, Any]) -> None:
         with file.open("a", encoding="utf-8") as lines:
@@ -191,23 +211,7 @@ def read_journal(file: Path) -> Journal | None:
     Raises:
         OSError: if it exists and cannot be read.
     """
-    try:
-        lines = file.read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return None
-    journal = None
-    for line in lines:
-        try:
-            value = json.loads(line)
-            if journal is None:
-                journal = _header(value)
-            elif "notes" in value:
-                journal.notes = [str(note) for note in value["notes"]]
-            else:
-                journal.segments.append(_segment(value))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            break
-    return journal if journal and journal.segments else None
+    return _read(file)[0]
 
 
 def is_work_folder(path: Path) -> bool:
@@ -215,7 +219,7 @@ def is_work_folder(path: Path) -> bool:
     if not path.is_dir():
         return False
     names = {each.name for each in path.iterdir()}
-    return not names or JOURNAL in names or _LOCK in names
+    return not names or not names.isdisjoint((JOURNAL, PUBLISHED, _LOCK))
 
 
 def stale_folders(root: Path, *, days: float) -> Iterator[WorkFolder]:
@@ -238,6 +242,31 @@ def stale_folders(root: Path, *, days: float) -> Iterator[WorkFolder]:
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     return sum(each.stat().st_size for each in (path.iterdir() if path.is_dir() else (path,)))
+
+
+def _read(file: Path) -> tuple[Journal | None, int]:
+    """The journal, and how many bytes its whole lines have."""
+    try:
+        lines = file.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return None, 0
+    journal, size = None, 0
+    places: dict[str, int] = {}
+    for line in lines:
+        try:
+            value = json.loads(line)
+            if journal is None:
+                journal = _header(value)
+            elif "notes" in value:
+                journal.notes = [str(note) for note in value["notes"]]
+            else:
+                segment = _segment(value)
+                place = places.setdefault(segment.name, len(places))
+                journal.segments[place : place + 1] = [segment]
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            break
+        size += len(line) + 1
+    return (journal, size) if journal and journal.segments else (None, 0)
 
 
 def _header(value: Any) -> Journal:
@@ -264,7 +293,9 @@ def _segment(value: Any) -> Segment:
         raise ValueError
     if Path(segment.name).name != segment.name:
         raise ValueError
-    return Segment(segment.name, *numbers, Times(times))
+    if not (isinstance(segment.sha256, str) and isinstance(segment.state, str)):
+        raise ValueError
+    return replace(segment, times=Times(times))
 
 
 def _remove(path: Path) -> None:

@@ -273,7 +273,7 @@ def join_ranges(
         segments += [replace(each, name=f"{folder.name}/{each.name}") for each in journal.segments]
     with open_source(source, deinterlace=recipe.deinterlace) as frames:
         whole = recipe.sink(frames, step.config.scale, target, force=force)
-        join_segments(work, segments, whole, frames, force=force)
+        join_segments(work, segments, whole, frames, run=plan.run, notes=plan.notes, force=force)
         return [*plan.notes, *whole.notes]
 
 

@@ -224,7 +224,7 @@ def train(
             **course,
         )
     if step < options.steps:
-        with stop.on_signals(), group.training():
+        with stop.on_signals(), stop.asked_often(), group.training():
             batches = feed(sampler.share(group.worker, group.workers), step, options.steps, pace.waits)
             model.fit(batches, callbacks=[pace], shuffle=False, verbose=0)
     if pace.interrupted:

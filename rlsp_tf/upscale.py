@@ -23,7 +23,8 @@ from rlsp_tf.errors import Interrupted
 from rlsp_tf.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.journal import Journal
 from rlsp_tf.pipeline import Ahead, Behind
-from rlsp_tf.resumed import ResumedStep
+from rlsp_tf.published import published
+from rlsp_tf.resumed import EVERYTHING, ResumedStep, Stopped
 from rlsp_tf.segments import SEGMENT, SegmentedSink, frames_left, identity_of
 from rlsp_tf.shots import detect_shots, listed_shots
 from rlsp_tf.steps import KerasStep, Step
@@ -158,8 +159,9 @@ def upscale(
         force: replace a target that exists.
         resume: go on with what an interrupted run has left; else begin anew.
         segment: frames of a segment, see :func:`rlsp_tf.segments.frames_left`.
-        stop: asked after every frame; a run that is to stop does so when its segment is finished. A video
-            from standard input ends there, and what had come is written.
+        stop: asked before every step of the network. A run that is to stop ends its segment with the frame
+            before, so that the same call goes on with the next one. A video from standard input ends there,
+            and what had come is written.
         progress: show a progress bar with the frame rate and the time left, if standard error is a terminal.
 
     Returns:
@@ -174,6 +176,10 @@ def upscale(
     target = STDOUT if os.fspath(target) == "-" else Path(target)
     step = KerasStep(model) if isinstance(model, keras.Model) else model
     recipe = Recipe(chroma, codec, crf, preset, rate, warm_start, deinterlace, segment)
+    if resume and not force and source is not STDIN and target is not STDOUT:
+        finished = published(target, lambda: recipe.run(source, step, scene_cuts))
+        if finished is not None:
+            return finished
     with open_source(source, deinterlace=deinterlace) as frames:
         make = partial(recipe.sink, frames, step.config.scale)
         whole = make(target, force=force)
@@ -241,8 +247,10 @@ def render(
         Interrupted: if it was stopped.
         RLSPError: if a frame cannot be read or written.
     """
+    segmented = isinstance(sink, SegmentedSink)
     finished = sink.finished if isinstance(sink, SegmentedSink) else Journal({}, None)
-    if finished.notes is not None:
+    missing = [*sink.missing] if isinstance(sink, SegmentedSink) else []
+    if finished.notes is not None and not missing:
         return finished.notes
     if memory is None and finished.rows is not None:
         step = StripStep(step, finished.rows)
@@ -253,8 +261,13 @@ def render(
         step = within_memory(step, frames.height, frames.width, memory or free, at_once=at_once)
     if isinstance(sink, SegmentedSink):
         sink.rows = step.rows if isinstance(step, StripStep) else None
-    done = finished.segments[-1].steps if finished.segments else 0
-    counted = ResumedStep(step, done, sink.state if isinstance(sink, SegmentedSink) else list)
+    noted = finished.frames
+    piped = frames.path is STDIN
+    counted = ResumedStep(
+        step,
+        sink.stretches() if isinstance(sink, SegmentedSink) else EVERYTHING,
+        bool if piped else partial(bool, stop),
+    )
     upscaler = StreamingUpscaler(
         counted,
         chroma=recipe.chroma,
@@ -262,7 +275,7 @@ def render(
         target=sink.color,
         warm_start=recipe.warm_start,
     )
-    if piped := frames.path is STDIN:
+    if piped:
         shots = takewhile(lambda _: not stop, shots)
 
     def encode(item: Frame | _EndOfSegment) -> None:
@@ -277,40 +290,43 @@ def render(
         encoder.put(item.finished() if isinstance(item, _Output) else item)
 
     with (
+        stop.asked_often(),
         Behind("encoding", encode, ahead=1) as encoder,
         Behind("colour", finish, ahead=1) as finisher,
         Ahead("decoding", _enter(upscaler, shots, planar=frames.color is not None)) as decoded,
     ):
         number = in_segment = 0
-        told = False
-        for outputs, at_cut in _outputs(upscaler, decoded):
-            for output in outputs:
-                number += 1
-                if number - 1 not in keep:
-                    continue
-                in_segment += 1
-                if output is None:
-                    tick()
-                else:
+        # Frames since the end of a segment, and steps until the last of them.
+        unsaved = steps = 0
+        try:
+            for outputs, at_cut in _outputs(upscaler, decoded):
+                for output in outputs:
+                    number += 1
+                    if number - 1 not in keep:
+                        continue
+                    in_segment += 1
+                    index = number - 1 - keep.start
+                    if index < noted and not any(index in each for each in missing):
+                        tick()
+                        continue
+                    assert output is not None
                     finisher.put(output)
-            left = (
-                frames_left(in_segment, recipe.segment, at_cut=at_cut)
-                if isinstance(sink, SegmentedSink)
-                else 0
-            )
-            if left <= 0 and isinstance(sink, SegmentedSink):
-                if counted.count > done:
-                    # After a cut no step takes a state from before.
-                    finisher.put(_EndOfSegment(counted.count, [] if at_cut else counted.kept()))
-                in_segment = 0
-            if stop and not piped and (left <= 0 or counted.count < done):
-                break
-            if stop and not piped and not told:
-                told = True
-                message = (
-                    f"rlsp: {stop.signal}: finishing a segment, {left} frames; once more to stop at once"
-                )
-                tqdm.write(message, file=sys.stderr)
+                    steps = counted.count
+                    unsaved += index >= noted
+                # A run that goes on ends segments at the same places; one that was ended early gets a rest.
+                if segmented and frames_left(in_segment, recipe.segment, at_cut=at_cut) <= 0:
+                    if unsaved:
+                        # After a cut no step takes a state from before.
+                        finisher.put(_EndOfSegment(counted.count, [] if at_cut else counted.kept()))
+                    in_segment = unsaved = 0
+            if segmented and unsaved:
+                finisher.put(_EndOfSegment(counted.count, []))
+        except Stopped:
+            message = f"rlsp: {stop.signal}: saving what is finished; once more to stop at once"
+            tqdm.write(message, file=sys.stderr)
+            if segmented and unsaved:
+                # Beyond the last frame only the beginning of the next shot has been run backwards.
+                finisher.put(_EndOfSegment(steps, counted.kept() if counted.count == steps else []))
     if stop and not (piped and counted.count):
         raise Interrupted(f"{sink.path}: stopped by {stop.signal}.")
     ended = [f"{frames.path}: ended by {stop.signal}; what had come until then is kept."] if stop else []

@@ -183,9 +183,9 @@ def _upscale(arguments: argparse.Namespace) -> None:
 
             pairs = list(zip(arguments.paths, targets_of(arguments.paths, arguments.out), strict=True))
             Path(arguments.out).mkdir(exist_ok=True)
-        step = load_step(arguments.model, precision=arguments.precision)
         stop, notes = Stop(), []
-        with stop.on_signals():
+        with stop.on_signals(grace=2):
+            step = load_step(arguments.model, precision=arguments.precision)
             for source, target in pairs:
                 try:
                     notes += upscale(source, target, step, **vars(recipe), stop=stop, **options)
