@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rlsp_tf.chroma import ChromaGeometry, ColorPath
+from rlsp_tf.chroma import ChromaGeometry, ColorPath, SetAside
 from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.steps import KerasStep, Step
@@ -23,12 +23,12 @@ class Entered(NamedTuple):
 
     Attributes:
         rgb: float32 ``(1, H, W, 3)``, 0..255.
-        chroma: ``(2, h, w)`` float32 in codes of 8 bits, set aside; see :class:`rlsp_tf.chroma.ColorPath`.
+        aside: what the network does not get of it; see :class:`rlsp_tf.chroma.ColorPath`.
         path: of its colour.
     """
 
     rgb: tf.Tensor
-    chroma: tf.Tensor
+    aside: SetAside
     path: ColorPath
 
 
@@ -203,10 +203,11 @@ class StreamingUpscaler:
                 target=self._target,
                 geometry=self._chroma,
                 bits=16 if self._source is None and planes[0].dtype == np.uint16 else 8,
+                output=self._stream.config.output,
             )
         assert self._path is not None
-        rgb, chroma = self._path.enter(planes)
-        return Entered(rgb, chroma, self._path)
+        rgb, aside = self._path.enter(planes)
+        return Entered(rgb, aside, self._path)
 
     def advance(self, frame: Entered | None) -> Iterator[Unfinished | None]:
         """The second part of :meth:`push`, and of :meth:`end_shot`: the network.
@@ -264,13 +265,11 @@ class StreamingUpscaler:
 
     def _unfinished(self, output: tf.Tensor | None) -> Unfinished | None:
         frame = self._waiting.popleft()
-        return None if output is None else partial(self._finish, frame.path, output, frame.chroma)
+        return None if output is None else partial(self._finish, frame.path, output, frame.aside)
 
-    def _finish(self, path: ColorPath, output: tf.Tensor, chroma: tf.Tensor) -> Any:
-        if self._stream.config.output == "rgb":
-            planes = path.leave_rgb(output)
-        else:
-            planes = path.leave_luma(output, chroma)
+    def _finish(self, path: ColorPath, output: tf.Tensor, aside: SetAside) -> Any:
+        leave = path.leave_rgb if self._stream.config.output == "rgb" else path.leave_luma
+        planes = leave(output, aside)
         arrays = tuple(plane.numpy() for plane in planes)
         return arrays[0] if self._target is None else arrays
 
