@@ -61,6 +61,8 @@ class Segment:
         size: bytes, of all its files.
         steps: of the network, from the beginning of the clip to its end.
         times: of the packets of a video file, in their order: time shown and duration, in the clip's units.
+        diverged: number of the frame from which on the network has diverged, if that was found when the
+            segment ended; see :class:`rlsp_tf.divergence.Watch`.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Segment:
     size: int
     steps: int
     times: Sequence[tuple[int, int]] = ()
+    diverged: int | None = None
 
 
 @dataclass
@@ -90,6 +93,16 @@ class Journal:
     def frames(self) -> int:
         """How many are finished."""
         return sum(segment.frames for segment in self.segments)
+
+    @property
+    def diverged(self) -> int | None:
+        """Number of the frame from which on the network has diverged, if it has."""
+        return first_divergence(self.segments)
+
+
+def first_divergence(segments: Iterable[Segment]) -> int | None:
+    """The least ``diverged`` of segments; ``None`` if the network has not diverged in any."""
+    return min((each.diverged for each in segments if each.diverged is not None), default=None)
 
 
 class WorkFolder:
@@ -264,7 +277,10 @@ def _segment(value: Any) -> Segment:
         raise ValueError
     if Path(segment.name).name != segment.name:
         raise ValueError
-    return Segment(segment.name, *numbers, Times(times))
+    diverged = segment.diverged
+    if diverged is not None and not (type(diverged) is int and diverged >= 0):
+        raise ValueError
+    return Segment(segment.name, *numbers, Times(times), diverged)
 
 
 def _remove(path: Path) -> None:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from rlsp_tf import __version__
 from rlsp_tf.chroma import ChromaGeometry
+from rlsp_tf.divergence import Watch, divergence_notes
 from rlsp_tf.errors import Interrupted
 from rlsp_tf.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.journal import Journal
@@ -94,6 +95,11 @@ class _Output:
 
     frame: Frame
     unfinished: Unfinished | None
+
+    def is_far(self) -> bool:
+        """Whether it shows something else than the clip does; before :meth:`finished`."""
+        assert self.unfinished is not None
+        return self.unfinished.is_far()
 
     def finished(self) -> Frame:
         """The large frame, in its colours; once."""
@@ -235,7 +241,7 @@ def render(
         keep: which of the frames the sink gets; the others are there for what the network knows of them.
 
     Returns:
-        What there is to say about ``frames``.
+        What there is to say about ``frames``, and whether the network diverged on them.
 
     Raises:
         Interrupted: if it was stopped.
@@ -254,6 +260,9 @@ def render(
     if isinstance(sink, SegmentedSink):
         sink.rows = step.rows if isinstance(step, StripStep) else None
     done = finished.segments[-1].steps if finished.segments else 0
+    # Of frames that are finished, what was found is noted with them.
+    first = sink.first + finished.frames if isinstance(sink, SegmentedSink) else 0
+    watch = Watch(first, finished.diverged)
     counted = ResumedStep(step, done, sink.state if isinstance(sink, SegmentedSink) else list)
     upscaler = StreamingUpscaler(
         counted,
@@ -274,7 +283,13 @@ def render(
             sink.end_segment(item.steps, item.state)
 
     def finish(item: _Output | _EndOfSegment) -> None:
-        encoder.put(item.finished() if isinstance(item, _Output) else item)
+        if isinstance(item, _Output):
+            watch.look(item.is_far())
+            if isinstance(sink, SegmentedSink):
+                sink.diverged = watch.since
+            encoder.put(item.finished())
+        else:
+            encoder.put(item)
 
     with (
         Behind("encoding", encode, ahead=1) as encoder,
@@ -313,8 +328,11 @@ def render(
                 tqdm.write(message, file=sys.stderr)
     if stop and not (piped and counted.count):
         raise Interrupted(f"{sink.path}: stopped by {stop.signal}.")
+    watch.end()
+    if isinstance(sink, SegmentedSink):
+        sink.diverged = watch.since
     ended = [f"{frames.path}: ended by {stop.signal}; what had come until then is kept."] if stop else []
-    return [*frames.notes, *ended]
+    return [*frames.notes, *ended, *divergence_notes(frames.path, watch.since)]
 
 
 def _enter(
