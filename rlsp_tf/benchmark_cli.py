@@ -5,6 +5,7 @@ import argparse
 from rlsp_tf.benchmark_load_cli import add_faults, add_ray, add_serve
 from rlsp_tf.benchmark_options import add_json, check_json, command_line, keep_result, width_height
 from rlsp_tf.cli import DEFAULT_MODEL, MODEL_HELP, add_command, positive, start_tensorflow
+from rlsp_tf.errors import RLSPError
 
 
 def add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,9 +26,11 @@ others work, with machine and versions. Other programs that run meanwhile spoil 
   rlsp benchmark ray film.mp4 --json ray.json
   rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json serve.json
 
-One of them is not about speed: whether anything gets lost, whatever happens.
+Two of them are not about speed: whether anything gets lost, whatever happens, and whether weights stay
+near their input for as long as a clip lasts.
 
   rlsp benchmark faults --video film.mp4 --json faults.json
+  rlsp benchmark stability --model mine.keras --json stability.json
   rlsp benchmark report RELIABILITY.md faults.json --plot docs/memory.png""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -97,7 +100,33 @@ in joined sequences, in sequences with flashes, and in fast pans.
     )
     cuts.add_argument("--hr", required=True, metavar="HR", help="the truth, as for rlsp evaluate")
     cuts.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
-    for each in (train, profile, quality, cuts):
+    stability = add_command(
+        benchmarks,
+        "stability",
+        _benchmark_stability,
+        help="whether weights stay near their input for as long as a clip lasts",
+        description="""\
+Runs weights in every precision over clips on which recurrent networks may run away (flat fields,
+saturated colours, scrolling text, fades, letterbox bars, flashes, checkerboards, grain and noise, cuts
+without a new start, stills, extremes in each channel), and compares with bicubic interpolation: the
+departure must not grow. Ends with exit code 1 if weights are unstable.
+
+  rlsp benchmark stability
+  rlsp benchmark stability --model mine.keras --precision float32 --json stability.json""",
+    )
+    stability.add_argument(
+        "--model",
+        action="append",
+        help=f"a .keras file, the name of weights, or an export; may be repeated (default: {DEFAULT_MODEL})",
+    )
+    stability.add_argument(
+        "--precision",
+        action="append",
+        choices=("float32", "bfloat16", "float16", "int8"),
+        help="may be repeated (default: all, int8 where the processor multiplies bytes)",
+    )
+    stability.add_argument("--frames", type=positive, default=500, help="of each clip (default: %(default)s)")
+    for each in (train, profile, quality, cuts, stability):
         add_json(each)
     report = add_command(
         benchmarks,
@@ -268,6 +297,24 @@ def _benchmark_cuts(arguments: argparse.Namespace) -> None:
 
     result = benchmark_cuts(arguments.hr, arguments.model, progress=True, command=command_line())
     keep_result(arguments, result, describe_cuts(result))
+
+
+def _benchmark_stability(arguments: argparse.Namespace) -> None:
+    check_json(arguments)
+    start_tensorflow()
+    from rlsp_tf.benchmark_quality import PRECISIONS
+    from rlsp_tf.benchmark_stability import benchmark_stability, describe_stability, unstable
+
+    result = benchmark_stability(
+        arguments.model or [DEFAULT_MODEL],
+        frames=arguments.frames,
+        precisions=arguments.precision or PRECISIONS,
+        progress=True,
+        command=command_line(),
+    )
+    keep_result(arguments, result, describe_stability(result))
+    if failures := unstable(result):
+        raise RLSPError(" ".join(failures))
 
 
 def _benchmark_report(arguments: argparse.Namespace) -> None:

@@ -58,7 +58,7 @@ class Watch:
         since: number of a frame before from which on it has diverged, if an earlier run has found that.
 
     Attributes:
-        since: number of the first frame of several in succession that were far away; ``None`` if there is none.
+        since: number of the first frame of several in succession that were far away, or ``None``.
     """
 
     def __init__(self, first: int = 0, since: int | None = None) -> None:

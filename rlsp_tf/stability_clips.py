@@ -63,7 +63,7 @@ def stability_clips(height: int, width: int) -> dict[str, Clip]:
         clips[f"flickering checkerboard of {size}"] = partial(_flicker, board)
     clips["film grain"] = partial(_grain, scene)
     clips["white noise"] = lambda t: _rng(t).integers(0, 256, black.shape, dtype=np.uint8)
-    clips["cuts"] = lambda t: np.roll(scene(t), t // BETWEEN_CUTS % 5 * (width // 5), axis=1)[:: _side(t)]
+    clips["cuts"] = partial(_cuts, scene)
     clips["extremes in all channels"] = lambda t: 255 * _rng(t).integers(0, 2, black.shape, dtype=np.uint8)
     for channel, name in enumerate(("red", "green", "blue")):
         pixels = black.copy()
@@ -122,14 +122,16 @@ def _letterbox(scene: Clip, t: int) -> np.ndarray:
     return frame
 
 
+def _cuts(scene: Clip, t: int) -> np.ndarray:
+    """Shots of different parts of the scene, every other one upside down."""
+    frame = scene(t)
+    shot = t % PERIOD // BETWEEN_CUTS
+    return np.roll(frame, shot * (frame.shape[1] // 5), axis=1)[:: -1 if shot % 2 else 1]
+
+
 def _grain(scene: Clip, t: int) -> np.ndarray:
     noise = _rng(t).normal(0, GRAIN, scene(t).shape[:2])[..., None]
     return np.rint(scene(t) + noise).clip(0, 255).astype(np.uint8)
-
-
-def _side(t: int) -> int:
-    """Every other shot is upside down."""
-    return -1 if t // BETWEEN_CUTS % 2 else 1
 
 
 def _rng(t: int) -> np.random.Generator:

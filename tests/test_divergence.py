@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from networks import small_model
+from networks import echo
 from rlsp_tf.cli import main
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.divergence import SEVERAL, Watch, is_far
@@ -18,21 +18,9 @@ from rlsp_tf.stopping import Stop
 from rlsp_tf.upscale import Recipe, upscale
 from synthetic import make_clip
 
-CONFIG = RLSPConfig(filters=2, layers=2)
 GREY = 20
 LUMA = GREY * 219.859 / 256 + 16
 """Of a grey of 20, by the weights of the paper."""
-
-
-def echo(gain, config=CONFIG):
-    """A network that adds ``gain`` times its last output to the luma of the frame."""
-    model = small_model(np.random.default_rng(0), config, precision="float32")
-    weights = [np.zeros_like(weight) for weight in model.get_weights()]
-    first_feedback = 3 * config.window + config.hidden_channels
-    weights[0][1, 1, first_feedback, 0] = 1
-    weights[-2][1, 1, 0] = gain
-    model.set_weights(weights)
-    return model
 
 
 def first_far(gain):
