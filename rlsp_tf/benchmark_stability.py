@@ -183,9 +183,9 @@ def unstable(result: Mapping[str, Any]) -> list[str]:
             first, last = (levels(worst[key]) for key in ("first_rms", "last_rms"))
             sentences.append(
                 f"{sheet['name']}: is unstable in {sheet['precision']} on {len(bad)} of "
-                f"{len(sheet['clips'])} clips; on {worst['name']!r} its output is {first} grey levels (root mean "
-                f"square) from bicubic interpolation in the first {result['window']} frames and {last} in the "
-                "last. Use other weights or another precision."
+                f"{len(sheet['clips'])} clips; on {worst['name']!r} its output is {first} grey levels (root "
+                f"mean square) from bicubic interpolation in the first {result['window']} frames and {last} "
+                "in the last. Use other weights or another precision."
             )
     return sentences
 
