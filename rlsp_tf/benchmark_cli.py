@@ -25,9 +25,11 @@ others work, with machine and versions. Other programs that run meanwhile spoil 
   rlsp benchmark ray film.mp4 --json ray.json
   rlsp benchmark report docs/BENCHMARKS.md step.json train.json quality.json video.json serve.json
 
-One of them is not about speed: whether anything gets lost, whatever happens.
+Two of them are not about speed: whether anything gets lost, whatever happens, and whether weights stay
+near their input for as long as a clip lasts.
 
   rlsp benchmark faults --video film.mp4 --json faults.json
+  rlsp benchmark stability --model mine.keras --json stability.json
   rlsp benchmark report docs/RELIABILITY.md faults.json --plot docs/memory.png""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -87,6 +89,35 @@ in joined sequences, in sequences with flashes, and in fast pans.
     )
     cuts.add_argument("--hr", required=True, metavar="HR", help="the truth, as for rlsp evaluate")
     cuts.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
+    stability = add_measurement(
+        benchmarks,
+        "stability",
+        "rlsp_tf.benchmark_stability:benchmark_stability",
+        help="whether weights stay near their input for as long as a clip lasts",
+        description="""\
+Runs weights in every precision over clips on which recurrent networks may run away (flat fields,
+saturated colours, scrolling text, fades, letterbox bars, flashes, checkerboards, grain and noise, cuts
+without a new start, stills, extremes in each channel), and compares with bicubic interpolation: the
+departure must not grow. Ends with exit code 1 if weights are unstable.
+
+  rlsp benchmark stability
+  rlsp benchmark stability --model mine.keras --precision float32 --json stability.json""",
+        tensorflow=True,
+    )
+    stability.add_argument(
+        "--model",
+        dest="models",
+        action="append",
+        help=f"a .keras file, the name of weights, or an export; may be repeated (default: {DEFAULT_MODEL})",
+    )
+    stability.add_argument(
+        "--precision",
+        dest="precisions",
+        action="append",
+        choices=("float32", "bfloat16", "float16", "int8"),
+        help="may be repeated (default: all, int8 where the processor multiplies bytes)",
+    )
+    stability.add_argument("--frames", type=positive, default=500, help="of each clip (default: %(default)s)")
     report = add_command(
         benchmarks,
         "report",

@@ -40,9 +40,10 @@ class Counted:
 
     def __init__(self, step: Any, count: Any) -> None:
         self._step, self._count = step, count
-        self.config, self.fingerprint = step.config, step.fingerprint
-        self.precision, self.itemsize = step.precision, step.itemsize
-        self.initial_state = step.initial_state
+
+    def __getattr__(self, name: str) -> Any:
+        # Not a StepWrapper, whose module imports TensorFlow.
+        return getattr(self._step, name)
 
     def __call__(self, window: Any, state: Any) -> Any:
         """One step, see :class:`rlsp_tf.steps.Step`."""

@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 from rlsp_tf.cli import add_command, start_tensorflow
+from rlsp_tf.errors import RLSPError
 
 
 def add_measurement(
@@ -24,6 +25,7 @@ def add_measurement(
         name: of the command.
         function: what measures, as ``module:name``. It is called with the command's own options by their
             names, ``progress`` and ``command``; options that are not given are left to its defaults.
+            Sentences under ``"failures"`` in its result end the command with exit code 1.
         help, description: for ``--help``.
         tensorflow: whether this process itself computes with TensorFlow.
     """
@@ -51,6 +53,8 @@ def _measure(arguments: argparse.Namespace) -> None:
     print(describe(result))
     if arguments.json:
         write_json(arguments.json, result, force=arguments.force)
+    if failures := result.get("failures"):
+        raise RLSPError(" ".join(failures))
 
 
 def width_height(text: str) -> tuple[int, int]:

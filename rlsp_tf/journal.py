@@ -67,6 +67,8 @@ class Segment:
         sha256: of its content; empty in a journal of a version of this package that noted none.
         state: SHA-256 of the file with the state of the network at its end; empty where the next step takes
             no state from before.
+        diverged: number of the frame from which on the network has diverged, if that was found when the
+            segment ended; see :class:`rlsp_tf.divergence.Watch`.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Segment:
     times: Sequence[tuple[int, int]] = ()
     sha256: str = ""
     state: str = ""
+    diverged: int | None = None
 
 
 @dataclass
@@ -98,6 +101,16 @@ class Journal:
     def frames(self) -> int:
         """How many are finished."""
         return sum(segment.frames for segment in self.segments)
+
+    @property
+    def diverged(self) -> int | None:
+        """Number of the frame from which on the network has diverged, if it has."""
+        return first_divergence(self.segments)
+
+
+def first_divergence(segments: Iterable[Segment]) -> int | None:
+    """The least ``diverged`` of segments; ``None`` if the network has not diverged in any."""
+    return min((each.diverged for each in segments if each.diverged is not None), default=None)
 
 
 class WorkFolder:
@@ -292,6 +305,9 @@ def _segment(value: Any) -> Segment:
     if not (isinstance(segment.name, str) and segment.name.split(".")[0].isdecimal()):
         raise ValueError
     if Path(segment.name).name != segment.name:
+        raise ValueError
+    diverged = segment.diverged
+    if diverged is not None and not (type(diverged) is int and diverged >= 0):
         raise ValueError
     if not (isinstance(segment.sha256, str) and isinstance(segment.state, str)):
         raise ValueError

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rlsp_tf.color import ColorSpec
+from rlsp_tf.divergence import divergence_notes
 from rlsp_tf.errors import Interrupted, RLSPError, describe_os_error
 from rlsp_tf.files import atomic_file, atomic_folder, sha256_of
 from rlsp_tf.frames import Frame, FrameSink, FrameSource
@@ -54,9 +55,11 @@ class SegmentedSink:
         force: replace what is at the target.
         progress: show a progress bar while segments are joined.
         join: join segments in the end; else leave them in the work folder.
-        first: number of the first frame, for names.
+        first: number of the first frame, for names and notes.
 
     Attributes:
+        first: as given.
+        diverged: to be set to the number of the frame from which on the network has diverged, if it has.
         finished: how much is, once the block is entered.
         missing: the numbers of frames in ``finished`` that have to be given to :meth:`write` again, counted
             from the first frame of the sink: those of damaged segments, when the block is entered.
@@ -85,7 +88,8 @@ class SegmentedSink:
         self.rows: int | None = None
         self._whole, self._make, self._source = whole, make, source
         self._run, self._resume, self._force, self._progress = run, resume, force, progress
-        self._join, self._first = join, first
+        self._join, self.first = join, first
+        self.diverged: int | None = None
         self._work = WorkFolder(self.path)
         self._open: FrameSink | None = None
         self._segment = self._work.path
@@ -125,7 +129,7 @@ class SegmentedSink:
             self._open = self._make(self._segment)
             self._open.__enter__()
             self._frames = 0
-        number = self._first + self._frames_before(index) + self._frames
+        number = self.first + self._frames_before(index) + self._frames
         self._open.write(frame if frame.name else replace(frame, name=f"frame_{number:06d}"))
         self._frames += 1
         if self._damaged and self._frames == self.finished.segments[index].frames:
@@ -149,6 +153,7 @@ class SegmentedSink:
             with atomic_file(path, force=True) as part, part.open("wb") as file:
                 _write_arrays(file, state)
             done = replace(done, state=sha256_of(path))
+        done = replace(done, diverged=self.diverged)
         self._work.append(self.finished, done)
         self._state(len(self.finished.segments) - 1).unlink(missing_ok=True)
 
@@ -228,7 +233,7 @@ class SegmentedSink:
         self._work.keep_only(names | {self._state(len(journal.segments)).name})
         if self.missing:
             frames = " and ".join(
-                f"{self._first + each.start} to {self._first + each.stop - 1}" for each in self.missing
+                f"{self.first + each.start} to {self.first + each.stop - 1}" for each in self.missing
             )
             self.notes.append(
                 f"{self.path}: frames {frames} had been finished, but were damaged on the disk; they were "
@@ -240,7 +245,8 @@ class SegmentedSink:
         if not self.finished.segments:
             raise RLSPError(f"{self.path}: no frame was given to be written.")
         if self.finished.notes is None:
-            self._work.end(self.finished, [*self._source.notes])
+            notes = divergence_notes(self._source.path, self.finished.diverged)
+            self._work.end(self.finished, [*self._source.notes, *notes])
         if self._join:
             join_segments(
                 self._work.path,

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from rlsp_tf._version import __version__
 from rlsp_tf.chroma import ChromaGeometry
+from rlsp_tf.divergence import Watch, divergence_notes
 from rlsp_tf.errors import Interrupted
 from rlsp_tf.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.journal import Journal
@@ -95,6 +96,13 @@ class _Output:
 
     frame: Frame
     unfinished: Unfinished | None
+    number: int = 0
+    """Of the frame in the clip, from 0."""
+
+    def is_far(self) -> bool:
+        """Whether it shows something else than the clip does; before :meth:`finished`."""
+        assert self.unfinished is not None
+        return self.unfinished.is_far()
 
     def finished(self) -> Frame:
         """The large frame, in its colours; once."""
@@ -241,7 +249,7 @@ def render(
         keep: which of the frames the sink gets; the others are there for what the network knows of them.
 
     Returns:
-        What there is to say about ``frames``.
+        What there is to say about ``frames``, and whether the network diverged on them.
 
     Raises:
         Interrupted: if it was stopped.
@@ -268,6 +276,9 @@ def render(
         sink.stretches() if isinstance(sink, SegmentedSink) else EVERYTHING,
         bool if piped else partial(bool, stop),
     )
+    first = sink.first if isinstance(sink, SegmentedSink) else 0
+    # What was found in frames that are finished is noted with them.
+    watch = Watch(finished.diverged)
     upscaler = StreamingUpscaler(
         counted,
         chroma=recipe.chroma,
@@ -287,7 +298,13 @@ def render(
             sink.end_segment(item.steps, item.state)
 
     def finish(item: _Output | _EndOfSegment) -> None:
-        encoder.put(item.finished() if isinstance(item, _Output) else item)
+        if isinstance(item, _Output):
+            watch.look(item.number, item.is_far())
+            if isinstance(sink, SegmentedSink):
+                sink.diverged = watch.since
+            encoder.put(item.finished())
+        else:
+            encoder.put(item)
 
     with (
         stop.asked_often(),
@@ -310,6 +327,7 @@ def render(
                         tick()
                         continue
                     assert output is not None
+                    output.number = first + index
                     finisher.put(output)
                     steps = counted.count
                     unsaved += index >= noted
@@ -329,8 +347,11 @@ def render(
                 finisher.put(_EndOfSegment(steps, counted.kept() if counted.count == steps else []))
     if stop and not (piped and counted.count):
         raise Interrupted(f"{sink.path}: stopped by {stop.signal}.")
+    watch.end()
+    if isinstance(sink, SegmentedSink):
+        sink.diverged = watch.since
     ended = [f"{frames.path}: ended by {stop.signal}; what had come until then is kept."] if stop else []
-    return [*frames.notes, *ended]
+    return [*frames.notes, *ended, *divergence_notes(frames.path, watch.since)]
 
 
 def _enter(
