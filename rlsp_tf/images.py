@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError, describe_os_error
-from rlsp_tf.files import atomic_file, atomic_folder, check_folder
+from rlsp_tf.files import Ours, atomic_file, atomic_folder, check_folder, named
 from rlsp_tf.frames import IMAGE_SUFFIXES, Frame
 
 _BROKEN = (
@@ -134,6 +134,11 @@ class FolderSource:
         self.depth = 16 if first.deep else 8
         self.frames: int | None = len(self._files)
 
+    @property
+    def names(self) -> list[str]:
+        """Of all frames."""
+        return [file.stem for file in self._files]
+
     def __iter__(self) -> Iterator[Frame]:
         for index, file in enumerate(self._files):
             yield Frame((read_image(file),), pts=index, duration=1, name=file.stem)
@@ -164,7 +169,11 @@ class FolderSink:
 
     Args:
         path: the folder to be; its parent must exist.
-        force: replace a folder that has files in it.
+        force: replace a folder that holds nothing but what this one will hold.
+        names: of the frames, if they have names.
+
+    Attributes:
+        ours: which files it writes.
 
     Raises:
         RLSPError: if the folder cannot be made.
@@ -172,16 +181,20 @@ class FolderSink:
 
     color: ColorSpec | None = None
 
-    def __init__(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, force: bool = False, names: Iterable[str] = ()
+    ) -> None:
         self.path = Path(path)
         self.notes: list[str] = []
+        files = frozenset(f"{name}.png" for name in names)
+        self.ours: Ours = (lambda path: path.as_posix() in files) if files else named(r"frame_\d{6,}\.png")
         self._force = force
         self._written: set[str] = set()
-        check_folder(self.path, force=force)
+        check_folder(self.path, force=force, ours=self.ours)
 
     def __enter__(self) -> "FolderSink":
         self._target = contextlib.ExitStack()
-        self._folder = self._target.enter_context(atomic_folder(self.path, force=self._force))
+        self._folder = self._target.enter_context(atomic_folder(self.path, force=self._force, ours=self.ours))
         return self
 
     def __exit__(self, *exception: Any) -> None:

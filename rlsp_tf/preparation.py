@@ -17,7 +17,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from rlsp_tf.clip_index import CARD, CELL, Halving, open_clip
+from rlsp_tf.clip_index import CARD, CELL, OURS, Halving, open_clip
 from rlsp_tf.config import PAPER_WEIGHTS
 from rlsp_tf.degradation import SIGMA, degrade
 from rlsp_tf.errors import RLSPError
@@ -62,7 +62,7 @@ def prepare_clip(source: Path, cache: Path, *, scale: int, halve: Halving, notes
     reader = _FolderReader(source) if source.is_dir() else _VideoReader(source)
     halved = halve == "always" or (halve == "auto" and reader.lossy)
     _check_space(reader, halved, cache)
-    with atomic_folder(folder, force=True) as part:
+    with atomic_folder(folder, force=True, ours=OURS) as part:
         shape, cuts = _write_arrays(reader, part, scale, halved)
         if reader.announced and shape[0] < reader.announced:
             notes.append(f"{source}: is truncated; {shape[0]} of {reader.announced} frames are used.")

@@ -61,8 +61,20 @@ class RunFolder:
 
     @property
     def started(self) -> bool:
-        """Whether a run was begun here."""
-        return (self.path / "config.json").exists()
+        """Whether a run was begun here.
+
+        Raises:
+            RLSPError: if it was not, but files of the names of a run's are here.
+        """
+        if (self.path / "config.json").exists():
+            return True
+        for name in ("best.keras", "last.keras", "log.csv", "sittings.jsonl", "sample.png", "curve.png"):
+            if os.path.lexists(self.path / name):
+                raise RLSPError(
+                    f"{self.path}: holds {name}, which would be replaced, but no config.json of a run; give "
+                    "another folder."
+                )
+        return False
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file, whole or not at all."""

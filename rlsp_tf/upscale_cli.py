@@ -230,3 +230,5 @@ def _clean(arguments: argparse.Namespace) -> None:
         journal, size = work.read(), work.size()
         work.remove()
         print(f"removed {work.path}: {journal.frames if journal else 0} frames, {size / 1e6:.1f} MB")
+        if work.path.is_dir():
+            print(f"{work.path}: holds what is not of rlsp upscale; that stays")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError, UsageError
+from rlsp_tf.files import check_apart
 from rlsp_tf.frames import VIDEO_SUFFIXES, Frame, FrameSink, FrameSource
 from rlsp_tf.images import FolderSink, FolderSource, ImageSink, is_image
 from rlsp_tf.video_sink import STDOUT, VideoSink
@@ -74,8 +75,7 @@ def open_sink(
     """
     path = path if isinstance(path, Path) else Path(path)
     suffix = path.suffix.lower()
-    if path.exists() and source.path.exists() and path.samefile(source.path):
-        raise RLSPError(f"{path}: is the input; give the output another name.")
+    check_apart(path, source.path)
     if path is STDOUT or (not path.is_dir() and suffix in VIDEO_SUFFIXES):
         return VideoSink(
             path,
@@ -98,7 +98,8 @@ def open_sink(
             raise RLSPError(f"{path}: an image holds one frame; name a folder or a video file.")
         sink = ImageSink(path, force=force)
     else:
-        sink = FolderSink(path, force=force)
+        names = source.names if isinstance(source, FolderSource) else ()
+        sink = FolderSink(path, force=force, names=names)
     if source.rate is not None:
         sink.notes.append(
             f"{path}: images hold neither sound nor time; {source.path} has both, if you need them."
