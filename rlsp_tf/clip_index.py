@@ -207,8 +207,9 @@ def index_clips(
                 from rlsp_tf.preparation import prepare_clip  # needs a decoder, the cache does not
 
                 clip = open_clip(prepare_clip(source, cache, scale=scale, halve=halve, notes=notes), name)
-        except RLSPError as error:
-            notes.append(f"skipped {error}")
+        except (RLSPError, OSError) as error:
+            sentence = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            notes.append(f"skipped {sentence}")
             continue
         clips.append(clip)
     if not clips:
@@ -288,6 +289,10 @@ def _walk(path: Path) -> Iterable[Path]:
         if path.suffix.lower() in VIDEO_SUFFIXES:
             yield path
         return
+    if not path.is_dir():
+        return  # a link to nothing, or a pipe
+    if path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
+        return  # a link to a folder that it is in
     if (path / CARD).is_file():
         yield path
         return

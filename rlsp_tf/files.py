@@ -15,6 +15,8 @@ from rlsp_tf.errors import RLSPError
 
 DEEPEST = 50
 """Lists and dictionaries within each other in a JSON file of ours; none has more than ten."""
+LARGEST = 2**24
+"""Bytes of such a file, of which few have a million. When parsed they may take 30 times as many."""
 
 Ours = Callable[[PurePath], bool]
 """Tells of a path relative to a folder whether the program writes a file of that name there."""
@@ -252,6 +254,8 @@ def read_json(path: str | os.PathLike[str], advice: str) -> Any:
         RLSPError: if the file is missing or holds anything else.
     """
     try:
+        if Path(path).stat().st_size > LARGEST:
+            raise ValueError("larger than any of ours")
         value = json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError as error:
         raise RLSPError(f"{os.fspath(path)}: no such file; {advice}.") from error

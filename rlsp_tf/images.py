@@ -18,6 +18,11 @@ from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.files import Ours, atomic_file, atomic_folder, check_folder, named
 from rlsp_tf.frames import IMAGE_SUFFIXES, Frame
 
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+"""Of files with ``IMAGE_SUFFIXES``, by Pillow's names. It knows others that make it run programs."""
+_DEMUXERS = {"PNG": "png_pipe", "TIFF": "tiff_pipe"}
+"""FFmpeg's, for what may have more than 8 bits."""
+
 _BROKEN = (
     OSError,
     SyntaxError,
@@ -50,7 +55,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         if turned.mode.startswith("I"):
             return np.repeat(np.asarray(turned).astype(np.uint16)[..., None], 3, axis=-1)
         # Pillow has no colour of more than 8 bits; FFmpeg has.
-        with Path(path).open("rb") as file, av.open(file, "r") as container:
+        demuxer = _DEMUXERS[str(image.format)]
+        with Path(path).open("rb") as file, av.open(file, "r", format=demuxer) as container:
             (decoded,) = container.decode(video=0)
             return decoded.reformat(format="rgb48le").to_ndarray()
 
@@ -261,6 +267,16 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def is_grey(path: Path) -> bool:
+    """Whether an image has no colour.
+
+    Raises:
+        RLSPError: see :func:`read_image`.
+    """
+    with _readable(path) as image:
+        return image.getbands()[0] in ("L", "I", "1")
+
+
 class _Header(NamedTuple):
     size: tuple[int, int]
     deep: bool
@@ -289,7 +305,7 @@ def _readable(path: Path) -> Iterator[Image.Image]:
             raise RLSPError(f"{path}: no such file; check the path.")
         if not path.stat().st_size:
             raise RLSPError(f"{path}: is empty; remove it or make it again.")
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             if image.mode == "F" or (image.mode == "I" and not _is_deep(image)):
                 raise RLSPError(f"{path}: has 32 bits per channel; convert it to a PNG of 8 or 16 bits.")
             yield image

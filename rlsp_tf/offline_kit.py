@@ -207,9 +207,13 @@ def excerpt(source: Path, target: Path, size: int) -> tuple[int, int]:
         return _excerpt_folder(source, target, size)
     import av
 
+    from rlsp_tf.video_source import VideoSource, open_input
+
+    with VideoSource(source) as video:
+        index = video.stream_index
     try:
-        with av.open(str(source)) as reader:
-            stream = reader.streams.video[0]
+        with open_input(source) as reader:
+            stream = reader.streams[index]
             packets = [packet for packet in reader.demux(stream) if packet.size]
             count = _frames_that_fit([packet.size for packet in packets], size)
             # Packets come in the order of decoding: whatever is shown before the last one has to be there.
@@ -222,7 +226,7 @@ def excerpt(source: Path, target: Path, size: int) -> tuple[int, int]:
                 for packet in packets[:count]:
                     packet.stream = copy
                     writer.mux(packet)
-    except (av.FFmpegError, IndexError) as error:
+    except av.FFmpegError as error:
         raise RLSPError(f"{source}: no video that can be read ({error}).") from error
     return count, len(packets)
 

@@ -67,7 +67,7 @@ def evaluate_to_files(
 ) -> None:
     """Evaluates, prints tables, and writes what is asked for.
 
-    Should an error end it, the results of the sequences finished before are printed and written first.
+    Should a sequence fail, or an error end it, what was measured is printed and written first.
 
     Args:
         hr: the truth; see :func:`rlsp_tf.evaluate.evaluate`, which takes ``options`` too.
