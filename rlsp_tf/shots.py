@@ -76,10 +76,10 @@ def _scenedetect() -> tuple[Any, Any]:
             raise ModuleNotFoundError("No module named 'scenedetect'", name="scenedetect")
         sys.modules["scenedetect"] = importlib.util.module_from_spec(spec)
     try:
-        return (
-            importlib.import_module("scenedetect.common").FrameTimecode,
-            importlib.import_module("scenedetect.detectors").AdaptiveDetector,
-        )
+        from scenedetect.common import FrameTimecode
+        from scenedetect.detectors import AdaptiveDetector
+
+        return FrameTimecode, AdaptiveDetector
     finally:
         if not loaded:
             del sys.modules["scenedetect"]  # for whoever wants all of it
