@@ -61,20 +61,27 @@ class RunFolder:
 
     @property
     def started(self) -> bool:
-        """Whether a run was begun here.
+        """Whether a run was begun here."""
+        return (self.path / "config.json").exists()
+
+    def check_free(self) -> None:
+        """Makes sure that nothing is replaced where no run was begun.
 
         Raises:
-            RLSPError: if it was not, but files of the names of a run's are here.
+            RLSPError: if files of the names of a run's are here.
         """
-        if (self.path / "config.json").exists():
-            return True
-        for name in ("best.keras", "last.keras", "log.csv", "sittings.jsonl", "sample.png", "curve.png"):
+        names = ["best.keras", "last.keras", "sittings.jsonl", "sample.png", "curve.png"]
+        # A log is the first thing that is written, so what is killed then leaves one.
+        if self._log.exists() and self._log.read_bytes().split(b"\n")[0].decode("latin-1") != ",".join(
+            COLUMNS
+        ):
+            names.append(self._log.name)
+        for name in names:
             if os.path.lexists(self.path / name):
                 raise RLSPError(
                     f"{self.path}: holds {name}, which would be replaced, but no config.json of a run; give "
                     "another folder."
                 )
-        return False
 
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file, whole or not at all."""

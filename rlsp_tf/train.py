@@ -201,6 +201,8 @@ def train(
         run = RunFolder(out)
         if run.started:
             _check_same(run, options, index, resume)
+        else:
+            run.check_free()
     model = compile_model(options, group)
     whole: keras.Model | None = None
     if leads:

@@ -15,7 +15,7 @@ from rlsp_tf.export import OURS as EXPORT
 from rlsp_tf.export import export
 from rlsp_tf.files import atomic_file, atomic_folder, check_apart, named, others_in, remove_files
 from rlsp_tf.images import write_png
-from rlsp_tf.run_folder import RunFolder
+from rlsp_tf.run_folder import COLUMNS, RunFolder
 from rlsp_tf.steps import KerasStep
 from rlsp_tf.upscale import upscale
 from test_cli import fails
@@ -199,7 +199,13 @@ def test_a_run_of_training_does_not_begin_over_files_of_anybody_else(frames, tmp
     with pytest.raises(
         RLSPError, match=r"run: holds best\.keras, which would be replaced, but no config\.json"
     ):
-        RunFolder(out).started  # noqa: B018
+        RunFolder(out).check_free()
+    (out / "best.keras").unlink()
+    (out / "log.csv").write_text(",".join(COLUMNS) + "\n")
+    RunFolder(out).check_free()
+    (out / "log.csv").write_text("time,temperature\n")
+    with pytest.raises(RLSPError, match=r"run: holds log\.csv"):
+        RunFolder(out).check_free()
     said = fails(capsys, "train", "--data", frames.parent, "--out", frames.parent / "run")
     assert f"{frames.parent / 'run'}: lies in the input {frames.parent}; choose another place." in said
 
