@@ -79,14 +79,14 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return _fail(parser, "interrupted; nothing was written under the final name.", 130)
     except Exception as error:
-        sentence = _sentence(error, arguments)
+        sentence = sentence_of(error, arguments)
         if sentence is None or arguments.debug:
             raise
         return _fail(parser, sentence, 2 if isinstance(error, UsageError) else 1)
     return 0
 
 
-def _sentence(error: Exception, arguments: argparse.Namespace) -> str | None:
+def sentence_of(error: Exception, arguments: argparse.Namespace) -> str | None:
     """What to say of a failure that is none of the program; ``None`` for others."""
     # Only where it was imported can it be what raised.
     errors = getattr(sys.modules.get("tensorflow"), "errors", None)

@@ -4,24 +4,28 @@ The journal has a line of JSON for every segment that is finished, after a first
 they are of, and gets a last one when no frame is left. A line is added when what it tells of is safely on
 the disk; half a line at the end, as a power failure leaves it, tells of nothing. A segment that was found
 damaged and was computed again has a second line, which counts instead of its first one.
+
+Anybody may have a folder of such a name. It counts as a work folder only if there is a journal in it that
+can be read, or nothing at all but what a run leaves before it has one. What is removed is what runs name
+as they do, never what a link leads to, and a folder only when it is empty then.
 """
 
 import contextlib
 import json
 import os
-import shutil
+import re
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.files import sync
+from rlsp_tf.files import others_in, remove_files, sync
 
 SUFFIX = ".rlsp"
 """Of a work folder's name, after that of the target."""
@@ -32,6 +36,15 @@ PUBLISHED = "published.json"
 """In a work folder whose result has got its name, or is about to (:mod:`rlsp_tf.published`)."""
 _LOCK = "lock"
 _VERSION = 1
+
+_PART = r"\..+\.\d+-[0-9a-f]{8}\.part"
+_OWN = re.compile(r"lock|published\.json|journal\.jsonl|\.?plan\.json(\.part)?|state-\d{6}\.npz")
+"""Names of files in a work folder."""
+_OWN_OR_FOLDER = re.compile(rf"\d{{6}}(\.[^.]*)?({re.escape(SUFFIX)})?|{_PART}(\.[^.]*)?")
+"""Of files or folders: segments, work folders of ranges, and what is unfinished, see ``atomic_file``."""
+_LONGEST_LINE = 2**26
+"""Bytes of the first line of a journal; cuts that were listed by the user are in it."""
+_FRAME = re.compile(r".+\.png")
 
 
 class Times(Sequence[tuple[int, int]]):
@@ -132,7 +145,7 @@ class WorkFolder:
         self._lock = FileLock(self.path / _LOCK, timeout=0)
 
     def __enter__(self) -> "WorkFolder":
-        if self.path.exists() and not is_work_folder(self.path):
+        if os.path.lexists(self.path) and not is_work_folder(self.path):
             raise RLSPError(f"{self._shown}: is in the way of what this run would keep there; rename it.")
         self.path.mkdir(exist_ok=True)
         try:
@@ -180,10 +193,9 @@ class WorkFolder:
         return sum(each.stat().st_size for each in self.path.rglob("*") if each.is_file())
 
     def keep_only(self, names: set[str]) -> None:
-        """Removes all but the lock, the journal and what is named."""
-        for path in self.path.iterdir():
-            if path.name not in names | {_LOCK, JOURNAL}:
-                _remove(path)
+        """Removes what runs have left, but for the lock, the journal and what is named."""
+        kept = names | {_LOCK, JOURNAL}
+        remove_files(self.path, lambda path: path.parts[0] not in kept and is_own(path))
 
     def clear(self) -> None:
         """Forgets what was finished."""
@@ -192,17 +204,19 @@ class WorkFolder:
         self.keep_only(set())
 
     def remove(self) -> None:
-        """Removes the folder, the journal first, so that half a removal leaves nothing to go on with."""
+        """Removes what runs have left, and the folder if nothing else is in it.
+
+        The journal goes first, so that half a removal leaves nothing to go on with.
+        """
         self.clear()
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_files(self.path, is_own)
 
     def finish(self) -> None:
         """Removes the folder of a result that has got its name; what tells of that is removed last."""
-        for path in self.path.iterdir():
-            if path.name != PUBLISHED:
-                _remove(path)
+        remove_files(self.path, lambda path: path.parts != (PUBLISHED,) and is_own(path))
         (self.path / PUBLISHED).unlink(missing_ok=True)
-        self.path.rmdir()
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def _add(self, file: Path, value: dict[str, Any]) -> None:
         with file.open("a", encoding="utf-8") as lines:
@@ -228,11 +242,51 @@ def read_journal(file: Path) -> Journal | None:
 
 
 def is_work_folder(path: Path) -> bool:
-    """Whether a folder holds what a run keeps, or nothing."""
-    if not path.is_dir():
+    """Whether a folder is what a run keeps, by what is in it.
+
+    It holds a journal or a plan that can be read; or the lock and nothing but what runs name as they do, as
+    one leaves it that ended before its first segment did; or nothing.
+    """
+    if path.is_symlink() or not path.is_dir():
         return False
+    lock = path / _LOCK
+    if any((path / name).is_symlink() for name in (_LOCK, JOURNAL, PLAN)):
+        return False
+    # Whoever takes the lock empties its file.
+    if lock.exists() and not (lock.is_file() and lock.stat().st_size == 0):
+        return False
+    if _begins_as_ours(path / JOURNAL) or _is_plan(path / PLAN):
+        return True
     names = {each.name for each in path.iterdir()}
-    return not names or not names.isdisjoint((JOURNAL, PUBLISHED, _LOCK))
+    return not names or (
+        not names.isdisjoint((_LOCK, PUBLISHED)) and next(others_in(path, is_own), None) is None
+    )
+
+
+def is_own(path: PurePath) -> bool:
+    """Whether runs name a file so, by its path in a work folder."""
+    *folders, name = path.parts
+    if not all(map(_OWN_OR_FOLDER.fullmatch, folders)):
+        return False
+    if folders and not folders[-1].endswith(SUFFIX):
+        return bool(_FRAME.fullmatch(name))
+    return bool(_OWN.fullmatch(name) or _OWN_OR_FOLDER.fullmatch(name))
+
+
+def _begins_as_ours(file: Path) -> bool:
+    """Whether the first line of a journal is that of a run."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        with file.open("rb") as lines:
+            _header(json.loads(lines.readline(_LONGEST_LINE)))
+        return True
+    return False
+
+
+def _is_plan(file: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        plan = json.loads(file.read_bytes())
+        return isinstance(plan["run"], dict) and isinstance(plan["ranges"], list)
+    return False
 
 
 def stale_folders(root: Path, *, days: float) -> Iterator[WorkFolder]:
@@ -243,9 +297,9 @@ def stale_folders(root: Path, *, days: float) -> Iterator[WorkFolder]:
         days: since their last change, at least.
     """
     for path in sorted(root.rglob(f"*{SUFFIX}")):
-        if not path.is_dir() or not is_work_folder(path) or not any(path.iterdir()):
+        if not is_work_folder(path) or not any(path.iterdir()):
             continue
-        last = max(each.stat().st_mtime for each in (path, *path.iterdir()))
+        last = max(each.lstat().st_mtime for each in (path, *path.iterdir()))
         with contextlib.suppress(RLSPError):
             if time.time() - last >= days * 86400:
                 with WorkFolder(path.with_name(path.name.removesuffix(SUFFIX))) as folder:
@@ -312,10 +366,3 @@ def _segment(value: Any) -> Segment:
     if not (isinstance(segment.sha256, str) and isinstance(segment.state, str)):
         raise ValueError
     return replace(segment, times=Times(times))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

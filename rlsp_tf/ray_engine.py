@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +20,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError, first_line
-from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX, WorkFolder
+from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX, WorkFolder, is_own
 from rlsp_tf.published import published
 from rlsp_tf.ranges import RANGE, Plan, join_ranges, make_plan, render_range, run_of, targets_of
 from rlsp_tf.segments import DamagedSegment, compare_runs
@@ -29,6 +28,7 @@ from rlsp_tf.steps import Step, load_step
 from rlsp_tf.storage import Storage
 from rlsp_tf.threads import ONE_CORE
 from rlsp_tf.upscale import Recipe
+from rlsp_tf.video import open_source
 
 RETRIES = 3
 """How often Ray starts a task again whose process or machine has died."""
@@ -194,11 +194,25 @@ def _plan(job: Job) -> Plan | list[str]:
     if target.exists() and not job.force:
         raise RLSPError(f"{job.target}: exists already; give another folder or --force to replace it.")
     work = Storage(job.target + SUFFIX)
-    noted = work / PLAN
-    if not job.resume and work.exists():
-        shutil.rmtree(work.local) if work.local else work.remove()
+    if target.local:
+        with WorkFolder(target.local) as folder:
+            if not job.resume:
+                folder.clear()
+            return _plan_in(work, job)
+    if not job.resume:
+        work.remove(is_own)
+    return _plan_in(work, job)
+
+
+def _plan_in(work: Storage, job: Job) -> Plan:
+    """The plan in a work folder, or a new one, which is noted there."""
+    noted, target = work / PLAN, Storage(job.target)
     source = Storage(job.source).fetch()
     step = _step_of(job.model, job.precision)
+    if target.local:
+        # Hours later it would be found out as well.
+        with open_source(source, deinterlace=job.recipe.deinterlace) as frames:
+            job.recipe.sink(frames, step.config.scale, target.local, force=job.force)
     old = None
     if noted.exists():
         try:
@@ -247,10 +261,10 @@ def _join(job: Job, plan: Plan) -> list[str]:
             notes = join_ranges(source, folder, joined, step, job.recipe, plan)
         except DamagedSegment as error:
             # What has a journal in the store is not computed again.
-            (work / error.segment.partition("/")[0] / JOURNAL).remove()
+            (work / error.segment.partition("/")[0]).remove(lambda path: path.parts == (JOURNAL,))
             raise
         target.put(joined)
-    work.remove()
+    work.remove(is_own)
     return notes
 
 

@@ -15,6 +15,7 @@ from rlsp_tf.divergence import divergence_notes
 from rlsp_tf.errors import Interrupted, RLSPError, describe_os_error
 from rlsp_tf.files import atomic_file, atomic_folder, sha256_of
 from rlsp_tf.frames import Frame, FrameSink, FrameSource
+from rlsp_tf.images import FolderSink
 from rlsp_tf.join import join_folders, join_videos
 from rlsp_tf.journal import PLAN, Journal, Segment, WorkFolder, size_of
 from rlsp_tf.published import note_published
@@ -331,7 +332,8 @@ def join_segments(
             )
             note_published(work, part, run, [*notes, *whole.notes])
     else:
-        with atomic_folder(whole.path, force=force, inside=work) as part:
+        assert isinstance(whole, FolderSink)
+        with atomic_folder(whole.path, force=force, inside=work, ours=whole.ours) as part:
             join_folders(work, segments, part, whole.path)
             note_published(work, part, run, [*notes, *whole.notes])
 

@@ -5,6 +5,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -46,7 +47,7 @@ class Recipe:
     codec: str = "libx264"
     crf: int = 18
     preset: str | None = None
-    rate: float | None = None
+    rate: float | Fraction | None = None
     warm_start: int = WARM_START
     deinterlace: bool = False
     segment: int = SEGMENT
@@ -78,6 +79,7 @@ class Recipe:
         """All that the frames of a result depend on, for a journal."""
         cuts = sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts
         options = {f"--{name.replace('_', '-')}": value for name, value in asdict(self).items()}
+        options["--rate"] = None if self.rate is None else str(self.rate)
         options["segment length"] = options.pop("--segment")
         return {
             **options,
@@ -130,7 +132,7 @@ def upscale(
     codec: str = "libx264",
     crf: int = 18,
     preset: str | None = None,
-    rate: float | None = None,
+    rate: float | Fraction | None = None,
     warm_start: int = WARM_START,
     scene_cuts: Literal["auto", "off"] | frozenset[int] = "auto",
     memory: float | None = None,
@@ -157,7 +159,8 @@ def upscale(
         model: as for :class:`rlsp_tf.StreamingUpscaler`.
         chroma: see :class:`rlsp_tf.StreamingUpscaler`.
         codec, crf, preset: of the video encoder, as FFmpeg names them.
-        rate: frames per second where the source has none (a folder of images); 25 by default.
+        rate: frames per second where the source has none (a folder of images); 25 by default. Where the
+            source has its own, that counts, and a note says so.
         warm_start: see :class:`rlsp_tf.streaming.RecurrentStream`; at the start of every shot.
         scene_cuts: where shots begin, each of which starts anew: found (:mod:`rlsp_tf.shots`), nowhere, or
             the indices of their first frames.

@@ -325,6 +325,18 @@ def test_damage_is_named_and_finished_sequences_are_kept(hr, clips, tmp_path, da
     assert result["models"][1]["mean"]["ssim_y"] == 1.0
 
 
+def test_a_sequence_that_cannot_be_measured_does_not_stop_those_after_it(hr, clips, tmp_path):
+    for name, clip in clips.items():
+        write_frames(tmp_path / "sr" / name, clip)
+    truncate(tmp_path / "sr" / "long")
+    kept = []
+    with pytest.raises(RLSPError, match=r"^[^ ]*sr/long/0003\.png: not an image that can be read"):
+        evaluate(hr, sr=[tmp_path / "sr"], finished=kept.append)
+    ((result,),) = kept
+    assert result["unfinished"] == ["long"]
+    assert [sequence["name"] for sequence in result["models"][1]["sequences"]] == ["odd"]
+
+
 def test_a_missing_frame_of_the_truth_is_found(hr, model):
     remove(hr / "long", 4)
     with pytest.raises(RLSPError, match="hr/long: the frames go 0002, 0003, 0005, so one is missing"):
