@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.files import sync
+from rlsp_tf.files import fitting_name, sync
 
 SUFFIX = ".rlsp"
 """Of a work folder's name, after that of the target."""
@@ -92,6 +92,11 @@ class Journal:
         return sum(segment.frames for segment in self.segments)
 
 
+def work_name(target: str) -> str:
+    """The name of the work folder of a target of that name."""
+    return fitting_name(target, SUFFIX)
+
+
 class WorkFolder:
     """The work folder of a target, for one run at a time; a context manager.
 
@@ -106,7 +111,7 @@ class WorkFolder:
     """
 
     def __init__(self, target: Path) -> None:
-        self.path = target.absolute().with_name(target.name + SUFFIX)
+        self.path = target.absolute().with_name(work_name(target.name))
         self._shown = target.with_name(self.path.name)
         self._lock = FileLock(self.path / _LOCK, timeout=0)
 

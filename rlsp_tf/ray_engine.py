@@ -21,7 +21,7 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX
+from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX, work_name
 from rlsp_tf.ranges import RANGE, Plan, join_ranges, make_plan, render_range, run_of, targets_of
 from rlsp_tf.segments import compare_runs
 from rlsp_tf.steps import Step, load_step
@@ -176,12 +176,18 @@ def as_they_end(ray: Any, waiting: Mapping[Any, Any]) -> Iterator[Any]:
         yield from ray.wait(list(waiting), num_returns=len(waiting), timeout=0)[0]
 
 
+def _work_of(job: Job) -> Storage:
+    """Where what is finished of a clip lies until it is joined."""
+    folder, slash, name = job.target.rpartition("/")
+    return Storage(f"{folder}{slash}{work_name(name)}")
+
+
 def _plan(job: Job) -> Plan:
     """What is to be made of a clip, as an earlier run has planned it if there was one."""
     target = Storage(job.target)
     if target.exists() and not job.force:
         raise RLSPError(f"{job.target}: exists already; give another folder or --force to replace it.")
-    work = Storage(job.target + SUFFIX)
+    work = _work_of(job)
     noted = work / PLAN
     if not job.resume and work.exists():
         shutil.rmtree(work.local) if work.local else work.remove()
@@ -202,7 +208,7 @@ def _plan(job: Job) -> Plan:
 
 def _render(job: Job, plan: Plan, index: int) -> None:
     """A range, into the work folder of its target."""
-    target, work = Storage(job.target), Storage(job.target + SUFFIX)
+    target, work = Storage(job.target), _work_of(job)
     step = _step_of(job.model, job.precision)
     source = Storage(job.source).fetch()
     if work.local:
@@ -223,7 +229,7 @@ def _render(job: Job, plan: Plan, index: int) -> None:
 
 def _join(job: Job, plan: Plan) -> list[str]:
     """The ranges of a clip under its final name."""
-    target, work = Storage(job.target), Storage(job.target + SUFFIX)
+    target, work = Storage(job.target), _work_of(job)
     source, step = Storage(job.source).fetch(), _step_of(job.model, job.precision)
     if work.local and target.local:
         notes = join_ranges(source, work.local, target.local, step, job.recipe, plan, force=job.force)

@@ -16,6 +16,7 @@ from rlsp_tf.files import atomic_file, atomic_folder, sha256_of
 from rlsp_tf.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.join import join_folders, join_videos
 from rlsp_tf.journal import PLAN, Journal, Segment, WorkFolder, size_of
+from rlsp_tf.rehearsal import check_room, rehearse
 from rlsp_tf.video_sink import VideoSink
 
 SEGMENT = 100
@@ -80,6 +81,9 @@ class SegmentedSink:
         self._work.__enter__()
         try:
             self.finished = self._read()
+            if self._join and self.finished.notes is None and isinstance(self._whole, VideoSink):
+                check_room(self.path, self._work.path, self.finished.segments)
+                rehearse(self._work.path, self._whole, self._make, self._source)
         except BaseException as error:
             self._work.__exit__(type(error), error, error.__traceback__)
             raise
@@ -130,6 +134,8 @@ class SegmentedSink:
         done = Segment(self._segment.name, self._frames, size_of(self._segment), steps, times)
         self._work.append(self.finished, done)
         self._state(len(self.finished.segments) - 1).unlink(missing_ok=True)
+        if self._join and isinstance(self._whole, VideoSink):
+            check_room(self.path, self._work.path, self.finished.segments)
 
     def state(self) -> list[np.ndarray]:
         """The state that was given with the last finished segment, in float32."""
@@ -234,6 +240,7 @@ def join_segments(
                 whole.path,
                 time_base=whole.time_base,
                 notes=whole.notes,
+                left_out=whole.left_out,
                 progress=progress,
             )
     else:

@@ -2,9 +2,10 @@
 
 import io
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import av
@@ -22,6 +23,17 @@ _RUN_UP = 4
 """Packets before the first that is heard: the 2112 samples of AAC, the 80 ms of Opus."""
 
 
+METADATA, TIME_CODE, CHAPTERS = "metadata", "time code", "chapters"
+Part = int | str
+"""Of what accompanies a video: the index of a stream, or one of these names."""
+
+
+def parts_of(source: VideoSource) -> list[Part]:
+    """All that accompanies a video."""
+    streams = [stream.index for stream in source.container.streams if stream.index != source.stream_index]
+    return [METADATA, TIME_CODE, CHAPTERS, *streams]
+
+
 class StreamCopy:
     """The streams of a file beside its video, on their way into another file.
 
@@ -33,24 +45,52 @@ class StreamCopy:
     Args:
         source: the input.
         output: the container where the streams go; its header is not yet written.
+        video: its video, which gets the metadata of the source's.
         suffix: of the output's name.
         notes: gets sentences for the user on what the output cannot hold.
+        left_out: what does not go along, and why, as the end of a sentence.
+        most: how many packets of each sound go along, and of the rest what lies between them; ``None`` for
+            all.
 
     Raises:
         av.FFmpegError: if the input cannot be read.
     """
 
-    def __init__(self, source: VideoSource, output: Any, suffix: str, notes: list[str]) -> None:
-        self._path, self._output, self._notes = source.path, output, notes
+    def __init__(
+        self,
+        source: VideoSource,
+        output: Any,
+        video: Any,
+        suffix: str,
+        notes: list[str],
+        *,
+        left_out: Mapping[Part, str] = MappingProxyType({}),
+        most: int | None = None,
+    ) -> None:
+        self._path, self._output, self._notes, self._most = source.path, output, notes, most
         self._arrived = source.companions
         self._input = open_input(source.path) if self._arrived is None else source.container
         self._targets: dict[int, Any] = {}
-        chapters = self._input.chapters()
+        for part in (METADATA, TIME_CODE, CHAPTERS):
+            if part in left_out:
+                notes.append(f"{source.path}: its {part} did not go along, since {left_out[part]}.")
+        for thing, target in ((source, video), (self._input, output)):
+            metadata = lasting_metadata(thing)
+            code = metadata.pop("timecode", None)
+            if METADATA not in left_out:
+                target.metadata.update(metadata)
+            if code and TIME_CODE not in left_out:
+                target.metadata["timecode"] = code
+        chapters = [] if CHAPTERS in left_out else self._input.chapters()
+        output.set_chapters(chapters)
         for stream in self._input.streams:
             if stream.index == source.stream_index:
                 continue
-            if chapters and stream.type == "data" and stream.name == "bin_data":
-                continue  # MP4 keeps the titles of chapters in such a stream
+            if stream.index in left_out:
+                notes.append(f"{source.path}: {_named(stream)} was left out, since {left_out[stream.index]}.")
+                continue
+            if stream.type == "data" and _is_written_by_muxer(stream, video, chapters):
+                continue
             if _is_cover(stream) and output.format.name == "matroska" and self._arrived is None:
                 output.add_attachment(*_as_attachment(source.path, stream))
                 continue
@@ -62,8 +102,6 @@ class StreamCopy:
             target.disposition = stream.disposition.value
             if stream.type != "attachment":  # the header holds all of those
                 self._targets[stream.index] = target
-        output.metadata.update(lasting_metadata(self._input))
-        output.set_chapters(chapters)
         self._packets = self._read()
         self._next: Any = None
         self._refused = 0
@@ -132,12 +170,24 @@ class StreamCopy:
     def _read(self) -> Iterator[Any]:
         if not self._targets:
             return
+        packets = _played(self._input.demux([self._input.streams[index] for index in self._targets]))
         try:
-            yield from _played(self._input.demux([self._input.streams[index] for index in self._targets]))
+            yield from packets if self._most is None else self._first(packets, self._most)
         except av.FFmpegError:
             self._notes.append(
                 f"{self._path}: is damaged or truncated; its sound and other streams end early."
             )
+
+    def _first(self, packets: Iterator[Any], most: int) -> Iterator[Any]:
+        """The first packets, until there are enough of each sound; of the others as many at most."""
+        left = dict.fromkeys(self._targets, most)
+        sounds = {index for index in left if self._input.streams[index].type == "audio"}
+        for packet in packets if sounds else ():
+            left[packet.stream_index] -= 1
+            if left[packet.stream_index] >= 0:
+                yield packet
+            if all(left[index] <= 0 for index in sounds):
+                return
 
     def _keep_order(self, packet: Any) -> None:
         """Lets no time stamp go back, as it may in a broken file: a muxer would give up the whole output."""
@@ -176,8 +226,8 @@ def _played(packets: Iterator[Any]) -> Iterator[Any]:
             before.setdefault(index, deque(maxlen=_RUN_UP)).append(packet)
 
 
-def is_of_content(error: av.FFmpegError) -> bool:
-    """Whether FFmpeg failed for what it was given, not for a disk, a file or memory."""
+def is_of_content(error: Exception) -> bool:
+    """Whether writing failed for what was to be written, not for a disk, a file or memory."""
     return not isinstance(error, OSError | MemoryError)
 
 
@@ -197,12 +247,19 @@ def _can_hold(container: str, stream: Any) -> bool:
     if stream.type not in ("audio", "subtitle"):
         return stream.type == "attachment" and container == "matroska"
     try:
-        with av.open(io.BytesIO(), "w", format=container) as trial:
+        with av.open(io.BytesIO(), "w", format=container, metadata_errors="surrogateescape") as trial:
             trial.add_stream_from_template(stream, opaque=True)
             trial.start_encoding()
     except (av.FFmpegError, ValueError):
         return False
     return True
+
+
+def _is_written_by_muxer(stream: Any, video: Any, chapters: Sequence[Any]) -> bool:
+    """Whether a data stream comes about anew: MP4 has them for titles of chapters and for time codes."""
+    return (bool(chapters) and stream.name == "bin_data") or "timecode" in (
+        stream.metadata.keys() & video.metadata.keys()
+    )
 
 
 def _is_cover(stream: Any) -> bool:
@@ -218,10 +275,14 @@ def _as_attachment(path: Path, cover: Any) -> tuple[str, str, bytes]:
         return f"cover.{kind.replace('jpeg', 'jpg')}", f"image/{kind}", bytes(packet)
 
 
-def _left_out(stream: Any, suffix: str) -> str:
+def _named(stream: Any) -> str:
     kind = {"audio": "sound", "subtitle": "subtitle"}.get(stream.type, stream.type)
     name = stream.codec_context.name if stream.codec_context is not None else getattr(stream, "name", None)
-    sentence = f"{kind} stream {stream.index} ({name or 'of unknown kind'}) was left out"
+    return f"{kind} stream {stream.index} ({name or 'of unknown kind'})"
+
+
+def _left_out(stream: Any, suffix: str) -> str:
+    sentence = f"{_named(stream)} was left out"
     for other, container in ((".mkv", "matroska"), (".mp4", "mp4")):
         if other != suffix and _can_hold(container, stream):
             return f"{sentence}, since {suffix} cannot hold it; name the output {other} to keep it."

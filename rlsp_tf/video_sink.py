@@ -28,7 +28,7 @@ from rlsp_tf.pixel_formats import (
     nearest_spec,
     planes_from_rgb,
 )
-from rlsp_tf.stream_copy import StreamCopy, lasting_metadata
+from rlsp_tf.stream_copy import Part, StreamCopy
 from rlsp_tf.video_source import VideoSource, libav_sentence
 
 VIDEO_FORMATS = {
@@ -77,7 +77,9 @@ class VideoSink:
         companions: whether what accompanies the video goes along.
 
     Attributes:
+        rate: frames per second, on average.
         time_base: seconds per unit of the times of frames.
+        left_out: what of ``source`` does not go along, and why, see :class:`rlsp_tf.stream_copy.StreamCopy`.
         times: without companions: the time and the duration of every packet that was written, in order.
 
     Raises:
@@ -103,6 +105,7 @@ class VideoSink:
         self.path = path if isinstance(path, Path) else Path(path)
         self.notes: list[str] = []
         self.times: list[tuple[int, int]] = []
+        self.left_out: dict[Part, str] = {}
         self._source, self._force, self._companions = source, force, companions
         self._width, self._height = width, height
         self._codec, self._crf, self._preset = codec, crf, preset
@@ -125,8 +128,8 @@ class VideoSink:
             )
         if rate is not None and not 0 < rate < float("inf"):
             raise UsageError(f"a frame rate must be above 0, not {rate}.")
-        self._rate = source.rate or Fraction(rate or _DEFAULT_RATE).limit_denominator(1001)
-        self.time_base = source.time_base if source.rate else 1 / self._rate
+        self.rate = source.rate or Fraction(rate or _DEFAULT_RATE).limit_denominator(1001)
+        self.time_base = source.time_base if source.rate else 1 / self.rate
         self._written = 0
         self._pixel_format, self.color = self._choose_format(color)
 
@@ -159,6 +162,12 @@ class VideoSink:
             picture.duration = frame.duration
         self._written += 1
         self._mux(self._stream.encode(picture))
+
+    def black(self) -> tuple[np.ndarray, ...]:
+        """A black frame, as :meth:`write` takes it."""
+        if self.color is None:
+            return (np.zeros((self._height, self._width, 3), np.uint8),)
+        return planes_from_rgb(np.zeros((self._height, self._width, 3), np.uint8), self.color)
 
     def _check(self, planes: tuple[np.ndarray, ...]) -> None:
         height, width = self._height, self._width
@@ -194,7 +203,7 @@ class VideoSink:
                 self._stream = self._add_video()
                 self._others = None
                 if isinstance(self._source, VideoSource) and self._companions:
-                    others = StreamCopy(self._source, self._output, self._suffix, self.notes)
+                    others = StreamCopy(self._source, self._output, self._stream, self._suffix, self.notes)
                     self._others = stack.enter_context(others)
                 self._write_header()
                 yield
@@ -263,7 +272,7 @@ class VideoSink:
 
     def _add_video(self) -> Any:
         try:
-            stream = self._output.add_stream(self._codec, rate=self._rate)
+            stream = self._output.add_stream(self._codec, rate=self.rate)
         except ValueError as error:
             raise RLSPError(self._misfit()) from error
         context = stream.codec_context
@@ -282,13 +291,12 @@ class VideoSink:
             context.bit_rate = 10**8  # VP8 takes the constant quality only as a limit below a bit rate
         if self._codec == "libx265":
             options["x265-params"] = f"log-level=error:lossless={lossless:d}"  # or it writes to the terminal
-            if self._format in ("mp4", "mov"):
-                context.codec_tag = "hvc1"  # what Apple's players ask for
+        if tag := tag_for(self._format, context.name):
+            context.codec_tag = tag
         self._tag(context, options)
         context.options = options
         self._start_encoder(context)
         if isinstance(self._source, VideoSource):
-            stream.metadata.update(lasting_metadata(self._source))
             stream.disposition = self._source.disposition
         return stream
 
@@ -352,3 +360,39 @@ def open_output(path: Path, format: str, time_base: Fraction) -> Any:
         options["movie_timescale"] = str(unit * -(-1000 // unit))
     url = "pipe:1" if path is STDOUT else f"file:{path}"
     return av.open(url, "w", format=format, container_options=options, metadata_errors="surrogateescape")
+
+
+def tag_for(format: str, codec: str) -> str:
+    """What a container is to call the streams of a codec; four zeros stand for its own choice."""
+    # What Apple's players ask for.
+    hevc = codec in ("hevc", "libx265") or codec.startswith("hevc_")
+    return "hvc1" if hevc and format in ("mp4", "mov") else "\0\0\0\0"
+
+
+def rate_to_declare(
+    format: str, source: FrameSource, times: Sequence[tuple[int, int]], time_base: Fraction
+) -> Fraction:
+    """The frame rate that a container is to declare beside the times of its frames; 0 for none.
+
+    Args:
+        format: FFmpeg's name of the container.
+        source: where the frames are from.
+        times: when they are shown and for how long.
+        time_base: unit of these, in seconds.
+    """
+    average = source.rate or 1 / time_base
+    # MP4 has no such thing, and its muxer counts time codes in it.
+    if format in ("mp4", "mov"):
+        return average
+    shown = sorted(time for time, _ in times)
+    rates = [average]
+    if len(shown) > 1:
+        rates.append(Fraction(len(shown) - 1) / ((shown[-1] - shown[0]) * time_base))
+    for rate in rates:
+        # Each time may be rounded to a unit, of the source or of Matroska.
+        if all(
+            abs((time - shown[0]) * time_base - index / rate) <= max(time_base, Fraction(1, 1000))
+            for index, time in enumerate(shown)
+        ):
+            return rate
+    return Fraction(0)
