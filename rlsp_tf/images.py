@@ -248,6 +248,15 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def is_animated(path: Path) -> bool:
+    """Whether an image file is a PNG of several frames, which is read as a video."""
+    if path.suffix.lower() != ".png":
+        return False
+    with contextlib.suppress(*_BROKEN), Image.open(path) as image:
+        return image.format == "PNG" and bool(getattr(image, "is_animated", False))
+    return False
+
+
 class _Header(NamedTuple):
     size: tuple[int, int]
     deep: bool

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.frames import VIDEO_SUFFIXES, Frame, FrameSource
+from rlsp_tf.frames import Frame, FrameSource
+from rlsp_tf.images import is_animated, is_image
 from rlsp_tf.journal import JOURNAL, SUFFIX, Segment, read_journal
 from rlsp_tf.segments import SegmentedSink, frames_left, join_segments
 from rlsp_tf.shots import detect_shots, listed_shots
@@ -278,7 +279,10 @@ def join_ranges(
 
 
 def targets_of(sources: Sequence[str], folder: str) -> list[str]:
-    """Where results go: into the folder, under the names of the clips, as ``.mkv`` if that cannot be written.
+    """Where results go: into the folder, under the names of the clips.
+
+    Images get the suffix ``.png``, and videos ``.mkv`` where theirs cannot be written. Animated images are
+    videos.
 
     Raises:
         RLSPError: if two have one name.
@@ -286,9 +290,11 @@ def targets_of(sources: Sequence[str], folder: str) -> list[str]:
     targets: dict[str, str] = {}
     for source in sources:
         name = source.rstrip("/").replace("\\", "/").rpartition("/")[2]
-        stem, dot, suffix = name.rpartition(".")
-        if dot and f".{suffix.lower()}" in VIDEO_SUFFIXES and f".{suffix.lower()}" not in VIDEO_FORMATS:
-            name = f"{stem}.mkv"
+        path, suffix = Path(source), Path(name).suffix.lower()
+        if is_image(path) and not path.is_dir() and not is_animated(path):
+            name = f"{Path(name).stem}.png"
+        elif suffix not in VIDEO_FORMATS and (suffix or path.is_file()) and not path.is_dir():
+            name = f"{Path(name).stem}.mkv"
         target = f"{folder.rstrip('/')}/{name}"
         if target in targets:
             raise RLSPError(f"{source}: would get the name of the result of {targets[target]}; rename one.")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import Interrupted, RLSPError, describe_os_error
 from rlsp_tf.files import atomic_file, atomic_folder, sha256_of
 from rlsp_tf.frames import Frame, FrameSink, FrameSource
+from rlsp_tf.images import ImageSink
 from rlsp_tf.join import join_folders, join_videos
 from rlsp_tf.journal import PLAN, Journal, Segment, WorkFolder, size_of
 from rlsp_tf.rehearsal import check_room, rehearse
@@ -243,6 +245,10 @@ def join_segments(
                 left_out=whole.left_out,
                 progress=progress,
             )
+    elif isinstance(whole, ImageSink):
+        ((image,),) = ((work / segment.name).iterdir() for segment in segments)
+        with atomic_file(whole.path, force=force, inside=work) as part:
+            shutil.copyfile(image, part)
     else:
         with atomic_folder(whole.path, force=force, inside=work) as part:
             join_folders(work, segments, part, whole.path)

@@ -11,7 +11,8 @@ from typing import Any
 import av
 from av.stream import Disposition
 
-from rlsp_tf.video_source import JUMP, VideoSource, open_input
+from rlsp_tf.stream_convert import SoundConversion, TextConversion, conversion_of
+from rlsp_tf.video_source import Clock, VideoSource, open_input
 
 _OF_ONE_FILE = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "vendor_id"),
@@ -71,6 +72,7 @@ class StreamCopy:
         self._arrived = source.companions
         self._input = open_input(source.path) if self._arrived is None else source.container
         self._targets: dict[int, Any] = {}
+        self._conversions: dict[int, SoundConversion | TextConversion] = {}
         for part in (METADATA, TIME_CODE, CHAPTERS):
             if part in left_out:
                 notes.append(f"{source.path}: its {part} did not go along, since {left_out[part]}.")
@@ -94,10 +96,15 @@ class StreamCopy:
             if _is_cover(stream) and output.format.name == "matroska" and self._arrived is None:
                 output.add_attachment(*_as_attachment(source.path, stream))
                 continue
-            if not _can_hold(output.format.name, stream):
+            if _can_hold(output.format.name, stream):
+                target = output.add_stream_from_template(stream, opaque=True)
+            elif conversion := conversion_of(stream, output):
+                target = conversion.target
+                self._conversions[stream.index] = conversion
+                notes.append(f"{source.path}: {_converted(stream, target, suffix)}")
+            else:
                 notes.append(f"{source.path}: {_left_out(stream, suffix)}")
                 continue
-            target = output.add_stream_from_template(stream, opaque=True)
             target.metadata.update(lasting_metadata(stream))
             target.disposition = stream.disposition.value
             if stream.type != "attachment":  # the header holds all of those
@@ -106,7 +113,7 @@ class StreamCopy:
         self._next: Any = None
         self._refused = 0
         self._last: dict[int, int] = {}
-        self._shift: dict[int, int] = {}
+        self._clocks: dict[int, Clock] = {}
         # Matroska lets packets of one stream begin together, as subtitles do; MP4 does not.
         self._least_step = 0 if output.format.name in ("matroska", "webm") else 1
 
@@ -132,9 +139,15 @@ class StreamCopy:
             if time is not None and stamp is not None and stamp * packet.time_base > time:
                 return
             self._keep_order(packet)
-            packet.stream = self._targets[packet.stream_index]
-            self.mux(packet)
+            if conversion := self._conversions.get(packet.stream_index):
+                self._convert(conversion, packet)
+            else:
+                packet.stream = self._targets[packet.stream_index]
+                self.mux(packet)
             self._next = None
+        if time is None:
+            for conversion in self._conversions.values():
+                self._convert(conversion, None)
         if time is None and self._refused:
             self._notes.append(
                 f"{self._path}: is damaged; {self._refused} packets of its sound or other streams were "
@@ -152,6 +165,15 @@ class StreamCopy:
         """
         try:
             self._output.mux(packet)
+        except av.FFmpegError as error:
+            if not is_of_content(error):
+                raise
+            self._refused += 1
+
+    def _convert(self, conversion: SoundConversion | TextConversion, packet: Any) -> None:
+        try:
+            for ready in conversion.convert(packet):
+                self.mux(ready)
         except av.FFmpegError as error:
             if not is_of_content(error):
                 raise
@@ -194,16 +216,12 @@ class StreamCopy:
         if packet.dts is None:
             return
         index = packet.stream_index
-        shift = self._shift.get(index, 0)
-        least = self._last.get(index, packet.dts - 1) + self._least_step
-        late = least - (packet.dts + shift)
-        if late * packet.time_base > JUMP:
-            # As with the video, the sound goes on where it was.
-            shift = self._shift[index] = shift + late - self._least_step + (packet.duration or 1)
-        elif late > 0:
-            shift += late
-        packet.dts += shift
-        packet.pts = packet.dts if packet.pts is None else packet.pts + shift
+        given = packet.dts
+        if (last := self._last.get(index)) is not None:
+            step = max(packet.duration or 0, 1)
+            packet.dts = self._clocks.setdefault(index, Clock()).read(given, last, step)
+            packet.dts = max(packet.dts, last + self._least_step)
+        packet.pts = packet.dts if packet.pts is None else packet.pts + packet.dts - given
         self._last[index] = packet.dts
 
 
@@ -279,6 +297,11 @@ def _named(stream: Any) -> str:
     kind = {"audio": "sound", "subtitle": "subtitle"}.get(stream.type, stream.type)
     name = stream.codec_context.name if stream.codec_context is not None else getattr(stream, "name", None)
     return f"{kind} stream {stream.index} ({name or 'of unknown kind'})"
+
+
+def _converted(stream: Any, target: Any, suffix: str) -> str:
+    codec = target.codec_context.codec.canonical_name
+    return f"{_named(stream)} became {codec}, since {suffix} cannot hold it as it is."
 
 
 def _left_out(stream: Any, suffix: str) -> str:

@@ -31,6 +31,7 @@ from rlsp_tf.stopping import Stop
 from rlsp_tf.streaming import Entered, StreamingUpscaler, Unfinished
 from rlsp_tf.tiles import StripStep, within_memory
 from rlsp_tf.video import STDIN, STDOUT, ImageSink, open_sink, open_source
+from rlsp_tf.video_sink import codec_for
 
 WARM_START = 8
 """Frames that are run backwards before a shot begins; more gain nothing."""
@@ -41,7 +42,7 @@ class Recipe:
     """How clips are upscaled; what each says is told at :func:`upscale`."""
 
     chroma: ChromaGeometry = "aligned"
-    codec: str = "libx264"
+    codec: str | None = None
     crf: int = 18
     preset: str | None = None
     rate: float | None = None
@@ -118,7 +119,7 @@ def upscale(
     model: keras.Model | Step,
     *,
     chroma: ChromaGeometry = "aligned",
-    codec: str = "libx264",
+    codec: str | None = None,
     crf: int = 18,
     preset: str | None = None,
     rate: float | None = None,
@@ -147,7 +148,8 @@ def upscale(
             Matroska to standard output. What goes through a pipe cannot be gone on with.
         model: as for :class:`rlsp_tf.StreamingUpscaler`.
         chroma: see :class:`rlsp_tf.StreamingUpscaler`.
-        codec, crf, preset: of the video encoder, as FFmpeg names them.
+        codec, crf, preset: of the video encoder, as FFmpeg names them; by default one that goes with the
+            container, see :func:`rlsp_tf.video_sink.codec_for`.
         rate: frames per second where the source has none (a folder of images); 25 by default.
         warm_start: see :class:`rlsp_tf.streaming.RecurrentStream`; at the start of every shot.
         scene_cuts: where shots begin, each of which starts anew: found (:mod:`rlsp_tf.shots`), nowhere, or
@@ -173,7 +175,9 @@ def upscale(
     source = STDIN if os.fspath(source) == "-" else Path(source)
     target = STDOUT if os.fspath(target) == "-" else Path(target)
     step = KerasStep(model) if isinstance(model, keras.Model) else model
-    recipe = Recipe(chroma, codec, crf, preset, rate, warm_start, deinterlace, segment)
+    recipe = Recipe(
+        chroma, codec or codec_for(target.suffix), crf, preset, rate, warm_start, deinterlace, segment
+    )
     with open_source(source, deinterlace=deinterlace) as frames:
         make = partial(recipe.sink, frames, step.config.scale)
         whole = make(target, force=force)

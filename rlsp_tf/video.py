@@ -8,7 +8,7 @@ from pathlib import Path
 from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.frames import VIDEO_SUFFIXES, Frame, FrameSink, FrameSource
-from rlsp_tf.images import FolderSink, FolderSource, ImageSink, is_image
+from rlsp_tf.images import FolderSink, FolderSource, ImageSink, is_animated, is_image
 from rlsp_tf.video_sink import STDOUT, VideoSink
 from rlsp_tf.video_source import STDIN, VideoSource
 
@@ -40,7 +40,7 @@ def open_source(path: str | os.PathLike[str], *, deinterlace: bool = False) -> F
         UsageError: if images are to be deinterlaced; they do not tell their fields.
     """
     path = path if isinstance(path, Path) else Path(path)
-    if not (path.is_dir() or is_image(path)):
+    if not (path.is_dir() or is_image(path)) or is_animated(path):
         return VideoSource(path, deinterlace=deinterlace)
     if deinterlace:
         raise UsageError(f"{path}: images do not tell what is interlaced; leave out --deinterlace.")
@@ -54,7 +54,7 @@ def open_sink(
     width: int,
     height: int,
     color: ColorSpec | None = None,
-    codec: str = "libx264",
+    codec: str | None = None,
     crf: int = 18,
     preset: str | None = None,
     rate: float | Fraction | None = None,

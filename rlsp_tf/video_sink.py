@@ -68,7 +68,7 @@ class VideoSink:
         color: how they hold colour; by default as those of ``source`` do, and BT.709 in limited range
             for RGB. Depth and subsampling become the nearest ones that the encoder has. For encoders
             that are lossless or know nothing but RGB, RGB stays RGB.
-        codec: FFmpeg's name of the encoder.
+        codec: FFmpeg's name of the encoder; by default :func:`codec_for` the suffix.
         crf: constant quality; for libx264 and libx265 0 (lossless) to 51. Encoders that have no such
             thing ignore it.
         preset: speed against size, as the encoder names it.
@@ -95,7 +95,7 @@ class VideoSink:
         width: int,
         height: int,
         color: ColorSpec | None = None,
-        codec: str = "libx264",
+        codec: str | None = None,
         crf: int = 18,
         preset: str | None = None,
         force: bool = False,
@@ -108,13 +108,14 @@ class VideoSink:
         self.left_out: dict[Part, str] = {}
         self._source, self._force, self._companions = source, force, companions
         self._width, self._height = width, height
-        self._codec, self._crf, self._preset = codec, crf, preset
+        self._crf, self._preset = crf, preset
         self._suffix = ".mkv" if path is STDOUT else self.path.suffix.lower()
         if self._suffix not in VIDEO_FORMATS:
             raise RLSPError(
                 f"{self.path}: not a video that can be written; choose {', '.join(VIDEO_FORMATS)}."
             )
         self._format = VIDEO_FORMATS[self._suffix]
+        self._codec = codec or codec_for(self._suffix)
         if path is STDOUT:
             if sys.stdout.isatty():
                 raise UsageError(f"{path}: is a terminal; pipe it into a program or a file.")
@@ -360,6 +361,11 @@ def open_output(path: Path, format: str, time_base: Fraction) -> Any:
         options["movie_timescale"] = str(unit * -(-1000 // unit))
     url = "pipe:1" if path is STDOUT else f"file:{path}"
     return av.open(url, "w", format=format, container_options=options, metadata_errors="surrogateescape")
+
+
+def codec_for(suffix: str) -> str:
+    """The encoder that is taken for files with a suffix where none is named."""
+    return "libvpx-vp9" if suffix.lower() == ".webm" else "libx264"
 
 
 def tag_for(format: str, codec: str) -> str:

@@ -62,6 +62,38 @@ STDIN = Path("standard input")
 """Stands for what is piped into the program, and is what messages call it."""
 
 
+class Clock:
+    """Time stamps of a stream that go on where their clock starts anew, as in files put together of several.
+
+    Attributes:
+        restarts: how often it has started anew.
+    """
+
+    def __init__(self) -> None:
+        self.restarts = 0
+        self._shift = self._before = 0
+
+    def read(self, stamp: int, last: int, step: int) -> int:
+        """A time stamp in the time that goes on.
+
+        Args:
+            stamp: as it stands in the file.
+            last: what was given for the one before.
+            step: how long that lasts.
+
+        Returns:
+            The time. It is not later than ``last`` where the stamp is wrong by less than a ``step``.
+        """
+        if self._shift != self._before and stamp + self._before > last:
+            # There were only some wrong stamps, and the clock goes on as before.
+            self._shift = self._before
+            self.restarts -= 1
+        elif stamp + self._shift <= last - step:
+            self._before, self._shift = self._shift, last + step - stamp
+            self.restarts += 1
+        return stamp + self._shift
+
+
 class VideoSource:
     """A video file, decoded frame by frame.
 
@@ -113,7 +145,8 @@ class VideoSource:
             except av.FFmpegError as error:
                 raise RLSPError(libav_sentence(error, self.path, failure)) from error
             self._stream = self._choose_stream()
-            self._damaged = self.restamped = self._shift = 0
+            self._damaged = self.restamped = 0
+            self._clock = Clock()
             self._interlaced = False
             self._gaps: list[Fraction] = []
             self._last: int | None = None
@@ -279,15 +312,15 @@ class VideoSource:
         if pts is None:
             self.restamped += 1
             pts = 0 if last is None else last + step
-        elif last is not None and (pts := pts + self._shift) <= last:
-            self.restamped += 1
-            if (last - pts) * self.time_base > JUMP:
-                self._shift += last + step - pts
-                pts = last + step
-            else:
+        elif last is not None:
+            restarts = self._clock.restarts
+            pts = self._clock.read(pts, last, step)
+            self.restamped += self._clock.restarts != restarts
+            if pts <= last:
+                self.restamped += 1
                 pts = last + 1
-        elif last is not None and (pts - last) * self.time_base > JUMP:
-            self._gaps.append(last * self.time_base)
+            elif (pts - last) * self.time_base > JUMP:
+                self._gaps.append(last * self.time_base)
         self._last = pts
         return pts
 
@@ -307,8 +340,10 @@ class VideoSource:
         def note(sentence: str) -> None:
             self.notes.append(f"{self.path}: {sentence}.")
 
-        if self.restamped:
-            note(f"{self.restamped} frames had no or wrong time stamps and got new ones")
+        if self._clock.restarts:
+            note(f"has a clock that starts anew at {self._clock.restarts} places; its time goes on there")
+        if wrong := self.restamped - self._clock.restarts:
+            note(f"{wrong} frames had no or wrong time stamps and got new ones")
         if self._damaged:
             note(f"is damaged in {self._damaged} places; frames are missing or spoilt there")
         if self._gaps:

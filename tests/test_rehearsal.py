@@ -126,7 +126,7 @@ def test_a_name_that_fits_is_left_alone_and_others_stay_different(tmp_path):
 
 def test_what_a_container_refuses_is_left_out_before_the_first_frame(film, step, tmp_path, monkeypatch):
     """A time code at a rate that is none is what FFmpeg's muxer of MP4 fails at, after all packets."""
-    path = remade(film, tmp_path / "timed.mp4", video={"timecode": "01:02:03:04"})
+    path = remade(film, tmp_path / "timed.mp4", metadata={"title": "Film"}, video={"timecode": "01:02:03:04"})
     monkeypatch.setattr(join, "rate_to_declare", lambda *arguments: Fraction(90000))
     joins = []
 
@@ -144,7 +144,7 @@ def test_what_a_container_refuses_is_left_out_before_the_first_frame(film, step,
     assert joins == [(0, {}, 1), (0, {"time code": ".mp4 does not take it"}, 1)]
     assert packets(target, "audio") == packets(film, "audio")
     with av.open(str(target)) as container:
-        assert container.metadata["title"] == "Über den Wolken"
+        assert container.metadata["title"] == "Film"
         assert "timecode" not in container.streams.video[0].metadata
     assert {each.name for each in tmp_path.iterdir()} == {film.name, path.name, target.name}
 
