@@ -168,7 +168,7 @@ def _write(
     suffix = target.suffix.lower()
     decoding = decoding_times([shown for shown, _ in times])
     with contextlib.ExitStack() as stack:
-        output = stack.enter_context(open_output(joined, VIDEO_FORMATS[suffix], time_base))
+        output = stack.enter_context(open_output(joined, VIDEO_FORMATS[suffix], time_base, source))
         template = stack.enter_context(_segment(folder / segments[0].name)).streams.video[0]
         stream = output.add_stream_from_template(template, opaque=True)
         stream.time_base = time_base

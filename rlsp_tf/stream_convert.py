@@ -58,6 +58,7 @@ class SoundConversion:
         if name in _BIT_RATE:
             self._encoder.bit_rate = _BIT_RATE[name] * self._encoder.layout.nb_channels
         self._resampler: Any = None
+        self._end = 0
 
     def convert(self, packet: Any) -> Iterator[Any]:
         """The packets that become ready with one of the input; the last is followed by ``None``.
@@ -88,6 +89,10 @@ class SoundConversion:
             return [*before, *self._resampled(frame)]
 
     def _encoded(self, frame: Any) -> Iterator[Any]:
+        if frame is not None:
+            if frame.pts is None:
+                frame.pts = self._end
+            self._end = frame.pts + frame.samples
         for packet in self._encoder.encode(frame):
             packet.stream = self.target
             yield packet

@@ -20,6 +20,13 @@ _OF_ONE_FILE = (
 )
 """Beginnings of the names of metadata that is true of one file only."""
 
+_QUICKTIME_LANGUAGES = {
+    **{"bod": "tib", "ces": "cze", "cym": "wel", "deu": "ger", "ell": "gre", "eus": "baq", "fas": "per"},
+    **{"fra": "fre", "hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac", "mri": "mao", "msa": "may"},
+    **{"mya": "bur", "nld": "dut", "ron": "rum", "slk": "slo", "sqi": "alb", "zho": "chi"},
+}
+"""Codes of languages in ISO 639-2/T, and in ISO 639-2/B, all that FFmpeg writes into QuickTime."""
+
 _RUN_UP = 4
 """Packets before the first that is heard: the 2112 samples of AAC, the 80 ms of Opus."""
 
@@ -106,6 +113,8 @@ class StreamCopy:
                 notes.append(f"{source.path}: {_left_out(stream, suffix)}")
                 continue
             target.metadata.update(lasting_metadata(stream))
+            if output.format.name == "mov" and (language := target.metadata.get("language")):
+                target.metadata["language"] = _QUICKTIME_LANGUAGES.get(language, language)
             target.disposition = stream.disposition.value
             if stream.type != "attachment":  # the header holds all of those
                 self._targets[stream.index] = target

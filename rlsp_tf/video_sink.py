@@ -133,6 +133,11 @@ class VideoSink:
         self.time_base = source.time_base if source.rate else 1 / self.rate
         self._written = 0
         self._pixel_format, self.color = self._choose_format(color)
+        hdr10 = source.hdr10 if isinstance(source, VideoSource) else None
+        if hdr10 and hdr10.options(self._codec) is None:
+            self.notes.append(
+                f"{self.path}: {self._codec} does not write HDR mastering metadata; its colour tags are kept."
+            )
 
     def __enter__(self) -> "VideoSink":
         self._context = self._writing()
@@ -199,7 +204,7 @@ class VideoSink:
                 temporary = self.path
                 if temporary is not STDOUT:
                     temporary = stack.enter_context(atomic_file(self.path, force=self._force))
-                output = open_output(temporary, self._format, self.time_base)
+                output = open_output(temporary, self._format, self.time_base, self._source)
                 self._output = stack.enter_context(output)
                 self._stream = self._add_video()
                 self._others = None
@@ -295,11 +300,19 @@ class VideoSink:
         if tag := tag_for(self._format, context.name):
             context.codec_tag = tag
         self._tag(context, options)
+        self._describe_light(options)
         context.options = options
         self._start_encoder(context)
         if isinstance(self._source, VideoSource):
             stream.disposition = self._source.disposition
         return stream
+
+    def _describe_light(self, options: dict[str, str]) -> None:
+        """Tells the encoder of HDR10 metadata."""
+        if not isinstance(self._source, VideoSource) or self._source.hdr10 is None:
+            return
+        for name, value in (self._source.hdr10.options(self._codec) or {}).items():
+            options[name] = ":".join(filter(None, (options.get(name), value)))
 
     def _misfit(self) -> str:
         suffix = self._suffix
@@ -342,13 +355,14 @@ class VideoSink:
             raise RLSPError(f"{self._codec}: has no presets; leave out --preset.")
 
 
-def open_output(path: Path, format: str, time_base: Fraction) -> Any:
+def open_output(path: Path, format: str, time_base: Fraction, source: FrameSource) -> Any:
     """Opens a container to write it.
 
     Args:
         path: the file to be, or :data:`STDOUT`.
         format: FFmpeg's name of the container.
         time_base: in which the times of its video are exact, in seconds, where the container can.
+        source: whose metadata it will have.
 
     Raises:
         av.FFmpegError: if it cannot be written.
@@ -359,6 +373,10 @@ def open_output(path: Path, format: str, time_base: Fraction) -> Any:
         unit = time_base.denominator
         options["video_track_timescale"] = str(unit)
         options["movie_timescale"] = str(unit * -(-1000 // unit))
+        # What cameras tell has names of theirs, for which MP4 has another place than for titles and the like.
+        names = source.container.metadata if isinstance(source, VideoSource) else ()
+        if any(name.startswith("com.") or name in ("make", "model") for name in names):
+            options["movflags"] = "use_metadata_tags"
     url = "pipe:1" if path is STDOUT else f"file:{path}"
     return av.open(url, "w", format=format, container_options=options, metadata_errors="surrogateescape")
 

@@ -18,6 +18,7 @@ from rlsp_tf.color import ColorSpec
 from rlsp_tf.deinterlace import deinterlaced
 from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.frames import Frame
+from rlsp_tf.hdr import hdr10_of
 from rlsp_tf.pixel_formats import MATRICES, UNTAGGED, is_transparent, layout_of, planes_of, spec_of, turned
 
 JUMP = 1
@@ -114,6 +115,7 @@ class VideoSource:
     Attributes:
         sample_aspect_ratio: width of a pixel divided by its height, ``None`` if not given.
         tags: what the file says about colour by the numbers of ITU-T H.273: matrix, primaries, transfer.
+        hdr10: what the file says of its mastering display and its brightness, if it does.
         stream_index: which of the file's streams the video is.
         metadata: of that stream.
         disposition: its marks, such as that of the default; FFmpeg's number.
@@ -288,9 +290,7 @@ class VideoSource:
             self._note_matrix(color)
         if is_transparent(first):
             self.notes.append(f"{self.path}: transparency was dropped.")
-        side_data: Any = first.side_data
-        if any(data.type.name == "MASTERING_DISPLAY_METADATA" for data in side_data):
-            self.notes.append(f"{self.path}: HDR mastering metadata was dropped; its colour tags are kept.")
+        self.hdr10 = hdr10_of(first)
 
     def _note_matrix(self, color: ColorSpec) -> None:
         name = {"bt601": "BT.601", "bt709": "BT.709", "bt2020": "BT.2020"}[color.matrix]

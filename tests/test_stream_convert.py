@@ -19,6 +19,7 @@ def clicking(path, codec, *, layout="stereo", rate=48000, format=None):
         video.codec_context.width, video.codec_context.height = 32, 32
         sound = output.add_stream(codec, rate=rate)
         sound.codec_context.layout = layout
+        sound.codec_context.bit_rate = 128_000
         if format:
             sound.codec_context.format = format
         sound.metadata["language"] = "deu"
@@ -50,7 +51,8 @@ def heard_in(path):
         resampler = av.AudioResampler("fltp", stream.codec_context.layout, stream.codec_context.sample_rate)
         for frame in container.decode(stream):
             for each in resampler.resample(frame):
-                first = float(each.pts * each.time_base)
+                after = times[-1][-1] + 1 / each.sample_rate if times else 0.0
+                first = after if each.pts is None else float(each.pts * each.time_base)
                 times.append(first + np.arange(each.samples) / each.sample_rate)
                 samples.append(each.to_ndarray()[0])
         return np.concatenate(times), np.concatenate(samples), stream.codec_context
@@ -87,10 +89,12 @@ def test_sound_is_converted_and_stays_in_time(codec, source, suffix, becomes, tm
     _, samples, context = heard_in(tmp_path / f"copy{suffix}")
     assert (context.name, context.layout.name, context.sample_rate) == (becomes, "stereo", 48000)
     # Milliseconds of Matroska on both sides; a click of 8 samples is spread a little.
-    np.testing.assert_allclose(clicks_in(tmp_path / f"copy{suffix}"), CLICKS, rtol=0, atol=0.002)
+    np.testing.assert_allclose(clicks_in(tmp_path / f"copy{suffix}"), clicks_in(path), rtol=0, atol=0.002)
     assert 0.4 < np.abs(samples).max() < 0.6
     with av.open(str(tmp_path / f"copy{suffix}")) as container:
-        assert container.streams.audio[0].language == "deu"
+        # Both are German; QuickTime and ASF know the older code.
+        older = ".mov" in (source, suffix) or source == ".wmv"
+        assert container.streams.audio[0].language == ("ger" if older else "deu")
     if becomes == "alac":
         before = heard_in(path)[1]
         np.testing.assert_array_equal(samples[: len(before)], before)
