@@ -12,6 +12,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -20,13 +21,14 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import Frame, FrameSource
 from rlsp_tf.images import is_animated, is_image
 from rlsp_tf.journal import JOURNAL, SUFFIX, Segment, read_journal
+from rlsp_tf.rehearsal import rehearse
 from rlsp_tf.segments import SegmentedSink, frames_left, join_segments
 from rlsp_tf.shots import detect_shots, listed_shots
 from rlsp_tf.steps import Step
 from rlsp_tf.stopping import Stop
 from rlsp_tf.upscale import Recipe, render
 from rlsp_tf.video import VideoSource, open_source
-from rlsp_tf.video_sink import VIDEO_FORMATS
+from rlsp_tf.video_sink import VIDEO_FORMATS, VideoSink
 
 RANGE = 400
 """Frames of a range at least: half a minute of work for a core where frames are small."""
@@ -183,6 +185,25 @@ def make_plan(
             for (start, pts, check, run_up), (stop, run_out) in zip(found, [*ends, (count, 0)], strict=True)
         )
         return Plan(run_of(source, step, recipe, scene_cuts, split), ranges, tuple(frames.notes))
+
+
+def rehearse_ranges(source: Path, folder: Path, target: str, step: Step, recipe: Recipe) -> None:
+    """Goes through the ending of a run before its first frame is computed; see :mod:`rlsp_tf.rehearsal`.
+
+    Args:
+        source: the clip.
+        folder: where something may be written meanwhile.
+        target: the name of the file or folder to be.
+        step, recipe: of the run.
+
+    Raises:
+        RLSPError: if nothing could be written in the end.
+    """
+    with open_source(source, deinterlace=recipe.deinterlace) as frames:
+        make = partial(recipe.sink, frames, step.config.scale)
+        whole = make(folder / target)
+        if isinstance(whole, VideoSink):
+            rehearse(folder, whole, partial(make, companions=False), frames)
 
 
 def run_of(

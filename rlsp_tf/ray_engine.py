@@ -22,7 +22,16 @@ from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX, work_name
-from rlsp_tf.ranges import RANGE, Plan, join_ranges, make_plan, render_range, run_of, targets_of
+from rlsp_tf.ranges import (
+    RANGE,
+    Plan,
+    join_ranges,
+    make_plan,
+    rehearse_ranges,
+    render_range,
+    run_of,
+    targets_of,
+)
 from rlsp_tf.segments import compare_runs
 from rlsp_tf.steps import Step, load_step
 from rlsp_tf.storage import Storage
@@ -203,6 +212,8 @@ def _plan(job: Job) -> Plan:
             raise RLSPError(f"{noted.address}: is damaged; add --no-resume to begin anew.") from error
         compare_runs(Path(job.target), old.run, run_of(source, step, job.recipe, job.scene_cuts, job.split))
         return old
+    with tempfile.TemporaryDirectory() as here:
+        rehearse_ranges(source, Path(here), target.name, step, job.recipe)
     plan = make_plan(source, step, job.recipe, job.scene_cuts, length=job.length, split=job.split)
     _write(work, noted, json.dumps(plan.to_dict()))
     return plan

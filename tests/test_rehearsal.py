@@ -1,6 +1,7 @@
 """What can fail when all frames are finished is tried before the first one is computed."""
 
 import os
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -13,7 +14,7 @@ from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import LONGEST_NAME, fitting_name, temporary_path
 from rlsp_tf.journal import work_name
-from rlsp_tf.ranges import join_ranges, make_plan, render_range
+from rlsp_tf.ranges import join_ranges, make_plan, rehearse_ranges, render_range
 from rlsp_tf.steps import KerasStep
 from rlsp_tf.upscale import Recipe, upscale
 from small_disk import small_disk
@@ -171,8 +172,13 @@ def test_ranges_of_a_cluster_end_alike(film, step, tmp_path):
     path = remade(film, tmp_path / "timed.mov", metadata={"title": title}, video={"timecode": "01:02:03:04"})
     recipe = Recipe(preset="ultrafast", warm_start=0, segment=5)
     upscale(path, tmp_path / "once.mov", step, **OPTIONS)
+    step.steps = 0
     work, target = tmp_path / "work", tmp_path / ("漢" * 80 + ".mov")
     work.mkdir()
+    rehearse_ranges(path, work, target.name, step, recipe)
+    assert (step.steps, list(work.iterdir())) == (0, [])
+    with pytest.raises(RLSPError, match="cannot hold what"):
+        rehearse_ranges(path, work, "large.webm", step, replace(recipe, codec="libx264", preset=None))
     plan = make_plan(path, step, recipe, frozenset({0, 10}), length=10)
     assert len(plan.ranges) == 2
     for index in range(2):
