@@ -14,7 +14,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +37,6 @@ from rlsp_tf.steps import Step, load_step
 from rlsp_tf.storage import Storage
 from rlsp_tf.threads import ONE_CORE
 from rlsp_tf.upscale import Recipe
-from rlsp_tf.video_sink import codec_for
 
 RETRIES = 3
 """How often Ray starts a task again whose process or machine has died."""
@@ -115,7 +114,6 @@ def upscale_all(
         local.mkdir(exist_ok=True)
     failed: list[str] = []
     notes: list[str] = []
-    recipe = recipe or Recipe()
     try:
         do = {name: ray.remote(max_retries=RETRIES)(work) for name, work in _WORK.items()}
         jobs = [
@@ -124,7 +122,7 @@ def upscale_all(
                 target,
                 content,
                 precision,
-                replace(recipe, codec=recipe.codec or codec_for(Path(target).suffix)),
+                recipe or Recipe(),
                 scene_cuts,
                 memory,
                 force,

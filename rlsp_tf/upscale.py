@@ -31,7 +31,6 @@ from rlsp_tf.stopping import Stop
 from rlsp_tf.streaming import Entered, StreamingUpscaler, Unfinished
 from rlsp_tf.tiles import StripStep, within_memory
 from rlsp_tf.video import STDIN, STDOUT, ImageSink, open_sink, open_source
-from rlsp_tf.video_sink import codec_for
 
 WARM_START = 8
 """Frames that are run backwards before a shot begins; more gain nothing."""
@@ -175,9 +174,7 @@ def upscale(
     source = STDIN if os.fspath(source) == "-" else Path(source)
     target = STDOUT if os.fspath(target) == "-" else Path(target)
     step = KerasStep(model) if isinstance(model, keras.Model) else model
-    recipe = Recipe(
-        chroma, codec or codec_for(target.suffix), crf, preset, rate, warm_start, deinterlace, segment
-    )
+    recipe = Recipe(chroma, codec, crf, preset, rate, warm_start, deinterlace, segment)
     with open_source(source, deinterlace=deinterlace) as frames:
         make = partial(recipe.sink, frames, step.config.scale)
         whole = make(target, force=force)

@@ -340,8 +340,9 @@ class VideoSource:
         def note(sentence: str) -> None:
             self.notes.append(f"{self.path}: {sentence}.")
 
-        if self._clock.restarts:
-            note(f"has a clock that starts anew at {self._clock.restarts} places; its time goes on there")
+        if restarts := self._clock.restarts:
+            times = "once" if restarts == 1 else f"{restarts} times"
+            note(f"has a clock that starts anew {times}; its time goes on there")
         if wrong := self.restamped - self._clock.restarts:
             note(f"{wrong} frames had no or wrong time stamps and got new ones")
         if self._damaged:

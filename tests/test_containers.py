@@ -1,6 +1,8 @@
 """What other programs read of a result: its frame rate, its tags, and what its camera has told."""
 
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
@@ -15,6 +17,8 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.images import write_png
 from rlsp_tf.ranges import targets_of
 from rlsp_tf.upscale import upscale
+from test_stream_copy import cover_of, with_cover
+from test_video_sink import copy
 from videos import frame_times, gradient, make_video, packets
 
 SUFFIXES = [".mp4", ".mov", ".mkv", ".webm"]
@@ -173,3 +177,132 @@ def test_several_frames_are_no_image(tmp_path, model):
     pictures[0].save(tmp_path / "moving.png", save_all=True, append_images=pictures[1:], duration=40)
     with pytest.raises(RLSPError, match="an image holds one frame"):
         upscale(tmp_path / "moving.png", tmp_path / "large.png", model)
+
+
+TABLE = (Path(__file__).parents[1] / "docs" / "containers.md").read_text("utf-8")
+LINES = [
+    [word.strip() for word in line.split("|")[1:-1]]
+    for line in re.findall(r"^\|.+\|$", TABLE.partition("|---|")[2], re.M)
+]
+
+
+def camera_file(folder):
+    film = make_video(folder / "film.mov", size=(16, 16))
+    with (
+        av.open(str(film)) as source,
+        av.open(str(folder / "x.mov"), "w", container_options={"movflags": "use_metadata_tags"}) as output,
+    ):
+        copied = output.add_stream_from_template(source.streams.video[0], opaque=True)
+        copied.codec_context.framerate = 25
+        copied.metadata["timecode"] = "01:02:03:04"
+        output.metadata.update(CAMERA)
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = copied
+                output.mux(packet)
+    return folder / "x.mov"
+
+
+def covered(folder):
+    write_png(folder / "cover.png", gradient(3, 40, 30))
+    return with_cover(make_video(folder / "plain.mp4"), folder / "cover.png", folder / "x.mp4")
+
+
+def subtitled(folder):
+    (folder / "x.srt").write_text("1\n00:00:00,200 --> 00:00:00,600\nHello\n\n")
+    return make_video(folder / "x.mkv", subtitles=folder / "x.srt")
+
+
+def opened(path, look):
+    with av.open(str(path)) as container:
+        return look(container)
+
+
+def codecs(kind):
+    return lambda path: opened(
+        path, lambda file: [s.codec_context.codec.canonical_name for s in file.streams if s.type == kind]
+    )
+
+
+def told(path):
+    names = {name.lower().replace("com.apple.quicktime.", "") for name in CAMERA}
+    tags = opened(path, lambda file: {**file.metadata})
+    tags = {name.lower().replace("com.apple.quicktime.", ""): value for name, value in tags.items()}
+    return {name: tags.get(name) for name in names}
+
+
+def time_code(path):
+    def look(file):
+        tags = {**file.metadata, **file.streams.video[0].metadata}
+        return [value for name, value in tags.items() if name.lower() == "timecode"]
+
+    return opened(path, look)
+
+
+def cover(path):
+    try:
+        return [cover_of(path)]
+    except ValueError:
+        return []
+
+
+def sound_in(codec):
+    return lambda folder: make_video(folder / "x.mkv", audio=[codec])
+
+
+KINDS = {
+    "AAC sound": (sound_in("aac"), codecs("audio")),
+    "Opus sound": (sound_in("libopus"), codecs("audio")),
+    "FLAC sound": (sound_in("flac"), codecs("audio")),
+    "SubRip subtitles": (subtitled, codecs("subtitle")),
+    "languages of sound": (
+        sound_in("libopus"),
+        lambda path: opened(
+            path, lambda file: [s.language.replace("ger", "deu") for s in file.streams.audio]
+        ),
+    ),
+    "cover": (covered, cover),
+    "fonts and other attachments": (
+        lambda folder: make_video(folder / "x.mkv", attachment=True),
+        lambda path: opened(path, lambda file: [s.name for s in file.streams if s.type == "attachment"]),
+    ),
+    "chapters": (
+        lambda folder: make_video(folder / "x.mkv", chapters=True),
+        lambda path: opened(
+            path,
+            lambda file: [
+                (each["start"] * each["time_base"], each["metadata"]["title"]) for each in file.chapters()
+            ],
+        ),
+    ),
+    "title": (
+        lambda folder: make_video(folder / "x.mkv"),
+        lambda path: opened(path, lambda file: file.metadata["title"]),
+    ),
+    "make, model, place and date of a camera": (camera_file, told),
+    "time code": (camera_file, time_code),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_table_of_what_goes_along_is_true(kind, tmp_path):
+    assert [line[0] for line in LINES] == list(KINDS)
+    (words,) = (line[1:] for line in LINES if line[0] == kind)
+    make, look = KINDS[kind]
+    source = make(tmp_path)
+    before = look(source)
+    assert before
+    for suffix, word in zip(SUFFIXES, words, strict=True):
+        target = tmp_path / f"copy{suffix}"
+        sink, _ = copy(source, target)
+        after, notes = look(target), " ".join(sink.notes)
+        if word == "kept":
+            assert after == before
+        elif word == "converted":
+            assert len(after) == len(before)
+            assert after != before
+            assert f" became {after[0]}, since {suffix} cannot hold it" in notes
+        else:
+            assert word == "left out"
+            assert after == []
+            assert f" was left out, since {suffix} cannot hold it" in notes

@@ -318,7 +318,7 @@ REFUSED = [
     ),
     ({"path": "none/new.mp4"}, r"new\.mp4: the folder .*none does not exist; create it first"),
     (
-        {"path": "new.webm"},
+        {"path": "new.webm", "codec": "libx264"},
         r"new\.webm: \.webm cannot hold what libx264 makes; choose libvpx-vp9 or name it \.mkv",
     ),
     (
