@@ -12,11 +12,12 @@ from typing import Any
 import av
 from tqdm import tqdm
 
+from rlsp_tf.containers import rate_to_declare, tag_for
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import FrameSource
 from rlsp_tf.journal import Segment
 from rlsp_tf.stream_copy import Part, StreamCopy, is_of_content, parts_of
-from rlsp_tf.video_sink import VIDEO_FORMATS, open_output, rate_to_declare, tag_for
+from rlsp_tf.video_sink import VIDEO_FORMATS, open_output
 from rlsp_tf.video_source import VideoSource, libav_sentence
 
 

@@ -142,12 +142,16 @@ class StreamCopy:
         Raises:
             av.FFmpegError: if they cannot be written.
         """
-        while (packet := self._next or self._following()) is not None:
-            self._next = packet
+        while True:
+            if self._next is None:
+                if (packet := self._following()) is None:
+                    break
+                self._keep_order(packet)
+                self._next = packet
+            packet = self._next
             stamp = packet.dts if packet.dts is not None else packet.pts
             if time is not None and stamp is not None and stamp * packet.time_base > time:
                 return
-            self._keep_order(packet)
             if conversion := self._conversions.get(packet.stream_index):
                 self._convert(conversion, packet)
             else:

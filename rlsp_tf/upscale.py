@@ -148,7 +148,7 @@ def upscale(
         model: as for :class:`rlsp_tf.StreamingUpscaler`.
         chroma: see :class:`rlsp_tf.StreamingUpscaler`.
         codec, crf, preset: of the video encoder, as FFmpeg names them; by default one that goes with the
-            container, see :func:`rlsp_tf.video_sink.codec_for`.
+            container, see :func:`rlsp_tf.containers.codec_for`.
         rate: frames per second where the source has none (a folder of images); 25 by default.
         warm_start: see :class:`rlsp_tf.streaming.RecurrentStream`; at the start of every shot.
         scene_cuts: where shots begin, each of which starts anew: found (:mod:`rlsp_tf.shots`), nowhere, or

@@ -15,6 +15,7 @@ import numpy as np
 from av.codec.context import Flags
 
 from rlsp_tf.color import ColorSpec
+from rlsp_tf.containers import codec_for, tag_for
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.files import atomic_file, check_target
 from rlsp_tf.frames import Frame, FrameSource
@@ -68,7 +69,7 @@ class VideoSink:
         color: how they hold colour; by default as those of ``source`` do, and BT.709 in limited range
             for RGB. Depth and subsampling become the nearest ones that the encoder has. For encoders
             that are lossless or know nothing but RGB, RGB stays RGB.
-        codec: FFmpeg's name of the encoder; by default :func:`codec_for` the suffix.
+        codec: FFmpeg's name of the encoder; by default :func:`rlsp_tf.containers.codec_for` the suffix.
         crf: constant quality; for libx264 and libx265 0 (lossless) to 51. Encoders that have no such
             thing ignore it.
         preset: speed against size, as the encoder names it.
@@ -379,44 +380,3 @@ def open_output(path: Path, format: str, time_base: Fraction, source: FrameSourc
             options["movflags"] = "use_metadata_tags"
     url = "pipe:1" if path is STDOUT else f"file:{path}"
     return av.open(url, "w", format=format, container_options=options, metadata_errors="surrogateescape")
-
-
-def codec_for(suffix: str) -> str:
-    """The encoder that is taken for files with a suffix where none is named."""
-    return "libvpx-vp9" if suffix.lower() == ".webm" else "libx264"
-
-
-def tag_for(format: str, codec: str) -> str:
-    """What a container is to call the streams of a codec; four zeros stand for its own choice."""
-    # What Apple's players ask for.
-    hevc = codec in ("hevc", "libx265") or codec.startswith("hevc_")
-    return "hvc1" if hevc and format in ("mp4", "mov") else "\0\0\0\0"
-
-
-def rate_to_declare(
-    format: str, source: FrameSource, times: Sequence[tuple[int, int]], time_base: Fraction
-) -> Fraction:
-    """The frame rate that a container is to declare beside the times of its frames; 0 for none.
-
-    Args:
-        format: FFmpeg's name of the container.
-        source: where the frames are from.
-        times: when they are shown and for how long.
-        time_base: unit of these, in seconds.
-    """
-    average = source.rate or 1 / time_base
-    # MP4 has no such thing, and its muxer counts time codes in it.
-    if format in ("mp4", "mov"):
-        return average
-    shown = sorted(time for time, _ in times)
-    rates = [average]
-    if len(shown) > 1:
-        rates.append(Fraction(len(shown) - 1) / ((shown[-1] - shown[0]) * time_base))
-    for rate in rates:
-        # Each time may be rounded to a unit, of the source or of Matroska.
-        if all(
-            abs((time - shown[0]) * time_base - index / rate) <= max(time_base, Fraction(1, 1000))
-            for index, time in enumerate(shown)
-        ):
-            return rate
-    return Fraction(0)

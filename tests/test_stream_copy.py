@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rlsp_tf.images import write_png
+from rlsp_tf.stream_copy import StreamCopy
 from rlsp_tf.video_source import Clock, VideoSource
 from test_video_sink import copy
 from videos import frame_times, gradient, make_video, packets
@@ -208,3 +209,23 @@ def test_a_single_wrong_time_stamp_moves_nothing_else(tmp_path):
     for stamp in stamps:
         times.append(clock.read(stamp, times[-1], 10) if times else stamp)
     assert times == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]
+
+
+def test_sound_after_a_restart_of_the_clock_waits_for_its_time(tmp_path, monkeypatch):
+    """Else a muxer would hold all of it in memory."""
+    part = make_video(tmp_path / "part.ts", range(0, 50 * 3600, 3600), audio=["aac"])
+    path = tmp_path / "both.ts"
+    path.write_bytes(part.read_bytes() * 2)
+    found = []
+    with VideoSource(path) as source, av.open(str(tmp_path / "copy.mkv"), "w") as output:
+        video = output.add_stream_from_template(source.container.streams.video[0], opaque=True)
+        with StreamCopy(source, output, video, ".mkv", []) as others:
+            output.start_encoding()
+            monkeypatch.setattr(others, "mux", found.append)
+            start = frame_times(part)[0]
+            for second in (1, 2, 3):
+                others.copy_until(start + second)
+                # As many as are due; MPEG-TS has sound somewhat before the picture.
+                assert abs(len(found) - second * 48000 / 1024) < 6
+            others.copy_until(None)
+    assert len(found) == 2 * len(packets(part, "audio")[0])
