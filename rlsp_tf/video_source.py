@@ -239,7 +239,8 @@ class VideoSource:
     def _demux_all(self) -> Iterator[Any]:
         """The packets of the video; those of other streams are put aside."""
         for packet in self.container.demux():
-            if packet.stream_index == self._stream.index:
+            # The packets at the end, which only flush decoders, have no index of their own.
+            if packet.stream.index == self._stream.index:
                 yield packet
             elif self.companions is not None and packet.size:
                 self.companions.append(packet)
