@@ -29,6 +29,10 @@ def named(*patterns: str) -> Ours:
 
 NOTHING = named()
 
+LONGEST_NAME = 255
+"""Bytes of a file's name, on nearly all file systems."""
+_LONGEST_SUFFIX = 16
+
 
 @contextlib.contextmanager
 def atomic_file(
@@ -54,7 +58,7 @@ def atomic_file(
     """
     check_target(target, force=force)
     target = Path(target)
-    temporary = _temporary_path(target, inside)
+    temporary = temporary_path(target, inside)
     try:
         yield temporary
         sync(temporary)
@@ -87,7 +91,7 @@ def atomic_folder(
     """
     check_folder(target, force=force, ours=ours)
     target = Path(target)
-    temporary = _temporary_path(target, inside)
+    temporary = temporary_path(target, inside)
     temporary.mkdir()
     try:
         yield temporary
@@ -96,7 +100,7 @@ def atomic_folder(
         # Whatever has come meanwhile stays.
         check_folder(target, force=force, ours=ours)
         if target.is_dir():
-            retired = _temporary_path(target, inside)
+            retired = temporary_path(target, inside)
             os.replace(target, retired)
             os.replace(temporary, target)
             remove_files(retired, ours)
@@ -307,6 +311,29 @@ def _check_parent(target: Path) -> None:
         ) from error
 
 
-def _temporary_path(target: Path, inside: Path | None) -> Path:
+def temporary_path(target: Path, inside: Path | None = None) -> Path:
+    """A path that nothing has, for what is to become ``target``, with the same suffix.
+
+    Args:
+        target: the final path.
+        inside: a folder for the temporary path, instead of that of ``target``.
+    """
     folder = inside or target.absolute().parent
-    return folder / f".{target.stem}.{os.getpid()}-{os.urandom(4).hex()}.part{target.suffix}"
+    suffix = target.suffix if len(target.suffix) < _LONGEST_SUFFIX else ""
+    stem = target.name.removesuffix(suffix)
+    return folder / fitting_name(f".{stem}", f".{os.getpid()}-{os.urandom(4).hex()}.part{suffix}")
+
+
+def fitting_name(stem: str, ending: str) -> str:
+    """A file's name that no file system finds too long.
+
+    Args:
+        stem: the beginning of the name. If the name would be too long, the end of it is replaced by a
+            checksum of it.
+        ending: the end of the name, which stays as it is.
+    """
+    encoded, room = os.fsencode(stem), LONGEST_NAME - len(os.fsencode(ending))
+    if len(encoded) <= room:
+        return stem + ending
+    check = f"~{hashlib.sha256(encoded).hexdigest()[:8]}"
+    return encoded[: room - len(check)].decode("utf-8", "ignore") + check + ending

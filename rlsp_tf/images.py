@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -61,12 +62,21 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
             return decoded.reformat(format="rgb48le").to_ndarray()
 
 
-def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
+def read_profile(path: Path) -> bytes | None:
+    """The ICC profile of an image; ``None`` if it has none, or one of other colours than RGB."""
+    with _readable(path) as image:
+        profile = image.info.get("icc_profile")
+    # What is read as RGB may have been grey or CMYK.
+    return profile if profile and profile[16:20] == b"RGB " else None
+
+
+def write_png(path: str | os.PathLike[str], image: np.ndarray, profile: bytes | None = None) -> None:
     """Writes an image as PNG, through FFmpeg, which unlike Pillow knows colour of 16 bits.
 
     Args:
         path: the file to write; not atomic.
         image: uint8 or uint16, RGB ``(H, W, 3)`` or grey ``(H, W)``.
+        profile: ICC profile of the colours.
 
     Raises:
         RLSPError: if ``image`` has another shape or type.
@@ -89,8 +99,14 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
     assert isinstance(encoder, av.VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, stored
     encoder.time_base = Fraction(1)
-    packets = [*encoder.encode(frame), *encoder.encode(None)]
-    Path(path).write_bytes(b"".join(map(bytes, packets)))
+    content = b"".join(map(bytes, [*encoder.encode(frame), *encoder.encode(None)]))
+    if profile:
+        content = content[:_HEADER] + _profile_chunk(profile) + content[_HEADER:]
+    Path(path).write_bytes(content)
+
+
+_HEADER = 33
+"""Bytes of a PNG up to the end of its first chunk."""
 
 
 class FolderSource:
@@ -147,7 +163,9 @@ class FolderSource:
 
     def __iter__(self) -> Iterator[Frame]:
         for index, file in enumerate(self._files):
-            yield Frame((read_image(file),), pts=index, duration=1, name=file.stem)
+            yield Frame(
+                (read_image(file),), pts=index, duration=1, name=file.stem, profile=read_profile(file)
+            )
 
     def __enter__(self) -> "FolderSource":
         return self
@@ -217,7 +235,7 @@ class FolderSink:
             raise RLSPError(f"{self.path}: two frames are called {name}; rename one of them.")
         self._written.add(name)
         with _failing_for(self.path):
-            write_png(self._folder / f"{name}.png", frame.planes[0])
+            write_png(self._folder / f"{name}.png", frame.planes[0], frame.profile)
 
 
 class ImageSink:
@@ -259,7 +277,7 @@ class ImageSink:
         if self._written > 1:
             raise RLSPError(f"{self.path}: an image holds one frame; name a folder or a video file.")
         with _failing_for(self.path):
-            write_png(self._file, frame.planes[0])
+            write_png(self._file, frame.planes[0], frame.profile)
 
 
 def is_image(path: Path) -> bool:
@@ -275,6 +293,21 @@ def is_grey(path: Path) -> bool:
     """
     with _readable(path) as image:
         return image.getbands()[0] in ("L", "I", "1")
+
+
+def _profile_chunk(profile: bytes) -> bytes:
+    """The chunk ``iCCP`` of a PNG (PNG specification, 11.3.2.3)."""
+    content = b"iCCP" + b"ICC profile\0\0" + zlib.compress(profile)
+    return struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+
+
+def is_animated(path: Path) -> bool:
+    """Whether an image file is a PNG of several frames, which is read as a video."""
+    if path.suffix.lower() != ".png":
+        return False
+    with contextlib.suppress(*_BROKEN), Image.open(path, formats=_FORMATS) as image:
+        return image.format == "PNG" and bool(getattr(image, "is_animated", False))
+    return False
 
 
 class _Header(NamedTuple):

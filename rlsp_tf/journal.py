@@ -25,7 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.files import others_in, remove_files, sync
+from rlsp_tf.files import fitting_name, others_in, remove_files, sync
 
 SUFFIX = ".rlsp"
 """Of a work folder's name, after that of the target."""
@@ -126,6 +126,11 @@ def first_divergence(segments: Iterable[Segment]) -> int | None:
     return min((each.diverged for each in segments if each.diverged is not None), default=None)
 
 
+def work_name(target: str) -> str:
+    """The name of the work folder of a target of that name."""
+    return fitting_name(target, SUFFIX)
+
+
 class WorkFolder:
     """The work folder of a target, for one run at a time; a context manager.
 
@@ -140,7 +145,7 @@ class WorkFolder:
     """
 
     def __init__(self, target: Path) -> None:
-        self.path = target.absolute().with_name(target.name + SUFFIX)
+        self.path = target.absolute().with_name(work_name(target.name))
         self._shown = target.with_name(self.path.name)
         self._lock = FileLock(self.path / _LOCK, timeout=0)
 

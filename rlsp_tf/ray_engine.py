@@ -20,9 +20,18 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError, first_line
-from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX, WorkFolder, is_own
+from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX, WorkFolder, is_own, work_name
 from rlsp_tf.published import published
-from rlsp_tf.ranges import RANGE, Plan, join_ranges, make_plan, render_range, run_of, targets_of
+from rlsp_tf.ranges import (
+    RANGE,
+    Plan,
+    join_ranges,
+    make_plan,
+    rehearse_ranges,
+    render_range,
+    run_of,
+    targets_of,
+)
 from rlsp_tf.segments import DamagedSegment, compare_runs
 from rlsp_tf.steps import Step, load_step
 from rlsp_tf.storage import Storage
@@ -177,6 +186,12 @@ def as_they_end(ray: Any, waiting: Mapping[Any, Any]) -> Iterator[Any]:
         yield from ray.wait(list(waiting), num_returns=len(waiting), timeout=0)[0]
 
 
+def _work_of(job: Job) -> Storage:
+    """Where what is finished of a clip lies until it is joined."""
+    folder, slash, name = job.target.rpartition("/")
+    return Storage(f"{folder}{slash}{work_name(name)}")
+
+
 def _plan(job: Job) -> Plan | list[str]:
     """What is to be made of a clip, as an earlier run has planned it if there was one.
 
@@ -193,7 +208,7 @@ def _plan(job: Job) -> Plan | list[str]:
             return finished
     if target.exists() and not job.force:
         raise RLSPError(f"{job.target}: exists already; give another folder or --force to replace it.")
-    work = Storage(job.target + SUFFIX)
+    work = _work_of(job)
     if target.local:
         with WorkFolder(target.local) as folder:
             if not job.resume:
@@ -221,6 +236,8 @@ def _plan_in(work: Storage, job: Job) -> Plan:
             raise RLSPError(f"{noted.address}: is damaged; add --no-resume to begin anew.") from error
         compare_runs(Path(job.target), old.run, run_of(source, step, job.recipe, job.scene_cuts, job.split))
         return old
+    with tempfile.TemporaryDirectory() as here:
+        rehearse_ranges(source, Path(here), target.name, step, job.recipe)
     plan = make_plan(source, step, job.recipe, job.scene_cuts, length=job.length, split=job.split)
     _write(work, noted, json.dumps(plan.to_dict()))
     return plan
@@ -228,7 +245,7 @@ def _plan_in(work: Storage, job: Job) -> Plan:
 
 def _render(job: Job, plan: Plan, index: int) -> None:
     """A range, into the work folder of its target."""
-    target, work = Storage(job.target), Storage(job.target + SUFFIX)
+    target, work = Storage(job.target), _work_of(job)
     step = _step_of(job.model, job.precision)
     source = Storage(job.source).fetch()
     if work.local:
@@ -249,7 +266,7 @@ def _render(job: Job, plan: Plan, index: int) -> None:
 
 def _join(job: Job, plan: Plan) -> list[str]:
     """The ranges of a clip under its final name."""
-    target, work = Storage(job.target), Storage(job.target + SUFFIX)
+    target, work = Storage(job.target), _work_of(job)
     source, step = Storage(job.source).fetch(), _step_of(job.model, job.precision)
     if work.local and target.local:
         notes = join_ranges(source, work.local, target.local, step, job.recipe, plan, force=job.force)

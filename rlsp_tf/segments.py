@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,10 +16,11 @@ from rlsp_tf.divergence import divergence_notes
 from rlsp_tf.errors import Interrupted, RLSPError, describe_os_error
 from rlsp_tf.files import atomic_file, atomic_folder, sha256_of
 from rlsp_tf.frames import Frame, FrameSink, FrameSource
-from rlsp_tf.images import FolderSink
+from rlsp_tf.images import FolderSink, ImageSink
 from rlsp_tf.join import join_folders, join_videos
 from rlsp_tf.journal import PLAN, Journal, Segment, WorkFolder, size_of
 from rlsp_tf.published import note_published
+from rlsp_tf.rehearsal import check_room, rehearse
 from rlsp_tf.resumed import Stretch
 from rlsp_tf.video_sink import VideoSink
 
@@ -102,6 +104,9 @@ class SegmentedSink:
         self._work.__enter__()
         try:
             self.finished = self._read()
+            if self._join and self.finished.notes is None and isinstance(self._whole, VideoSink):
+                check_room(self.path, self._work.path, self.finished.segments)
+                rehearse(self._work.path, self._whole, self._make, self._source)
         except BaseException as error:
             self._work.__exit__(type(error), error, error.__traceback__)
             raise
@@ -157,6 +162,8 @@ class SegmentedSink:
         done = replace(done, diverged=self.diverged)
         self._work.append(self.finished, done)
         self._state(len(self.finished.segments) - 1).unlink(missing_ok=True)
+        if self._join and isinstance(self._whole, VideoSink):
+            check_room(self.path, self._work.path, self.finished.segments)
 
     def stretches(self) -> list[Stretch]:
         """Which steps of the network are left, for a :class:`rlsp_tf.resumed.ResumedStep`.
@@ -328,8 +335,14 @@ def join_segments(
                 whole.path,
                 time_base=whole.time_base,
                 notes=whole.notes,
+                left_out=whole.left_out,
                 progress=progress,
             )
+            note_published(work, part, run, [*notes, *whole.notes])
+    elif isinstance(whole, ImageSink):
+        ((image,),) = ((work / segment.name).iterdir() for segment in segments)
+        with atomic_file(whole.path, force=force, inside=work) as part:
+            shutil.copyfile(image, part)
             note_published(work, part, run, [*notes, *whole.notes])
     else:
         assert isinstance(whole, FolderSink)

@@ -60,7 +60,7 @@ class Storage:
         # One of the processes of a machine fetches for all.
         with FileLock(folder / "lock"), _said(self.address, "cannot be read"):
             if not copy.exists():
-                part = folder / f"{self.name}.part"
+                part = folder / ".part"  # however long the name
                 self._files.get(self._path, str(part), recursive=self._files.isdir(self._path))
                 part.rename(copy)
         return copy

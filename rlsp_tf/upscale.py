@@ -44,7 +44,7 @@ class Recipe:
     """How clips are upscaled; what each says is told at :func:`upscale`."""
 
     chroma: ChromaGeometry = "aligned"
-    codec: str = "libx264"
+    codec: str | None = None
     crf: int = 18
     preset: str | None = None
     rate: float | Fraction | None = None
@@ -129,7 +129,7 @@ def upscale(
     model: keras.Model | Step,
     *,
     chroma: ChromaGeometry = "aligned",
-    codec: str = "libx264",
+    codec: str | None = None,
     crf: int = 18,
     preset: str | None = None,
     rate: float | Fraction | None = None,
@@ -158,7 +158,8 @@ def upscale(
             Matroska to standard output. What goes through a pipe cannot be gone on with.
         model: as for :class:`rlsp_tf.StreamingUpscaler`.
         chroma: see :class:`rlsp_tf.StreamingUpscaler`.
-        codec, crf, preset: of the video encoder, as FFmpeg names them.
+        codec, crf, preset: of the video encoder, as FFmpeg names them; by default one that goes with the
+            container, see :func:`rlsp_tf.containers.codec_for`.
         rate: frames per second where the source has none (a folder of images); 25 by default. Where the
             source has its own, that counts, and a note says so.
         warm_start: see :class:`rlsp_tf.streaming.RecurrentStream`; at the start of every shot.

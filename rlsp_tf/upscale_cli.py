@@ -27,7 +27,8 @@ def add_upscale(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="make a video or a folder of images larger",
         description="""\
 Upscales a video file, a folder of images or one image. Every frame keeps its time stamp; sound,
-subtitles and other streams are copied as they are where the container of OUTPUT takes them.
+subtitles and other streams are copied as they are where the container of OUTPUT takes them, else
+converted where that can be done.
 OUTPUT appears when it is complete, or not at all.
 
 Whatever interrupts the work (Ctrl-C, a full disk, a power failure), the same command goes on where it
@@ -113,7 +114,7 @@ was. Until OUTPUT is complete, a folder OUTPUT.rlsp beside it holds what is fini
         help="make whole frames of those that are marked as interlaced, by FFmpeg's filter bwdif",
     )
     parser.add_argument(
-        "--codec", default="libx264", help="video encoder, by FFmpeg's name (default: %(default)s)"
+        "--codec", help="video encoder, by FFmpeg's name (default: libvpx-vp9 for .webm, else libx264)"
     )
     parser.add_argument(
         "--crf",

@@ -6,11 +6,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from rlsp_tf.color import ColorSpec
+from rlsp_tf.containers import codec_for
 from rlsp_tf.encoders import check_encoder
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.files import check_apart
 from rlsp_tf.frames import VIDEO_SUFFIXES, Frame, FrameSink, FrameSource
-from rlsp_tf.images import FolderSink, FolderSource, ImageSink, is_image
+from rlsp_tf.images import FolderSink, FolderSource, ImageSink, is_animated, is_image
 from rlsp_tf.video_sink import STDOUT, VideoSink
 from rlsp_tf.video_source import STDIN, VideoSource
 
@@ -42,7 +43,7 @@ def open_source(path: str | os.PathLike[str], *, deinterlace: bool = False) -> F
         UsageError: if images are to be deinterlaced; they do not tell their fields.
     """
     path = path if isinstance(path, Path) else Path(path)
-    if not (path.is_dir() or is_image(path)):
+    if not (path.is_dir() or is_image(path)) or is_animated(path):
         return VideoSource(path, deinterlace=deinterlace)
     if deinterlace:
         raise UsageError(f"{path}: images do not tell what is interlaced; leave out --deinterlace.")
@@ -56,7 +57,7 @@ def open_sink(
     width: int,
     height: int,
     color: ColorSpec | None = None,
-    codec: str = "libx264",
+    codec: str | None = None,
     crf: int = 18,
     preset: str | None = None,
     rate: float | Fraction | None = None,
@@ -79,6 +80,7 @@ def open_sink(
     suffix = path.suffix.lower()
     check_apart(path, source.path)
     if path is STDOUT or (not path.is_dir() and suffix in VIDEO_SUFFIXES):
+        codec = codec or codec_for(suffix)
         check_encoder(codec, crf)
         ignored = rate is not None and source.rate is not None
         video = VideoSink(
