@@ -8,12 +8,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from rlsp_tf.authors_graph import AuthorsGraph
-from rlsp_tf.authors_layout import config_of
-from rlsp_tf.config import RLSPConfig
 from rlsp_tf.converters.tf1 import data_of, prefix_of, read_shapes, read_tensors, variables_of
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.model import load_model, rlsp_layer
+from rlsp_tf.inference.authors_graph import AuthorsGraph
+from rlsp_tf.network.authors_layout import config_of
+from rlsp_tf.network.config import RLSPConfig
+from rlsp_tf.network.model import rlsp_layer
+from rlsp_tf.network.weights import load_model
 
 STEPS = 3
 """Recurrent steps, so that the state made from a state is compared too."""
