@@ -1,11 +1,10 @@
 """RLSP video super-resolution (Fuoli, Gu, Timofte 2019, arXiv 1909.08080) in TensorFlow and Keras.
 
-Names are imported on first use: ``import rlsp_tf`` alone loads neither TensorFlow nor Keras.
+Names are imported on first use: ``import rlsp_tf`` alone loads neither TensorFlow nor Keras. These names are
+the public ones; everything else in the package is private and may change.
 """
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rlsp_tf._version import __version__ as __version__

@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"rlsp_tf": ROOT / "rlsp_tf", "rlsp_tf.converters": ROOT / "converters"}
+BASE = "network media pixels system errors"
 MAY_IMPORT = {
     "errors": "",
     "system": "errors",
@@ -14,16 +15,16 @@ MAY_IMPORT = {
     "network": "pixels system errors",
     "media": "pixels system errors",
     "inference": "network pixels system errors",
-    "upscaling": "inference network media pixels system errors",
+    "upscaling": f"inference {BASE}",
     "exporting": "inference network pixels system errors",
-    "training": "network media pixels system errors",
-    "evaluation": "upscaling inference network media pixels system errors",
-    "serving": "upscaling inference network media pixels system errors",
-    "benchmarks": "serving evaluation training exporting upscaling inference network media pixels system errors",
-    "cli": "benchmarks serving evaluation training exporting upscaling inference network media pixels system errors",
+    "training": BASE,
+    "evaluation": f"upscaling inference {BASE}",
+    "serving": f"upscaling inference {BASE}",
+    "benchmarks": f"serving evaluation training exporting upscaling inference {BASE}",
+    "cli": f"benchmarks serving evaluation training exporting upscaling inference {BASE}",
     "converters": "cli inference network system errors",
 }
-"""Every wing, and the wings that its files may import beside each other; ``_version`` may be imported by all."""
+"""Every wing, and the wings that its files may import; all may import ``_version``."""
 ROOT_FILES = {"__init__", "__main__", "_version"}
 """Files of the package that belong to no wing; the first two import what they hand on."""
 
@@ -91,6 +92,10 @@ def test_no_files_import_each_other_in_a_circle():
 
     for module in graph:
         visit(module, [])
+
+
+def test_the_cell_is_read_with_the_configuration_and_the_colours_of_the_paper_alone():
+    assert imported_by("rlsp_tf.network.cell") == {"rlsp_tf.network.config", "rlsp_tf.pixels.color"}
 
 
 def test_a_wing_says_what_it_is_for_and_exports_nothing():

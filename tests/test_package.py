@@ -1,4 +1,4 @@
-"""What holds the project together: which way imports point, what is installed, what starts fast."""
+"""What the package promises as a whole: what it needs, what it exports, what starts fast."""
 
 import ast
 import importlib
@@ -25,26 +25,6 @@ def imports(path):
         elif isinstance(node, ast.ImportFrom):
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
-
-
-def our_imports(path):
-    return {name for name in imports(path) if name.split(".")[0] == "rlsp_tf"}
-
-
-def test_rlsp_tf_imports_no_converter():
-    for path in (ROOT / "rlsp_tf").glob("**/*.py"):
-        assert not [name for name in our_imports(path) if name.startswith("rlsp_tf.converters")], path
-
-
-def test_the_cell_knows_nothing_of_ours_but_the_config():
-    modules = {name.split(".")[1] for name in our_imports(ROOT / "rlsp_tf" / "cell.py")}
-    assert modules == {"config"}
-
-
-def test_only_a_command_line_imports_a_command_line():
-    for path in SOURCES:
-        used = {name for name in our_imports(path) if name.split(".")[1:2] == ["cli"]}
-        assert not used or path.name.endswith(("cli.py", "__main__.py")), path
 
 
 def test_requirements_are_what_is_imported():
@@ -84,11 +64,6 @@ def test_public_names_come_from_their_modules():
         assert name in dir(rlsp_tf)
         assert getattr(rlsp_tf, name) is not None
     assert rlsp_tf.RLSPConfig.__module__ == "rlsp_tf.network.config"
-
-
-def test_upscale_stays_the_function_when_its_module_is_imported():
-    module = importlib.import_module("rlsp_tf.upscaling.upscale")
-    assert rlsp_tf.upscale is module.upscale
 
 
 def test_an_unknown_name_is_an_attribute_error():

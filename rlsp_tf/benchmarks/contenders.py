@@ -22,7 +22,7 @@ CLIP = 5
 """Random frames, over and over, that a step is timed on."""
 
 
-class Side:
+class Contestant:
     """One network in one library, frame after frame, with the state kept where the library has it best.
 
     Frames are the library's own tensors before the time is taken, and a step ends when its output is in
@@ -93,7 +93,7 @@ class Side:
         return [np.zeros((1, height, width, size), np.float32) for size in sizes]
 
 
-class Ours(Side):
+class Ours(Contestant):
     """What ``rlsp upscale`` runs."""
 
     def load(self) -> None:
@@ -116,7 +116,7 @@ class Ours(Side):
         return frame
 
 
-class Authors(Side):
+class Authors(Contestant):
     """The graph that the paper's authors published, fed step by step, which is how it takes its state."""
 
     def load(self) -> None:
@@ -137,7 +137,7 @@ class Authors(Side):
         return frame
 
 
-class PyTorch(Side):
+class PyTorch(Contestant):
     """Convolutions of oneDNN without a graph, channels last; residual and feedback in float32 as in ours."""
 
     def load(self) -> None:
@@ -188,7 +188,7 @@ class PyTorch(Side):
         return self._torch.nn.functional.conv2d(features, *layer, padding=1)
 
 
-class OnnxRuntime(Side):
+class OnnxRuntime(Contestant):
     """``rlsp export --format onnx``, with states that stay in the memory of ONNX Runtime."""
 
     def load(self) -> None:
@@ -218,7 +218,7 @@ class OnnxRuntime(Side):
         return output.numpy()
 
 
-class OpenVINO(Side):
+class OpenVINO(Contestant):
     """The same export in OpenVINO, compiled for the size; int8 by NNCF, ranges learned from real steps.
 
     Two requests take turns: the states that one has put out are inputs of the other, where they lie.
@@ -287,7 +287,7 @@ class OpenVINO(Side):
         )
 
 
-class LiteRT(Side):
+class LiteRT(Contestant):
     """``rlsp export --format litert``, with XNNPACK; states are copied once, from output to input."""
 
     def load(self) -> None:
@@ -338,7 +338,7 @@ class Contender:
     """
 
     name: str
-    side: type[Side]
+    side: type[Contestant]
     precision: str
     packages: tuple[str, ...] = ()
 

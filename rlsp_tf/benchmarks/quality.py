@@ -67,8 +67,8 @@ def benchmark_quality(
     }
 
 
-def decibels(value: float | None) -> str:
-    """A number of decibels to the thousandth, ``-`` where there is none."""
+def format_decibels(value: float | None) -> str:
+    """Decibels to the thousandth, ``-`` where there is none."""
     return "-" if value is None else f"{value:.3f}"
 
 

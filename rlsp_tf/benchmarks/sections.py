@@ -6,7 +6,7 @@ from typing import Any
 
 from rlsp_tf.benchmarks.cluster import STAGES
 from rlsp_tf.benchmarks.harness import describe_machine
-from rlsp_tf.benchmarks.quality import decibels
+from rlsp_tf.benchmarks.quality import format_decibels
 from rlsp_tf.benchmarks.stability import of_clip
 from rlsp_tf.benchmarks.step import agreement
 from rlsp_tf.evaluation.tables import markdown_table
@@ -98,7 +98,7 @@ def _quality(result: Result) -> list[str]:
     ]
     for sheet in sheets:
         numbers = [*sheet["psnr"].values(), *sheet["cost"].values()]
-        rows.append([sheet["name"], sheet["network"], *map(decibels, numbers)])
+        rows.append([sheet["name"], sheet["network"], *map(format_decibels, numbers)])
     return [
         "## Quality",
         "",
@@ -113,13 +113,13 @@ def _cuts(result: Result) -> list[str]:
     frames = list(next(iter(result["after"].values())))
     header = [["", *frames], ["---", *["---:"] * len(frames)]]
     after, none = (
-        [*header, *([way, *map(decibels, row.values())] for way, row in result[key].items())]
+        [*header, *([way, *map(format_decibels, row.values())] for way, row in result[key].items())]
         for key in ("after", "none")
     )
     found = [["", "frames", "cuts", "found", "found that are none", "off", "auto"], ["---", *["---:"] * 6]]
     for row in result["materials"]:
         counts = (row["frames"], row["cuts"], row["found"], row["wrong"])
-        found.append([row["name"], *map(str, counts), *map(decibels, row["psnr"].values())])
+        found.append([row["name"], *map(str, counts), *map(format_decibels, row["psnr"].values())])
     width, height = result["size"]
     return [
         "## Scene cuts",

@@ -28,7 +28,7 @@ WARM_UP = 3
 
 CLIP_SIZE, CLIP_STEPS = (44, 30), 5
 """Of the clip on which contenders have to agree, the beginning of the scene that ``rlsp demo`` renders."""
-LIMIT = 1e-3
+LARGEST_DIFFERENCE = 1e-3
 """Largest difference from ours in float32 that another one in float32 may have, in grey levels."""
 COSTS = {"bfloat16": 0.05, "int8": 0.5}
 """What a reduced precision may cost, in dB; see :func:`rlsp_tf.pixels.metrics.cost`."""
@@ -54,9 +54,9 @@ def benchmark_step(
     A step takes the low-resolution frames around the present one and the state of the step before, and
     gives the luma of a frame: all that the network does, and nothing of colour and files. All contenders
     have the same weights: those of the authors where they have published them, else random ones. Before the
-    time is taken, each upscales a clip and has to agree with ours in float32: within ``LIMIT`` in float32,
-    at a cost of at most ``COSTS`` otherwise. Each has a process of its own, may use all cores that
-    this process may use, and rests while the others work. Only the CPU is used.
+    time is taken, each upscales a clip and has to agree with ours in float32: within ``LARGEST_DIFFERENCE``
+    in float32, at a cost of at most ``COSTS`` otherwise. Each has a process of its own, may use all cores
+    that this process may use, and rests while the others work. Only the CPU is used.
 
     Args:
         networks: the paper's names.
@@ -98,7 +98,8 @@ def benchmark_step(
         "size": list(size),
         "steps": steps,
         "warm_up": warm_up,
-        "limits": {"float32": f"{LIMIT} grey levels"} | {name: f"{db} dB" for name, db in COSTS.items()},
+        "limits": {"float32": f"{LARGEST_DIFFERENCE} grey levels"}
+        | {name: f"{db} dB" for name, db in COSTS.items()},
         "left_out": left_out,
         "networks": [],
     }
@@ -181,7 +182,7 @@ class _Contest(contextlib.ExitStack):
                 output = worker.call("clip", clip)
                 if not self.workers:
                     reference = output
-                entry = compare(contender, output, reference)
+                entry = compare_outputs(contender, output, reference)
                 if contender.precision == "int8" and entry["cost"] > COSTS["int8"]:
                     reason = f"costs {entry['cost']:.3f} dB, more than {COSTS['int8']}"
                     self.sheet["left_out"].append({"name": contender.name, "reason": reason})
@@ -194,7 +195,7 @@ class _Contest(contextlib.ExitStack):
             raise
 
 
-def compare(contender: Contender, output: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
+def compare_outputs(contender: Contender, output: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
     """How an output agrees with ours in float32.
 
     Raises:
@@ -210,7 +211,9 @@ def compare(contender: Contender, output: np.ndarray, reference: np.ndarray) -> 
         "cost": cost(difference),
     }
     exact = contender.precision == "float32"
-    found, limit = (entry["difference"], LIMIT) if exact else (entry["cost"], COSTS[contender.precision])
+    found, limit = (
+        (entry["difference"], LARGEST_DIFFERENCE) if exact else (entry["cost"], COSTS[contender.precision])
+    )
     # What 8 bits cost depends on the weights, so that much is no mistake.
     lossy = contender.precision == "int8" and math.isfinite(found)
     # Not "found > limit", which is false for NaN.

@@ -10,6 +10,7 @@ from rlsp_tf.errors import UsageError
 
 
 def add_degrade(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``rlsp degrade``."""
     parser = add_command(
         commands,
         "degrade",
@@ -34,6 +35,7 @@ def _degrade(arguments: argparse.Namespace) -> None:
 
 
 def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``rlsp evaluate``."""
     parser = add_command(
         commands,
         "evaluate",
@@ -111,6 +113,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 
 def add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``rlsp demo``."""
     parser = add_command(
         commands,
         "demo",
@@ -141,6 +144,7 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``rlsp compare``."""
     parser = add_command(
         commands,
         "compare",
@@ -180,13 +184,13 @@ def _crop(text: str) -> tuple[int, ...]:
 
 
 def _compare(arguments: argparse.Namespace) -> None:
-    from rlsp_tf.evaluation.side_by_side import compare
+    from rlsp_tf.evaluation.side_by_side import put_side_by_side
     from rlsp_tf.media.images import is_image
 
     # What turns the planes of a video into RGB is written in TensorFlow.
     if not all(path.is_dir() or is_image(path) for path in map(Path, (arguments.a, arguments.b))):
         start_tensorflow()
-    notes = compare(
+    notes = put_side_by_side(
         arguments.a,
         arguments.b,
         arguments.out,

@@ -7,6 +7,7 @@ from rlsp_tf.system.quiet import quiet_tensorflow
 
 
 def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Adds ``rlsp export``."""
     parser = add_command(
         commands,
         "export",

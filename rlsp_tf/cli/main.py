@@ -1,8 +1,6 @@
 """The command line: ``rlsp <command>``. Every command is a function of another module."""
 
 import argparse
-import errno
-import sys
 from collections.abc import Sequence
 
 from rlsp_tf._version import __version__
@@ -13,7 +11,6 @@ from rlsp_tf.cli.export import add_export
 from rlsp_tf.cli.serve import add_serve
 from rlsp_tf.cli.train import add_train
 from rlsp_tf.cli.upscale import add_upscale
-from rlsp_tf.errors import RLSPError, describe_os_error
 
 DESCRIPTION = """\
 Makes video four times larger in each direction with RLSP (recurrent latent space propagation).
@@ -47,16 +44,3 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``rlsp`` and returns its exit code: 0, 1 for a failure, 2 for wrong usage."""
     return run(build_parser(), argv)
-
-
-def sentence_of(error: Exception, arguments: argparse.Namespace) -> str | None:
-    """What to say of a failure that is none of the program; ``None`` for others."""
-    # Only where it was imported can it be what raised.
-    errors = getattr(sys.modules.get("tensorflow"), "errors", None)
-    exhausted = (MemoryError, getattr(errors, "ResourceExhaustedError", MemoryError))
-    if isinstance(error, exhausted) or getattr(error, "errno", None) == errno.ENOMEM:
-        small = "allow it less with --memory" if hasattr(arguments, "memory") else "give it smaller frames"
-        return f"there is not enough memory; {small}, or close other programs."
-    if isinstance(error, RLSPError):
-        return str(error)
-    return describe_os_error(error) if isinstance(error, OSError) else None

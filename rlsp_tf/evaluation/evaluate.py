@@ -8,8 +8,7 @@ from dataclasses import asdict
 from importlib import metadata
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
-from typing import Protocol as Interface
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -20,7 +19,7 @@ from rlsp_tf.media.open import open_source
 from rlsp_tf.media.sequences import find_sequences, holds_luma, rgb_frames
 from rlsp_tf.pixels.color import ColorSpec, eight_bits, luma_from_bt601, rgb_to_ycbcr, ycbcr_to_rgb
 from rlsp_tf.pixels.degradation import degrade
-from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS, Meter, Protocol, luma
+from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS, EvaluationProtocol, Meter, luma
 from rlsp_tf.pixels.resample import enlarge_matrix
 
 Results = dict[str, Any]
@@ -34,7 +33,7 @@ _YCBCR = ColorSpec(matrix="bt601", full_range=False, subsampling=(1, 1))
 _PACKAGES = ("rlsp_tf", "tensorflow", "keras", "numpy", "scipy", "scikit-image")
 
 
-class Recorder(Interface):
+class FrameObserver(Protocol):
     """Takes every frame while it is there, for pictures."""
 
     def frame(self, sequence: str, index: int, hr: np.ndarray, outputs: dict[str, np.ndarray]) -> None:
@@ -55,8 +54,8 @@ def evaluate(
     sr: Sequence[str | PathLike[str]] = (),
     precisions: Sequence[str | None] = (None,),
     warm_start: int = 0,
-    protocols: Sequence[Protocol] = (PROTOCOLS["rlsp"],),
-    recorder: Recorder | None = None,
+    protocols: Sequence[EvaluationProtocol] = (PROTOCOLS["rlsp"],),
+    recorder: FrameObserver | None = None,
     finished: Callable[[list[Results]], None] | None = None,
     progress: bool = False,
     command: str = "",
@@ -98,8 +97,8 @@ def evaluate(
              "notes": [sentences about what was assumed or could not be read],
              "versions": {package: version}, "command": command}
 
-        with METRICS as :class:`rlsp_tf.pixels.metrics.Protocol` explains them: floats, infinity for identical
-        frames, ``None`` where there is nothing to measure.
+        with METRICS as :class:`rlsp_tf.pixels.metrics.EvaluationProtocol` explains them: floats, infinity for
+        identical frames, ``None`` where there is nothing to measure.
 
     Raises:
         RLSPError: if a file cannot be read, a frame is missing, or sizes or counts do not match; the
@@ -173,7 +172,7 @@ def _summary(about: Results, sequences: list[Results]) -> Results:
     return {**about, "mean": means, "sequences": sequences}
 
 
-class _Method(Interface):
+class _Method(Protocol):
     """What makes high-resolution frames: a network, or files in which they are."""
 
     about: Results
@@ -282,8 +281,8 @@ def _measure(
     sequence: str,
     path: Path,
     methods: Sequence[_Method],
-    protocols: Sequence[Protocol],
-    recorder: Recorder | None,
+    protocols: Sequence[EvaluationProtocol],
+    recorder: FrameObserver | None,
     progress: bool,
     notes: list[str],
 ) -> list[list[Results]]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from rlsp_tf.evaluation.side_by_side import Region, find_regions
 from rlsp_tf.media.images import write_png
-from rlsp_tf.pixels.metrics import Protocol
+from rlsp_tf.pixels.metrics import EvaluationProtocol
 from rlsp_tf.system.files import atomic_folder, named
 
 TRUTH = "ground truth"
@@ -52,7 +52,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Scene:
+class ShownFrame:
     """The frame that stands for a sequence, by every method and in truth."""
 
     index: int
@@ -62,7 +62,7 @@ class Scene:
     pictures: tuple[Picture, ...]
 
 
-class Recorder:
+class PictureRecorder:
     """Keeps the pictures that a report needs while the frames of an evaluation pass by.
 
     Of every sequence it keeps the frame in which a model gains most over bicubic (in PSNR of RGB), and of
@@ -73,7 +73,7 @@ class Recorder:
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="rlsp-report-"))
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-        self._scenes: dict[str, Scene] = {}
+        self._scenes: dict[str, ShownFrame] = {}
         self._sequence: str | None = None
         self._index = 0
         self._gain = -math.inf
@@ -97,7 +97,7 @@ class Recorder:
             self._images = {label: image.copy() for label, image in outputs.items()}
             self._images[TRUTH] = hr.copy()
 
-    def scenes(self, folder: Path) -> dict[str, Scene]:
+    def scenes(self, folder: Path) -> dict[str, ShownFrame]:
         """Copies the pictures of all sequences so far into ``folder``.
 
         Returns:
@@ -126,7 +126,7 @@ class Recorder:
                 write_png(self._folder / crop, region.cut(image))
                 crops.append(crop.as_posix())
             pictures.append(Picture(label, file.as_posix(), tuple(crops)))
-        self._scenes[self._sequence] = Scene(self._index, height, width, tuple(regions), tuple(pictures))
+        self._scenes[self._sequence] = ShownFrame(self._index, height, width, tuple(regions), tuple(pictures))
         self._sequence, self._images = None, {}
 
 
@@ -138,8 +138,12 @@ OURS = named(
 """What is in the folder of a report."""
 
 
-def write_report(
-    folder: str | os.PathLike[str], results: Mapping[str, Any], recorder: Recorder, *, force: bool = False
+def write_page(
+    folder: str | os.PathLike[str],
+    results: Mapping[str, Any],
+    recorder: PictureRecorder,
+    *,
+    force: bool = False,
 ) -> Path:
     """Writes the page into ``folder``, which appears when it is complete.
 
@@ -192,7 +196,7 @@ def write_report(
         environment.filters["metric"] = format_metric
         page = environment.get_template("page.html").render(
             results=results,
-            protocol=Protocol(**results["protocol"]),
+            protocol=EvaluationProtocol(**results["protocol"]),
             models=models,
             metrics={name: label for name, label in METRIC_LABELS.items() if name in models[0]["mean"]},
             sequences=sequences,
@@ -253,7 +257,7 @@ def _best(rows: Sequence[Mapping[str, Any]], metric: str) -> int:
     return values.index(max(values))
 
 
-def _opposite(rows: Sequence[Mapping[str, Any]], scene: Scene | None) -> int:
+def _opposite(rows: Sequence[Mapping[str, Any]], scene: ShownFrame | None) -> int:
     """Which picture to put beside bicubic at first: the best model's, or the truth where none is better."""
     best = _best(rows, "psnr_y")
     return best if best or scene is None else len(scene.pictures) - 1

@@ -78,7 +78,7 @@ def find_regions(difference: np.ndarray, width: int, height: int, count: int) ->
     return regions
 
 
-def compare(
+def put_side_by_side(
     a: PathLike,
     b: PathLike,
     target: PathLike,

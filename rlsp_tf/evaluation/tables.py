@@ -11,9 +11,9 @@ from typing import Any
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluation.evaluate import Results, evaluate
-from rlsp_tf.evaluation.page import OURS, Recorder, format_metric, write_report
+from rlsp_tf.evaluation.page import OURS, PictureRecorder, format_metric, write_page
 from rlsp_tf.network.config import RLSPConfig
-from rlsp_tf.pixels.metrics import METRICS, Protocol
+from rlsp_tf.pixels.metrics import METRICS, EvaluationProtocol
 from rlsp_tf.system import files
 from rlsp_tf.system.files import atomic_file, check_apart, check_folder, check_target, is_same
 
@@ -71,15 +71,16 @@ def evaluate_to_files(
 
     Args:
         hr: the truth; see :func:`rlsp_tf.evaluation.evaluate.evaluate`, which takes ``options`` too.
-        json_file, csv_file, markdown_file: see :func:`write_json`, :func:`write_csv`, :func:`write_markdown`.
-        report: a folder for :func:`rlsp_tf.evaluation.page.write_report`; shows the first protocol.
+        json_file, csv_file, markdown_file: see :func:`write_results_json`, :func:`write_csv`,
+            :func:`write_markdown`.
+        report: a folder for :func:`rlsp_tf.evaluation.page.write_page`; shows the first protocol.
         force: replace what exists.
 
     Raises:
         RLSPError: as :func:`rlsp_tf.evaluation.evaluate.evaluate` does, or if something cannot be written,
             which is found out before the work begins.
     """
-    targets = [(write_json, json_file), (write_csv, csv_file), (write_markdown, markdown_file)]
+    targets = [(write_results_json, json_file), (write_csv, csv_file), (write_markdown, markdown_file)]
     files = [(write, Path(file)) for write, file in targets if file]
     for _, file in files:
         check_target(file, force=force)
@@ -89,7 +90,7 @@ def evaluate_to_files(
     if report:
         check_folder(report, force=force, ours=OURS)
         check_apart(report, hr, *options.get("sr", ()))
-    recorder = Recorder() if report else None
+    recorder = PictureRecorder() if report else None
     results: list[Results] = []
 
     def keep(latest: list[Results]) -> None:
@@ -107,12 +108,12 @@ def evaluate_to_files(
         for write, file in files:
             write(file, results, force=force)
         if report and recorder:
-            write_report(report, results[0], recorder, force=force)
+            write_page(report, results[0], recorder, force=force)
     if failure:
         raise failure
 
 
-def write_json(path: str | PathLike[str], results: Sequence[Results], *, force: bool = False) -> None:
+def write_results_json(path: str | PathLike[str], results: Sequence[Results], *, force: bool = False) -> None:
     """Writes results as JSON: one object for one protocol, else a list of them.
 
     JSON has no infinity; the string ``"inf"`` stands for it, which ``float`` of most languages reads.
@@ -136,7 +137,7 @@ def write_csv(path: str | PathLike[str], results: Sequence[Results], *, force: b
     The line of a sequence has no ``frame``, that of the mean no ``sequence`` either.
 
     Args:
-        path, results, force: as in :func:`write_json`.
+        path, results, force: as in :func:`write_results_json`.
 
     Raises:
         RLSPError: if the file cannot be written.
@@ -165,7 +166,7 @@ def text_tables(results: Sequence[Results]) -> str:
         for label, *cells in table:
             aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
             lines.append("  ".join([label.ljust(widths[0]), *aligned]))
-        protocol = Protocol(**result["protocol"])
+        protocol = EvaluationProtocol(**result["protocol"])
         lines.insert(0, f"Protocol {protocol.name}: {protocol.describe()}.")
         parts.append("\n".join([*lines, *_missing(result), "PSNR [dB] / SSIM of luma."]))
     return "\n\n".join(parts)
@@ -175,7 +176,7 @@ def write_markdown(path: str | PathLike[str], results: Sequence[Results], *, for
     """Writes results as a page of Markdown: protocols with their tables, weights and versions.
 
     Args:
-        path, results, force: as in :func:`write_json`.
+        path, results, force: as in :func:`write_results_json`.
 
     Raises:
         RLSPError: if the file cannot be written.
@@ -196,7 +197,7 @@ def write_markdown(path: str | PathLike[str], results: Sequence[Results], *, for
         "still.",
     ]
     for result in results:
-        protocol = Protocol(**result["protocol"])
+        protocol = EvaluationProtocol(**result["protocol"])
         header, *rows = _table(result)
         lines += ["", f"## Protocol `{protocol.name}`", "", f"{_capital(protocol.describe())}."]
         lines += ["", f"Source: {protocol.source}."] if protocol.source else []

@@ -88,8 +88,7 @@ def _with_chroma(luma: tf.Tensor, rgb: tf.Tensor, scale: int) -> tf.Tensor:
 
 
 def _enlarge(planes: tf.Tensor, axis: int, scale: int) -> tf.Tensor:
-    """One axis of ``(B, T, H, W)``, ``scale`` times: :func:`rlsp_tf.pixels.resample.enlarge_matrix`, of any
-    size.
+    """Enlarges one axis of ``(B, T, H, W)``, of any size, as :func:`enlarge_matrix` does.
 
     Away from its ends, that matrix has the same four weights for every output sample of a phase.
     """

@@ -7,7 +7,7 @@ import tensorflow as tf
 from rlsp_tf.network.cell import luma
 from rlsp_tf.network.config import RLSPConfig
 
-LIMIT = 32.0
+LARGEST_DEPARTURE = 32.0
 """Grey levels that an output may be away from its input in the root mean square, where that is flat."""
 CONTRASTS = 3.0
 """What it may be away beyond that, in standard deviations of the input: steady weights can be 2.4 away on a
@@ -48,7 +48,7 @@ def limit(frames: tf.Tensor) -> tf.Tensor:
         ``(B,)`` float32.
     """
     centred = frames - tf.reduce_mean(frames, axis=(1, 2), keepdims=True)
-    return LIMIT + CONTRASTS * tf.sqrt(tf.reduce_mean(tf.square(centred), axis=(1, 2, 3)))
+    return LARGEST_DEPARTURE + CONTRASTS * tf.sqrt(tf.reduce_mean(tf.square(centred), axis=(1, 2, 3)))
 
 
 class Watch:

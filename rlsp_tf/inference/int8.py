@@ -43,7 +43,7 @@ DAMPING = 1e-3
 """Share of their mean that is added to the inputs' powers, so that large numbers make no rounding good."""
 LEAST = 1e-3
 """Share of the largest channel that a channel is taken to reach at least."""
-LIMIT = 0.5
+LARGEST_COST = 0.5
 """What 8 bits may cost on the scene, in dB of a typical network; see :func:`rlsp_tf.pixels.metrics.cost`."""
 
 
@@ -99,7 +99,7 @@ class Int8Step:
 
     Raises:
         RLSPError: if the processor or TensorFlow does not multiply bytes, or the weights lose more than
-            ``LIMIT`` on the scene.
+            ``LARGEST_COST`` on the scene.
     """
 
     precision = "int8"
@@ -132,12 +132,12 @@ class Int8Step:
                 "this TensorFlow does not compute in 8 bits, since its oneDNN is missing or turned off; use "
                 "--precision auto."
             ) from error
-        if (lost := cost(found - frames)) > LIMIT:
+        if (lost := cost(found - frames)) > LARGEST_COST:
             raise RLSPError(
-                f"in 8 bits this network loses {lost:.2f} dB, more than {LIMIT}; use --precision auto."
+                f"in 8 bits this network loses {lost:.2f} dB, more than {LARGEST_COST}; use --precision auto."
             )
 
-    def again(self) -> "Int8Step":
+    def fresh_copy(self) -> "Int8Step":
         """A step of the same numbers that has not been compiled yet; nothing is learned anew."""
         step = copy.copy(self)
         step._step = tf.function(self._step.python_function)

@@ -56,5 +56,5 @@ def step_maker(load: Callable[..., keras.Model], precision: str | None) -> Calla
         # Here, because what ranges are learned on takes half a second to import.
         from rlsp_tf.inference.int8 import Int8Step
 
-        return Int8Step(load(precision="float32")).again
+        return Int8Step(load(precision="float32")).fresh_copy
     return partial(KerasStep, load(precision=precision))

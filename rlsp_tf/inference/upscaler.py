@@ -19,7 +19,7 @@ from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.pixels.color import ColorSpec
 
 
-class Entered(NamedTuple):
+class PreparedFrame(NamedTuple):
     """A frame as the network takes it, and what its colour needs later.
 
     Attributes:
@@ -34,7 +34,7 @@ class Entered(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class DeferredFrame:
     """A frame that the network has made larger; to be called to get it with its colour.
 
     Attributes:
@@ -44,7 +44,7 @@ class Unfinished:
         planar: whether the frame shall be planes.
     """
 
-    entered: Entered
+    entered: PreparedFrame
     output: tf.Tensor
     config: RLSPConfig
     planar: bool
@@ -57,8 +57,7 @@ class Unfinished:
         return planes if self.planar else planes[0]
 
     def is_far(self) -> bool:
-        """Whether it shows something else than what the network took; see
-        :mod:`rlsp_tf.inference.divergence`."""
+        """Whether the output is too far from the input to show the same; see :func:`is_far`."""
         return is_far(self.output, self.entered.rgb, self.config)
 
 
@@ -105,7 +104,7 @@ class StreamingUpscaler:
         self._stream.reset()
         self._path: ColorPath | None = None
         self._form: tuple[Any, ...] = ()
-        self._waiting: deque[Entered] = deque()
+        self._waiting: deque[PreparedFrame] = deque()
 
     def push(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> list[Any]:
         """Takes the next frame, gives those that are ready.
@@ -124,7 +123,7 @@ class StreamingUpscaler:
         """
         return list(map(_call, self.advance(self.enter(frame))))
 
-    def enter(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> Entered:
+    def enter(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> PreparedFrame:
         """The first part of :meth:`push`: a frame as the network takes it.
 
         The parts may have a thread each, so that the network does not wait for colour: this one, frame after
@@ -158,9 +157,9 @@ class StreamingUpscaler:
             )
         assert self._path is not None
         rgb, aside = self._path.enter(planes)
-        return Entered(rgb, aside, self._path)
+        return PreparedFrame(rgb, aside, self._path)
 
-    def advance(self, frame: Entered | None) -> Iterator[Unfinished | None]:
+    def advance(self, frame: PreparedFrame | None) -> Iterator[DeferredFrame | None]:
         """The second part of :meth:`push`, and of :meth:`end_shot`: the network.
 
         All that is ready has to be taken before another frame is given, each computed when it is asked for.
@@ -214,18 +213,18 @@ class StreamingUpscaler:
                 f"a frame must be planes (y, cb, cr), chroma {across}x{down} times smaller, not {shapes}."
             )
 
-    def _unfinished(self, output: tf.Tensor | None) -> Unfinished | None:
+    def _unfinished(self, output: tf.Tensor | None) -> DeferredFrame | None:
         frame = self._waiting.popleft()
         if output is None:
             return None
-        return Unfinished(frame, output, self._stream.config, self._target is not None)
+        return DeferredFrame(frame, output, self._stream.config, self._target is not None)
 
 
 # Clips of one size share the graphs, which take longer to make than to run on some frames.
 _color_path = lru_cache(maxsize=8)(ColorPath)
 
 
-def _call(frame: Unfinished | None) -> Any:
+def _call(frame: DeferredFrame | None) -> Any:
     assert frame is not None  # nothing is left out here
     return frame()
 

@@ -155,7 +155,7 @@ def chain(frame: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
     return graph
 
 
-def frame_of(planes: Sequence[np.ndarray], pixel_format: str) -> av.VideoFrame:
+def to_video_frame(planes: Sequence[np.ndarray], pixel_format: str) -> av.VideoFrame:
     """The opposite of :func:`planes_of` for RGB and planar YUV.
 
     Args:
@@ -222,7 +222,7 @@ def rgb8_from_planes(planes: Sequence[np.ndarray], spec: ColorSpec) -> np.ndarra
     Returns:
         uint8 ``(H, W, 3)``.
     """
-    frame = frame_of(planes, format_for(spec))
+    frame = to_video_frame(planes, format_for(spec))
     return frame.reformat(
         format="rgb24",
         src_colorspace=_SWSCALE[spec.matrix],

@@ -23,9 +23,9 @@ from rlsp_tf.media.pixel_formats import (
     MATRIX_TAGS,
     UNTAGGED,
     format_for,
-    frame_of,
     nearest_spec,
     planes_from_rgb,
+    to_video_frame,
 )
 from rlsp_tf.media.stream_copy import Part, StreamCopy
 from rlsp_tf.media.video_reader import VideoSource, libav_sentence
@@ -162,7 +162,7 @@ class VideoSink:
         if len(planes) == 1 and self.color is not None:
             planes = planes_from_rgb(planes[0], self.color)
         self._check(planes)
-        picture = frame_of(planes, self._pixel_format)
+        picture = to_video_frame(planes, self._pixel_format)
         # Times are those of the source, tick by tick; no rate is assumed.
         picture.time_base = self.time_base
         picture.pts = frame.pts

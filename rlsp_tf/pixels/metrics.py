@@ -1,7 +1,7 @@
 """How far frames are from the truth: PSNR and SSIM in float64, and the protocols that count them.
 
 The same frames give PSNR values up to 0.3 dB apart depending on borders, dropped frames and the order
-of logarithm and mean, so a number here always comes with its :class:`Protocol`.
+of logarithm and mean, so a number here always comes with its :class:`EvaluationProtocol`.
 
 LPIPS is left out: the packages that have it need PyTorch, and fetch the weights of another network when
 they run.
@@ -21,7 +21,7 @@ SSIM_WINDOW = 11
 TYPICAL = 27.0
 """PSNR in dB of the paper's networks on Vid4, in the middle."""
 METRICS = ("psnr_y", "ssim_y", "psnr_rgb", "temporal_psnr_y")
-"""What is measured, by its name in results; see :class:`Protocol`."""
+"""What is measured, by its name in results; see :class:`EvaluationProtocol`."""
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
@@ -109,8 +109,10 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class Protocol:
-    """What is counted, and how it becomes one number. One of your own: ``Protocol("mine", crop=4)``.
+class EvaluationProtocol:
+    """What is counted, and how it becomes one number.
+
+    One of your own is made by ``EvaluationProtocol("mine", crop=4)``.
 
     - ``psnr_y``, ``ssim_y``: of luma (:func:`luma`). The truth's luma is never rounded.
     - ``psnr_rgb``: of all three channels at 8 bits.
@@ -199,7 +201,7 @@ class Protocol:
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        Protocol(
+        EvaluationProtocol(
             "rlsp",
             crop=8,
             drop=2,
@@ -207,13 +209,13 @@ PROTOCOLS = {
             source="Fuoli et al. 2019 (RLSP, arXiv 1909.08080); not spelled out there, found by matching the "
             "published numbers with the authors' published frames",
         ),
-        Protocol(
+        EvaluationProtocol(
             "duf",
             crop=8,
             source="Jo et al. 2018 (VSR-DUF, CVPR), and most tables since; matches their published table on "
             "their published frames",
         ),
-        Protocol("full", source="this project; every pixel of every frame counts"),
+        EvaluationProtocol("full", source="this project; every pixel of every frame counts"),
     )
 }
 """The protocols that have a name."""
@@ -232,7 +234,7 @@ class Meter:
     """Measures the frames of one sequence one after the other; remembers numbers, and one frame.
 
     Args:
-        crop: see :class:`Protocol`.
+        crop: see :class:`EvaluationProtocol`.
     """
 
     def __init__(self, crop: int) -> None:

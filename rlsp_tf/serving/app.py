@@ -283,8 +283,8 @@ async def _answer_error(request: Request, error: Exception) -> Response:
         headers = dict(error.headers or {})
     elif isinstance(error, Refused):
         status = error.status
-        if error.again is not None:
-            headers["Retry-After"] = str(error.again)
+        if error.fresh_copy is not None:
+            headers["Retry-After"] = str(error.fresh_copy)
     elif isinstance(error, Unfit):
         status = 413
     elif isinstance(error, Lost):

@@ -53,7 +53,7 @@ class Refused(RLSPError):
 
     def __init__(self, sentence: str, status: int, *, again: int | None = None) -> None:
         super().__init__(sentence)
-        self.status, self.again = status, again
+        self.status, self.fresh_copy = status, again
 
 
 class Unfit(RLSPError):

@@ -83,7 +83,7 @@ class _Stage:
                 self.stopped.set()
 
 
-class Ahead(Generic[Item]):
+class Prefetch(Generic[Item]):
     """Iterates in a thread of its own, a few items ahead of whoever takes them.
 
     A context manager: leaving it ends the thread, even in the middle.
@@ -97,7 +97,7 @@ class Ahead(Generic[Item]):
         self._items = items
         self._stage = _Stage(name, self._fill)
 
-    def __enter__(self) -> "Ahead[Item]":
+    def __enter__(self) -> "Prefetch[Item]":
         self._stage.start()
         return self
 
@@ -117,7 +117,7 @@ class Ahead(Generic[Item]):
         self._stage.put(_End)
 
 
-class Behind(Generic[Item]):
+class Background(Generic[Item]):
     """Gives items to a function in a thread of its own, a few items behind whoever makes them.
 
     A context manager: leaving it waits until all is done; leaving it by an exception, until the item at
@@ -134,7 +134,7 @@ class Behind(Generic[Item]):
         self._abandoned = False
         self._stage = _Stage(name, self._drain, ahead)
 
-    def __enter__(self) -> "Behind[Item]":
+    def __enter__(self) -> "Background[Item]":
         self._stage.start()
         return self
 

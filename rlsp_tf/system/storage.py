@@ -54,7 +54,7 @@ class Storage:
         """
         if self.local:
             return self.local
-        folder = (cache or default_cache()) / hashlib.sha256(self._identity().encode()).hexdigest()[:16]
+        folder = (cache or download_cache()) / hashlib.sha256(self._identity().encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         copy = folder / self.name
         # One of the processes of a machine fetches for all.
@@ -94,7 +94,7 @@ class Storage:
         return " ".join([self.address, *tells])
 
 
-def default_cache() -> Path:
+def download_cache() -> Path:
     """Where copies of remote files go on this machine."""
     return Path(tempfile.gettempdir()) / "rlsp-cache"
 

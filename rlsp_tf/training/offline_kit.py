@@ -33,7 +33,7 @@ from rlsp_tf.system.files import atomic_file, atomic_folder, check_apart, named
 from rlsp_tf.training.clips.index import default_held_out, find_sources
 from rlsp_tf.training.run_folder import RunFolder
 
-LIMIT = 60 * 2**20
+SIZE_LIMIT = 60 * 2**20
 """Bytes that a kit may have."""
 FILE_LIMIT = 16 * 2**20
 """Bytes of a file that a run should leave at most."""
@@ -97,7 +97,7 @@ def pack(
     *,
     python: str = "3.12",
     packages: Sequence[str] = PACKAGES,
-    limit: int = LIMIT,
+    limit: int = SIZE_LIMIT,
 ) -> list[str]:
     """Makes the kit.
 

@@ -20,8 +20,9 @@ def steps_of_row(every: int) -> int:
 
 
 class Pace(keras.callbacks.Callback):
-    """The callback of a training for workers that only compute; :class:`rlsp_tf.training.monitor.Monitor`
-    does more.
+    """The callback of a training for workers that only compute.
+
+    Worker 0 has a :class:`rlsp_tf.training.monitor.Monitor` instead, which also validates and saves.
 
     Args:
         group: of the workers.

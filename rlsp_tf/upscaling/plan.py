@@ -189,8 +189,7 @@ def make_plan(
 
 
 def rehearse_ranges(source: Path, folder: Path, target: str, step: Step, recipe: Recipe) -> None:
-    """Goes through the ending of a run before its first frame is computed; see
-    :mod:`rlsp_tf.upscaling.rehearsal`.
+    """Rehearses the ending of a run before its first frame is computed; see :func:`rehearse`.
 
     Args:
         source: the clip.

@@ -25,11 +25,11 @@ from rlsp_tf.inference.divergence import Watch, divergence_notes
 from rlsp_tf.inference.resumed import EVERYTHING, ResumedStep, Stopped
 from rlsp_tf.inference.step import KerasStep, Step
 from rlsp_tf.inference.strips import StripStep, within_memory
-from rlsp_tf.inference.upscaler import Entered, StreamingUpscaler, Unfinished
+from rlsp_tf.inference.upscaler import DeferredFrame, PreparedFrame, StreamingUpscaler
 from rlsp_tf.media.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.media.open import STDIN, STDOUT, ImageSink, open_sink, open_source
 from rlsp_tf.media.shots import detect_shots, listed_shots
-from rlsp_tf.system.pipeline import Ahead, Behind
+from rlsp_tf.system.pipeline import Background, Prefetch
 from rlsp_tf.system.signals import Stop
 from rlsp_tf.upscaling.published import published
 from rlsp_tf.upscaling.segments import SEGMENT, SegmentedSink, frames_left, identity_of
@@ -97,7 +97,7 @@ class _Output:
     """What the network gives: a frame of the clip, and what makes it large."""
 
     frame: Frame
-    unfinished: Unfinished | None
+    unfinished: DeferredFrame | None
     number: int = 0
     """Of the frame in the clip, from 0."""
 
@@ -313,9 +313,9 @@ def render(
 
     with (
         stop.asked_often(),
-        Behind("encoding", encode, ahead=1) as encoder,
-        Behind("colour", finish, ahead=1) as finisher,
-        Ahead("decoding", _enter(upscaler, shots, planar=frames.color is not None)) as decoded,
+        Background("encoding", encode, ahead=1) as encoder,
+        Background("colour", finish, ahead=1) as finisher,
+        Prefetch("decoding", _enter(upscaler, shots, planar=frames.color is not None)) as decoded,
     ):
         number = in_segment = 0
         # Frames since the end of a segment, and steps until the last of them.
@@ -361,7 +361,7 @@ def render(
 
 def _enter(
     upscaler: StreamingUpscaler, shots: Iterable[tuple[Frame, bool]], *, planar: bool
-) -> Iterator[tuple[Frame, bool, Entered]]:
+) -> Iterator[tuple[Frame, bool, PreparedFrame]]:
     """Frames without their pixels, whether each begins a shot, and the pixels as the network takes them."""
     for frame, begins in shots:
         entered = upscaler.enter(frame.planes if planar else frame.planes[0])
@@ -369,7 +369,7 @@ def _enter(
 
 
 def _outputs(
-    upscaler: StreamingUpscaler, frames: Iterable[tuple[Frame, bool, Entered]]
+    upscaler: StreamingUpscaler, frames: Iterable[tuple[Frame, bool, PreparedFrame]]
 ) -> Iterator[tuple[Iterator[_Output | None], bool]]:
     """What is ready after each frame and at each cut, all to be taken at once, and whether this is one.
 
@@ -377,7 +377,7 @@ def _outputs(
     """
     waiting: deque[Frame] = deque()
 
-    def named(unfinished: Unfinished | None) -> _Output | None:
+    def named(unfinished: DeferredFrame | None) -> _Output | None:
         frame = waiting.popleft()
         return None if unfinished is None else _Output(frame, unfinished)
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from helpers.graphs import CONFIG, v1, write_meta
 from helpers.networks import small_model
 from rlsp_tf.converters.tf1 import keras_from_tf1, save_tf1
-from rlsp_tf.converters.verify import LIMIT, verify
+from rlsp_tf.converters.verify import LARGEST_DIFFERENCE, verify
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.network.config import RLSPConfig
 
@@ -96,7 +96,7 @@ def test_another_network_fails(converted: tuple[Path, Path], rng: np.random.Gene
 
 def test_outputs_that_differ_by_more_than_the_limit_fail(converted: tuple[Path, Path]) -> None:
     prefix, path = converted
-    write_meta(Path(f"{prefix}.meta"), residual=1 + 3 * LIMIT / 16)
+    write_meta(Path(f"{prefix}.meta"), residual=1 + 3 * LARGEST_DIFFERENCE / 16)
     with pytest.raises(RLSPError, match=r"noise differ by at most 3\..e-03 grey levels from the graph in"):
         verify(prefix, path)
     write_meta(Path(f"{prefix}.meta"), residual=np.nan)

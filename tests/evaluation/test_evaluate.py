@@ -20,10 +20,10 @@ from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import RLSP, rlsp_layer, sha256_of
 from rlsp_tf.network.weights import load_model
 from rlsp_tf.pixels.degradation import degrade
-from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS, Meter, Protocol, luma
+from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS, EvaluationProtocol, Meter, luma
 
 SIZES = {"long": (9, 44, 52), "odd": (6, 47, 41)}
-EXACT = Protocol("exact", crop=2, drop=1, rounding=False, mean="sequence MSE")
+EXACT = EvaluationProtocol("exact", crop=2, drop=1, rounding=False, mean="sequence MSE")
 
 
 def write_frames(folder: Path, clip: np.ndarray) -> Path:

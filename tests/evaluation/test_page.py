@@ -21,7 +21,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from helpers.synthetic import make_clip
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.evaluation.page import OURS, Recorder, format_metric, write_report
+from rlsp_tf.evaluation.page import OURS, PictureRecorder, format_metric, write_page
 from rlsp_tf.evaluation.side_by_side import find_regions
 from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS, Meter, luma
 from rlsp_tf.system.files import others_in
@@ -81,7 +81,7 @@ def results(clips):
 
 @pytest.fixture(scope="module")
 def recorder(clips):
-    recorder = Recorder()
+    recorder = PictureRecorder()
     for sequence, clip in clips.items():
         for index, hr in enumerate(clip):
             recorder.frame(sequence, index, hr, outputs_of(hr, index))
@@ -90,7 +90,7 @@ def recorder(clips):
 
 @pytest.fixture(scope="module")
 def page(results, recorder, tmp_path_factory):
-    return write_report(tmp_path_factory.mktemp("evaluation") / "report #1", results, recorder)
+    return write_page(tmp_path_factory.mktemp("evaluation") / "report #1", results, recorder)
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +308,7 @@ def test_the_page_names_no_place_on_the_network_and_none_on_this_machine(page):
 
 
 def test_plots_say_the_same_every_time(page, results, recorder, tmp_path):
-    again = write_report(tmp_path / "report", results, recorder)
+    again = write_page(tmp_path / "report", results, recorder)
     first, second = (
         {file.name: file.read_bytes() for file in folder.glob("*") if file.is_file()}
         for folder in (page.parent, again.parent)
@@ -343,7 +343,7 @@ def test_crops_lie_where_the_models_differ_most_from_bicubic(clips, recorder, tm
 
 def test_without_a_model_crops_lie_where_bicubic_misses_the_truth(clips, tmp_path):
     hr = clips["calendar"][0]
-    recorder = Recorder()
+    recorder = PictureRecorder()
     recorder.frame("calendar", 0, hr, {"bicubic": rough(hr)})
     difference = np.sum((hr.astype(float) - rough(hr)) ** 2, axis=-1)
     (scene,) = recorder.scenes(tmp_path).values()
@@ -352,7 +352,7 @@ def test_without_a_model_crops_lie_where_bicubic_misses_the_truth(clips, tmp_pat
 
 def test_identical_frames_have_one_crop(clips, tmp_path):
     hr = clips["calendar"][0]
-    recorder = Recorder()
+    recorder = PictureRecorder()
     recorder.frame("calendar", 0, hr, {"bicubic": hr, "copy": hr})
     (scene,) = recorder.scenes(tmp_path).values()
     assert len(scene.regions) == 1
@@ -360,7 +360,7 @@ def test_identical_frames_have_one_crop(clips, tmp_path):
 
 def test_recording_takes_the_memory_of_one_frame(clips):
     hr = clips["calendar"][0]
-    recorder = Recorder()
+    recorder = PictureRecorder()
     held = []
     tracemalloc.start()
     for sequence in range(3):
@@ -375,7 +375,7 @@ def test_recording_takes_the_memory_of_one_frame(clips):
 
 
 def test_the_recorders_files_go_with_it(clips):
-    recorder = Recorder()
+    recorder = PictureRecorder()
     for sequence, clip in clips.items():
         recorder.frame(sequence, 0, clip[0], outputs_of(clip[0], 0))
     folder = recorder._folder
@@ -386,33 +386,33 @@ def test_the_recorders_files_go_with_it(clips):
 
 
 def test_a_sequence_without_pictures_is_told_in_numbers(results, tmp_path):
-    html = write_report(tmp_path / "report", results, Recorder()).read_text("utf-8")
+    html = write_page(tmp_path / "report", results, PictureRecorder()).read_text("utf-8")
     assert "<figure" not in html
     assert f"{results['models'][0]['sequences'][1]['psnr_y']:.3f}" in html
 
 
 def test_results_read_back_from_json_make_the_same_page(page, results, recorder, tmp_path):
     text = re.sub(r"\bInfinity\b", '"inf"', json.dumps(results))
-    again = write_report(tmp_path / "report", json.loads(text), recorder)
+    again = write_page(tmp_path / "report", json.loads(text), recorder)
     assert again.read_text("utf-8") == page.read_text("utf-8")
 
 
 def test_a_folder_that_is_there_is_replaced_with_force_only(results, recorder, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(RLSPError, match="is not empty"):
-        write_report(tmp_path, results, recorder)
+        write_page(tmp_path, results, recorder)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     with pytest.raises(RLSPError, match=r"holds notes\.txt, which this command does not write"):
-        write_report(tmp_path, results, recorder, force=True)
+        write_page(tmp_path, results, recorder, force=True)
     assert [*tmp_path.iterdir()] == [tmp_path / "notes.txt"]
     for _ in range(2):
-        write_report(tmp_path / "report", results, recorder, force=True)
+        write_page(tmp_path / "report", results, recorder, force=True)
     assert [*others_in(tmp_path / "report", OURS)] == []
 
 
 def test_a_page_that_fails_leaves_nothing(results, recorder, tmp_path):
     with pytest.raises(KeyError):
-        write_report(tmp_path / "report", {**results, "models": [{"sequences": [{"name": "x"}]}]}, recorder)
+        write_page(tmp_path / "report", {**results, "models": [{"sequences": [{"name": "x"}]}]}, recorder)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,7 +15,14 @@ from helpers.synthetic import make_clip
 from rlsp_tf.cli.main import build_parser, main
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluation.evaluate import evaluate
-from rlsp_tf.evaluation.tables import PUBLISHED, VID4, text_tables, write_csv, write_json, write_markdown
+from rlsp_tf.evaluation.tables import (
+    PUBLISHED,
+    VID4,
+    text_tables,
+    write_csv,
+    write_markdown,
+    write_results_json,
+)
 from rlsp_tf.network.model import POLICIES
 from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS
 
@@ -53,7 +60,7 @@ def no_such_constant(name):
 
 
 def test_json_is_legal_and_complete(results, tmp_path):
-    write_json(tmp_path / "two.json", results)
+    write_results_json(tmp_path / "two.json", results)
     read = json.loads((tmp_path / "two.json").read_text("utf-8"), parse_constant=no_such_constant)
     perfect = read[0]["models"][2]
     assert perfect["mean"]["psnr_y"] == "inf"
@@ -66,7 +73,7 @@ def test_json_is_legal_and_complete(results, tmp_path):
     }
     assert json.loads(json.dumps(read).replace('"inf"', "Infinity")) == results
 
-    write_json(tmp_path / "one.json", results[1:])
+    write_results_json(tmp_path / "one.json", results[1:])
     one = json.loads((tmp_path / "one.json").read_text("utf-8"))
     assert one == read[1]
     assert one.keys() >= {"protocol", "models", "versions", "command"}
@@ -138,7 +145,7 @@ def test_markdown_has_the_same_cells_and_says_how_they_came_about(results, tmp_p
 
 def test_nothing_is_replaced_without_force(results, tmp_path):
     path = tmp_path / "there"
-    for write in (write_json, write_csv, write_markdown):
+    for write in (write_results_json, write_csv, write_markdown):
         path.write_text("mine")
         with pytest.raises(RLSPError, match="there: exists already"):
             write(path, results)

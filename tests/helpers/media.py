@@ -1,5 +1,6 @@
 """Planes, packets and images compared."""
 
+import av
 import numpy as np
 
 from rlsp_tf.media.video_reader import VideoSource
@@ -36,3 +37,26 @@ def assert_planes(actual, expected):
 
 def contents(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def with_cover(path, cover, target):
+    """Adds a cover and a second video to an MP4."""
+    with av.open(str(path)) as video, av.open(str(cover)) as image, av.open(str(target), "w") as output:
+        pairs = [(stream, output.add_stream_from_template(stream, opaque=True)) for stream in video.streams]
+        poster = output.add_stream_from_template(image.streams[0], opaque=True)
+        poster.disposition = av.stream.Disposition.attached_pic.value
+        pairs.append((image.streams[0], poster))
+        for stream, copied in pairs:
+            for packet in stream.container.demux(stream):
+                if packet.size:
+                    packet.stream = copied
+                    output.mux(packet)
+            stream.container.seek(0)
+    return target
+
+
+def cover_of(path):
+    with av.open(str(path)) as container:
+        covers = [s for s in container.streams.video if s.disposition & av.stream.Disposition.attached_pic]
+        (cover,) = covers
+        return bytes(next(container.demux(cover)))

@@ -172,7 +172,7 @@ def test_weights_that_are_no_numbers_are_refused(rng):
 
 @needs_bytes
 def test_a_network_that_loses_too_much_is_refused(rng, monkeypatch):
-    monkeypatch.setattr(int8, "LIMIT", 1e-6)
+    monkeypatch.setattr(int8, "LARGEST_COST", 1e-6)
     with pytest.raises(RLSPError, match=r"loses \d+\.\d\d dB, more than 1e-06; use --precision auto"):
         Int8Step(small_model(rng, precision="float32"))
 

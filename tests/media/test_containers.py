@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.media import copy
+from helpers.media import copy, cover_of, with_cover
 from helpers.networks import small_model
 from helpers.videos import frame_times, gradient, make_video, packets
-from media.test_stream_copy import cover_of, with_cover
 from rlsp_tf.cli.main import main as cli
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.images import write_png

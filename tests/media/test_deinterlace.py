@@ -15,7 +15,7 @@ from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.media.deinterlace import deinterlaced
 from rlsp_tf.media.images import write_png
 from rlsp_tf.media.open import open_source
-from rlsp_tf.media.pixel_formats import frame_of, planes_of
+from rlsp_tf.media.pixel_formats import planes_of, to_video_frame
 from rlsp_tf.media.video_reader import VideoSource
 
 TOP, BOTTOM, WHOLE = "tff", "bff", "prog"
@@ -69,7 +69,9 @@ def test_moving_fields_become_the_scene_at_the_time_of_the_first(mode, tmp_path)
     """Where columns have one colour, lines between those of the first field are what these are. Along lines
     the scene only rises, so that nowhere the time before or after looks the same by chance."""
     made = [woven(index, mode) for index in range(8)]
-    path = make_marked(tmp_path / "woven.mkv", [frame_of(planes, "yuv420p") for planes in made], [mode] * 8)
+    path = make_marked(
+        tmp_path / "woven.mkv", [to_video_frame(planes, "yuv420p") for planes in made], [mode] * 8
+    )
     for index, frame in enumerate(read(path)[0]):
         assert_planes(frame.planes, made[index])
         assert combing(frame.planes[0]) > 5
@@ -105,7 +107,7 @@ def test_a_still_scene_stays_as_it_is_in_every_format(pixel_format, rng):
 def test_progressive_frames_of_a_mixed_file_are_left_alone_and_the_others_said(tmp_path):
     modes = [WHOLE] * 3 + [TOP] * 3 + [WHOLE] * 2
     made = [woven(index, TOP) for index in range(8)]
-    path = make_marked(tmp_path / "mixed.mkv", [frame_of(planes, "yuv420p") for planes in made], modes)
+    path = make_marked(tmp_path / "mixed.mkv", [to_video_frame(planes, "yuv420p") for planes in made], modes)
     frames, source = read(path)
     assert source.notes[-1] == (
         f"{path}: is interlaced from frame 3 on but taken as if it were not; "
@@ -157,9 +159,9 @@ def test_every_frame_comes_once_at_its_time_and_all_else_stays(pts, tmp_path):
 
 
 def test_upscale_deinterlaces_on_request(tmp_path, rng):
-    made = [frame_of(woven(index, BOTTOM), "yuv420p") for index in range(4)]
+    made = [to_video_frame(woven(index, BOTTOM), "yuv420p") for index in range(4)]
     path = make_marked(tmp_path / "woven.mkv", made, [BOTTOM] * 4, audio=["aac"])
-    whole = [frame_of(scene(2 * index), "yuv420p") for index in range(4)]
+    whole = [to_video_frame(scene(2 * index), "yuv420p") for index in range(4)]
     reference = make_marked(tmp_path / "whole.mkv", whole, [WHOLE] * 4)
     small_model(rng).save(tmp_path / "small.keras")
     options = ["--model", str(tmp_path / "small.keras"), "--codec", "ffv1", "--precision", "float32"]

@@ -14,12 +14,12 @@ from helpers.videos import marked, memory
 from rlsp_tf.media.pixel_formats import (
     chain,
     format_for,
-    frame_of,
     is_transparent,
     nearest_spec,
     planes_from_rgb,
     planes_of,
     spec_of,
+    to_video_frame,
     turned,
 )
 from rlsp_tf.pixels.color import ChromaLocation, ColorSpec, rgb_to_ycbcr
@@ -47,7 +47,7 @@ def test_planar_formats_are_taken_and_given_as_they_are(name, depth, size, rng):
     for index, plane in enumerate(planes):
         put(frame, index, plane)
     assert_planes(planes_of(frame), planes)
-    made = frame_of(planes, format_for(spec))
+    made = to_video_frame(planes, format_for(spec))
     assert made.format.name == pixel_format
     assert_planes(planes_of(made), planes)
     assert spec_of(frame, 1, 1, "prores") == spec

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from helpers.media import copy
+from helpers.media import copy, cover_of, with_cover
 from helpers.videos import frame_times, gradient, make_video, packets
 from rlsp_tf.media.images import write_png
 from rlsp_tf.media.stream_copy import StreamCopy
@@ -74,29 +74,6 @@ def test_what_mp4_cannot_hold_is_said(rich, tmp_path):
     assert again.notes == []
     with av.open(str(tmp_path / "again.mp4")) as after:
         assert [chapter["metadata"]["title"] for chapter in after.chapters()] == ["first", "second"]
-
-
-def with_cover(path, cover, target):
-    """Adds a cover and a second video to an MP4."""
-    with av.open(str(path)) as video, av.open(str(cover)) as image, av.open(str(target), "w") as output:
-        pairs = [(stream, output.add_stream_from_template(stream, opaque=True)) for stream in video.streams]
-        poster = output.add_stream_from_template(image.streams[0], opaque=True)
-        poster.disposition = av.stream.Disposition.attached_pic.value
-        pairs.append((image.streams[0], poster))
-        for stream, copied in pairs:
-            for packet in stream.container.demux(stream):
-                if packet.size:
-                    packet.stream = copied
-                    output.mux(packet)
-            stream.container.seek(0)
-    return target
-
-
-def cover_of(path):
-    with av.open(str(path)) as container:
-        covers = [s for s in container.streams.video if s.disposition & av.stream.Disposition.attached_pic]
-        (cover,) = covers
-        return bytes(next(container.demux(cover)))
 
 
 def test_a_cover_goes_along_and_is_no_clip(tmp_path):

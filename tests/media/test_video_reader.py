@@ -13,7 +13,7 @@ from helpers.videos import TICK, frame_times, gradient, make_video
 from rlsp_tf.benchmarks.excerpts import decodable
 from rlsp_tf.benchmarks.faults.damage import damage
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.media.pixel_formats import frame_of
+from rlsp_tf.media.pixel_formats import to_video_frame
 from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.pixels.color import ColorSpec
 
@@ -77,7 +77,7 @@ def test_planes_pass_without_a_rounding(spec, size, rng, tmp_path):
     name = {(2, 2): "420", (2, 1): "422", (1, 1): "444"}[spec.subsampling]
     pixel_format = f"yuv{name}p" + (f"{spec.depth}le" if spec.depth > 8 else "")
     clips = [random_planes(rng, size, spec.subsampling, spec.depth) for _ in range(5)]
-    made = [frame_of(planes, pixel_format) for planes in clips]
+    made = [to_video_frame(planes, pixel_format) for planes in clips]
     path = make_video(
         tmp_path / "noise.mkv",
         range(0, 18000, 3600),
@@ -97,7 +97,7 @@ def test_planes_pass_without_a_rounding(spec, size, rng, tmp_path):
 def test_rgb_stays_rgb(deep, rng, tmp_path):
     dtype, pixel_format = (np.uint16, "rgb48le") if deep else (np.uint8, "bgr0")
     clip = rng.integers(0, np.iinfo(dtype).max + 1, (3, 47, 63, 3), dtype=dtype)
-    made = [frame_of([rgb], pixel_format) for rgb in clip]
+    made = [to_video_frame([rgb], pixel_format) for rgb in clip]
     path = make_video(
         tmp_path / "rgb.mkv",
         [0, 3600, 7200],

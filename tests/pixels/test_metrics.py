@@ -11,7 +11,7 @@ from scipy.signal import convolve2d
 from helpers.synthetic import make_clip
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.pixels.color import ColorSpec, rgb_to_ycbcr
-from rlsp_tf.pixels.metrics import PROTOCOLS, Meter, Protocol, cost, decibels, luma, psnr, ssim
+from rlsp_tf.pixels.metrics import PROTOCOLS, EvaluationProtocol, Meter, cost, decibels, luma, psnr, ssim
 
 INFINITY = float("inf")
 
@@ -138,8 +138,8 @@ def test_each_protocol_counts_its_frames_and_pixels(clips, name, crop, drop):
 
 
 def test_the_order_of_logarithm_and_mean_matters(clips):
-    of_mean = measured(Protocol("a", mean="sequence MSE"), *clips)["psnr_y"]
-    mean_of = measured(Protocol("b", mean="mean over frames"), *clips)["psnr_y"]
+    of_mean = measured(EvaluationProtocol("a", mean="sequence MSE"), *clips)["psnr_y"]
+    mean_of = measured(EvaluationProtocol("b", mean="mean over frames"), *clips)["psnr_y"]
     assert mean_of - of_mean > 1  # the frames of this clip differ a lot; on Vid4 it is a few hundredths
 
 
@@ -187,7 +187,7 @@ def test_a_protocol_says_what_it_is():
         "8 pixels cropped at every edge, first and last 2 frames dropped, output rounded to 8 bits, "
         "PSNR of the sequence's MSE"
     )
-    assert Protocol("mine", rounding=False).describe() == (
+    assert EvaluationProtocol("mine", rounding=False).describe() == (
         "no crop, all frames, output not rounded, mean PSNR of the frames"
     )
     assert all(protocol.source for protocol in PROTOCOLS.values())

@@ -15,7 +15,7 @@ from rlsp_tf.inference.step import KerasStep
 from rlsp_tf.upscaling.upscale import upscale
 
 RUNS = 200
-LIMIT = 120
+TIME_LIMIT = 120
 """Seconds for a run of a second, after which it hangs."""
 
 
@@ -27,7 +27,7 @@ def step():
 def survive(source, target, step):
     """Whether a target was written; it is whole then, and if not, nothing is left but the source."""
     before = set(target.parent.iterdir())
-    faulthandler.dump_traceback_later(LIMIT, exit=True)
+    faulthandler.dump_traceback_later(TIME_LIMIT, exit=True)
     try:
         upscale(source, target, step, preset="ultrafast")
     except RLSPError as error:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.system.pipeline import AHEAD, Ahead, Behind
+from rlsp_tf.system.pipeline import AHEAD, Background, Prefetch
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def _no_thread_is_left():
 
 def run(items, take, between=lambda item: None):
     """All three stages."""
-    with Behind("encoding", take) as behind, Ahead("decoding", items) as ahead:
+    with Background("encoding", take) as behind, Prefetch("decoding", items) as ahead:
         for item in ahead:
             between(item)
             behind.put(item)
@@ -35,7 +35,7 @@ def test_items_pass_in_order(items):
 
 def test_none_and_exceptions_are_items_like_others():
     items = [None, ValueError("an item"), False]
-    with Ahead("decoding", items) as ahead:
+    with Prefetch("decoding", items) as ahead:
         assert list(ahead) == items
 
 
@@ -48,7 +48,7 @@ def test_nobody_runs_far_ahead():
             made += 1
             yield made
 
-    with Ahead("decoding", items()) as ahead:
+    with Prefetch("decoding", items()) as ahead:
         for item in ahead:
             time.sleep(0.002)
             # One in the hands of either side, the others in the queue.
@@ -58,7 +58,7 @@ def test_nobody_runs_far_ahead():
     assert made < 30
 
     gate = threading.Event()
-    with Behind("encoding", lambda item: gate.wait()) as behind:
+    with Background("encoding", lambda item: gate.wait()) as behind:
         put = 0
 
         def fill():
@@ -123,8 +123,8 @@ def test_of_two_stages_in_a_row_that_which_failed_is_named(failing):
 
     with (
         pytest.raises(OSError, match="No space left") as failure,
-        Behind("encoding", encode) as encoder,
-        Behind("colour", finish, ahead=1) as finisher,
+        Background("encoding", encode) as encoder,
+        Background("colour", finish, ahead=1) as finisher,
     ):
         work()
     assert taken == list(range(len(taken)))  # what waits may be lost, nothing between

@@ -10,6 +10,7 @@ import pytest
 
 from helpers.networks import small_model
 from helpers.small_disk import small_disk
+from helpers.stops import StopSoon
 from helpers.videos import frame_times, make_video, packets
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.step import KerasStep
@@ -20,7 +21,6 @@ from rlsp_tf.upscaling import rehearsal
 from rlsp_tf.upscaling.plan import join_ranges, make_plan, rehearse_ranges, render_range
 from rlsp_tf.upscaling.upscale import Recipe, upscale
 from rlsp_tf.upscaling.work_folder import work_name
-from upscaling.test_resume import StopSoon
 
 OPTIONS = {"segment": 5, "warm_start": 0, "preset": "ultrafast"}
 

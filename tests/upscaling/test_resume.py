@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from helpers import kill_everywhere
 from helpers.networks import SMALL, needs_bytes, small_model
 from helpers.small_disk import small_disk
+from helpers.stops import StopSoon
 from helpers.videos import frame_times, gradient, make_video, packets
 from rlsp_tf.cli.main import main as cli
 from rlsp_tf.errors import Interrupted, RLSPError
@@ -39,20 +40,6 @@ MODULE = importlib.import_module(
     "rlsp_tf.upscaling.upscale"
 )  # whose name in the package is that of the function
 OPTIONS = {"segment": 2, "warm_start": 2, "preset": "ultrafast"}
-
-
-class StopSoon(Stop):
-    """As if a signal came when it has been asked so many times; it is asked before every step."""
-
-    def __init__(self, asked):
-        super().__init__()
-        self._left = asked
-
-    def __bool__(self):
-        self._left -= 1
-        if self._left < 0:
-            self.signal = "SIGTERM"
-        return super().__bool__()
 
 
 class Dying:

@@ -17,7 +17,7 @@ from rlsp_tf.errors import RLSPError
 
 FRAMES = 12
 """Of every video that is damaged."""
-LIMIT = 120
+TIME_LIMIT = 120
 """Seconds for a run of one or two, after which it hangs."""
 OUTCOMES = ("written", "refused", "hung", "half-written", "traceback")
 """Of a run: a whole target; one sentence and nothing left; no end; something left that is no whole target;
@@ -49,7 +49,7 @@ def benchmark_damage(
     model: str,
     runs: int,
     make: Callable[[str], Upscale] = upscaler,
-    limit: float = LIMIT,
+    limit: float = TIME_LIMIT,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Damages the beginnings of videos, each in its own container, Matroska and MPEG-TS, and upscales them.

@@ -27,7 +27,7 @@ from rlsp_tf.upscaling.work_folder import JOURNAL, SUFFIX, read_journal
 
 FRAMES, SEGMENT = 10, 2
 """Of the film that is killed at every change of the disk, and of its segments."""
-LIMIT = 600
+TIME_LIMIT = 600
 """Seconds for a run of some, after which it hangs."""
 
 
@@ -220,7 +220,7 @@ class _Sittings:
         while process.is_alive() and not ready.wait(0.1):
             pass
         began = time.perf_counter()
-        process.join(LIMIT if kill_after is None else kill_after)
+        process.join(TIME_LIMIT if kill_after is None else kill_after)
         hung = process.is_alive()
         process.kill()
         process.join()

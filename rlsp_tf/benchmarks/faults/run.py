@@ -168,7 +168,6 @@ def failures(result: Result) -> list[str]:
 
 
 def outcomes(runs: Iterable[Result]) -> dict[str, int]:
-    """How many runs of :func:`rlsp_tf.benchmarks.faults.damaged_files.benchmark_damage` had each of
-    OUTCOMES."""
+    """How many runs of :func:`benchmark_damage` had each of OUTCOMES."""
     found = [run["outcome"] for run in runs]
     return {outcome: found.count(outcome) for outcome in OUTCOMES}

@@ -23,13 +23,13 @@ from rlsp_tf.upscaling.work_folder import SUFFIX
 
 PROGRAM = (sys.executable, "-m", "rlsp_tf")
 """The command line."""
-LIMIT = 600
+TIME_LIMIT = 600
 """Seconds for a run of some, after which it hangs."""
 FILM, LARGE = "film.mp4", "large.mp4"
 
 
 @dataclass
-class Scene:
+class Sandbox:
     """Where a situation takes place.
 
     Attributes:
@@ -66,7 +66,7 @@ class Scene:
     def end(self, process: Any) -> int | None:
         """The exit code of a run, ``None`` for one that hung and was killed; sets ``said``."""
         try:
-            deadline = time.monotonic() + LIMIT
+            deadline = time.monotonic() + TIME_LIMIT
             while process.poll() is None and time.monotonic() < deadline:
                 self.peak = max(self.peak, self._bytes())
                 time.sleep(0.02)
@@ -118,7 +118,7 @@ class Scene:
         return total
 
 
-Situation = Callable[[Scene, "Whole"], dict[str, Any]]
+Situation = Callable[[Sandbox, "Whole"], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -186,10 +186,10 @@ def benchmark_situations(
     options = ("--model", model, "--preset", "ultrafast", "--crf", "4")
     scenes = iter(range(sys.maxsize))
 
-    def scene() -> Scene:
+    def scene() -> Sandbox:
         own = folder / f"scene{next(scenes)}"
         own.mkdir()
-        return Scene(own, film, program, options)
+        return Sandbox(own, film, program, options)
 
     alone = scene()
     alone.with_film()
@@ -246,7 +246,7 @@ def small_disk(folder: Path, kib: int, *options: str) -> Iterator[None]:
 
 
 def _interrupted(*names: str) -> Situation:
-    def situation(scene: Scene, whole: Whole) -> dict[str, Any]:
+    def situation(scene: Sandbox, whole: Whole) -> dict[str, Any]:
         scene.with_film()
         process = scene.start(FILM, LARGE)
         scene.wait_for(process, scene.at_work)
@@ -259,7 +259,7 @@ def _interrupted(*names: str) -> Situation:
     return situation
 
 
-def _full_disk(scene: Scene, whole: Whole) -> dict[str, Any]:
+def _full_disk(scene: Sandbox, whole: Whole) -> dict[str, Any]:
     try:
         with small_disk(scene.folder, whole.peak * 6 // 10 // 1024):
             scene.with_film()
@@ -276,7 +276,7 @@ def _full_disk(scene: Scene, whole: Whole) -> dict[str, Any]:
 
 
 def _gone_on_with(
-    scene: Scene, code: int | None, expected: int, whole: Whole, *, in_parts: bool = False
+    scene: Sandbox, code: int | None, expected: int, whole: Whole, *, in_parts: bool = False
 ) -> dict[str, Any]:
     """What an interrupted run has left, and what the same call makes of it."""
     said, left = " ".join(scene.said), scene.left
@@ -288,7 +288,7 @@ def _gone_on_with(
     return {"code": code, "said": said, "left": left, "then": then, "right": right and same}
 
 
-def _two_at_once(scene: Scene, whole: Whole) -> dict[str, Any]:
+def _two_at_once(scene: Sandbox, whole: Whole) -> dict[str, Any]:
     scene.with_film()
     other = replace(scene, log=".other.log")
     first = scene.start(FILM, LARGE)
@@ -305,10 +305,10 @@ def _two_at_once(scene: Scene, whole: Whole) -> dict[str, Any]:
     }
 
 
-def _refused(prepare: Callable[[Scene], tuple[str, ...]], expected: int = 1) -> Situation:
+def _refused(prepare: Callable[[Sandbox], tuple[str, ...]], expected: int = 1) -> Situation:
     """A situation in which nothing can be done, and everything stays as it was."""
 
-    def situation(scene: Scene, whole: Whole) -> dict[str, Any]:
+    def situation(scene: Sandbox, whole: Whole) -> dict[str, Any]:
         arguments = prepare(scene)
         before = _contents(scene.folder)
         code = scene.run(*arguments)
@@ -325,11 +325,11 @@ def _contents(folder: Path) -> dict[str, str]:
     }
 
 
-def _unwritable(scene: Scene, whole: Whole) -> dict[str, Any]:
+def _unwritable(scene: Sandbox, whole: Whole) -> dict[str, Any]:
     locked = scene.folder / "locked"
     locked.mkdir(mode=0o555)
 
-    def prepare(scene: Scene) -> tuple[str, ...]:
+    def prepare(scene: Sandbox) -> tuple[str, ...]:
         scene.with_film()
         return FILM, f"locked/{LARGE}"
 
@@ -343,35 +343,35 @@ def _unwritable(scene: Scene, whole: Whole) -> dict[str, Any]:
         raise _Impossible("this user may write everywhere and mount nothing") from None
 
 
-def _exists(scene: Scene) -> tuple[str, ...]:
+def _exists(scene: Sandbox) -> tuple[str, ...]:
     scene.with_film()
     (scene.folder / LARGE).write_text("mine")
     return FILM, LARGE
 
 
-def _onto_itself(*options: str) -> Callable[[Scene], tuple[str, ...]]:
-    def prepare(scene: Scene) -> tuple[str, ...]:
+def _onto_itself(*options: str) -> Callable[[Sandbox], tuple[str, ...]]:
+    def prepare(scene: Sandbox) -> tuple[str, ...]:
         scene.with_film()
         return FILM, FILM, *options
 
     return prepare
 
 
-def _holding(name: str, content: bytes) -> Callable[[Scene], tuple[str, ...]]:
-    def prepare(scene: Scene) -> tuple[str, ...]:
+def _holding(name: str, content: bytes) -> Callable[[Sandbox], tuple[str, ...]]:
+    def prepare(scene: Sandbox) -> tuple[str, ...]:
         (scene.folder / name).write_bytes(content)
         return name, LARGE
 
     return prepare
 
 
-def _without_images(scene: Scene) -> tuple[str, ...]:
+def _without_images(scene: Sandbox) -> tuple[str, ...]:
     (scene.folder / "frames").mkdir()
     (scene.folder / "frames" / "readme.txt").write_text("The images are elsewhere.")
     return "frames", "frames-4x"
 
 
-def _image_named_mp4(scene: Scene) -> tuple[str, ...]:
+def _image_named_mp4(scene: Sandbox) -> tuple[str, ...]:
     import numpy as np
 
     write_png(scene.folder / "image.png", np.zeros((48, 64, 3), np.uint8))
@@ -379,7 +379,7 @@ def _image_named_mp4(scene: Scene) -> tuple[str, ...]:
     return FILM, LARGE
 
 
-def _enormous(scene: Scene) -> tuple[str, ...]:
+def _enormous(scene: Sandbox) -> tuple[str, ...]:
     """A picture of GIF's cannot be so large; a stream of YUV4MPEG2 says its size in words."""
     (scene.folder / "film.y4m").write_bytes(b"YUV4MPEG2 W100000 H100000 F25:1 C420\nFRAME\n" + bytes(1000))
     return "film.y4m", LARGE

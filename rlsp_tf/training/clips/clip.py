@@ -1,6 +1,7 @@
 """A clip that has been made ready for training: its arrays on disk, and where its shots begin."""
 
 import math
+import re
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any, Literal
 import numpy as np
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.system.files import read_json
+from rlsp_tf.system.files import named, read_json
 
 Halving = Literal["auto", "always", "never"]
 CELL = 4
 """Side of a cell of the maps ``detail`` and ``motion``, in low-resolution pixels."""
 CARD = "clip.json"
+OURS = named(r"(hr|blurred|detail|motion)\.raw", re.escape(CARD))
+"""Which files are those of a clip, by their names in its folder."""
 
 
 @dataclass(frozen=True)

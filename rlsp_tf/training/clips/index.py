@@ -6,7 +6,6 @@ uncompressed, where training reads them through memory mapping. Nothing here dec
 
 import contextlib
 import os
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -14,11 +13,8 @@ from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.media.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from rlsp_tf.system.files import named, others_in, remove_files
-from rlsp_tf.training.clips.clip import CARD, Clip, Halving, open_clip
-
-OURS = named(r"(hr|blurred|detail|motion)\.raw", re.escape(CARD))
-"""What is in the folder of a clip."""
+from rlsp_tf.system.files import others_in, remove_files
+from rlsp_tf.training.clips.clip import CARD, OURS, Clip, Halving, open_clip
 
 
 def default_cache() -> Path:

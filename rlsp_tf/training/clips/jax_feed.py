@@ -56,8 +56,7 @@ class DeviceClips:
             self._pixels.append([jax.device_put(pixels, device) for device in devices])
 
     def samples(self, step: int) -> tuple[jax.Array, ...]:
-        """The batch of a step, equal to :meth:`rlsp_tf.training.clips.sampler.ClipSampler.samples`, on the
-        devices.
+        """The batch of a step on the devices, equal to that of :meth:`ClipSampler.samples`.
 
         Args:
             step: counted from 0.

@@ -23,8 +23,7 @@ from rlsp_tf.media.pixel_formats import rgb8_from_planes
 from rlsp_tf.pixels.color import PAPER_WEIGHTS
 from rlsp_tf.pixels.degradation import SIGMA, degrade
 from rlsp_tf.system.files import atomic_folder
-from rlsp_tf.training.clips.clip import CARD, CELL, Halving, open_clip
-from rlsp_tf.training.clips.index import OURS
+from rlsp_tf.training.clips.clip import CARD, CELL, OURS, Halving, open_clip
 
 VERSION = 2
 """Part of the key of a cached clip: to be raised when the same source would give other arrays."""

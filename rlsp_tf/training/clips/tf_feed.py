@@ -1,5 +1,4 @@
-"""The tf.data pipeline: what :mod:`rlsp_tf.training.clips.sampler` chooses, cut in parallel ahead of the
-training step."""
+"""The tf.data pipeline: the samples of a :class:`ClipSampler`, cut in parallel ahead of the training step."""
 
 import tensorflow as tf
 
