@@ -53,7 +53,7 @@ class _Plane:
 class NumPyColor:
     """For :class:`rlsp_tf.inference.color_path.ColorPath`: luma is the first plane, whatever it is."""
 
-    def __init__(self, height, width, scale, *, source, target, geometry, bits):
+    def __init__(self, height, width, scale, *, source, target, geometry, bits, output):
         self._planar = target is not None
 
     def enter(self, planes):
@@ -143,6 +143,7 @@ def kill_everywhere(source, folder, run, name, prepare=None):
 def _drive(answer, source, folder, run, name, prepare):
     """In a process that stays without threads, so that it can be copied at any time."""
     streaming._color_path = NumPyColor
+    streaming.is_far = lambda output, rgb, config: False
     # Progress bars would share one between processes, which nobody gives back after a kill.
     tqdm.set_lock(threading.RLock())
     # A killed process leaves to others all that it has written; only a failing power asks for more.
