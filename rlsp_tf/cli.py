@@ -9,9 +9,13 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
 from rlsp_tf.quiet import quiet_tensorflow
+
+if TYPE_CHECKING:
+    from rlsp_tf.degradations import Degradation
 
 DESCRIPTION = """\
 Makes video four times larger in each direction with RLSP (recurrent latent space propagation).
@@ -129,6 +133,27 @@ def start_tensorflow() -> None:
         tf.config.list_logical_devices()
 
 
+def add_degradation(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--degradation``, a :class:`rlsp_tf.degradations.Degradation`."""
+
+    def named(name: str) -> "Degradation":
+        from rlsp_tf.degradations import degradation_named
+
+        try:
+            return degradation_named(name)
+        except RLSPError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    parser.add_argument(
+        "--degradation",
+        type=named,
+        default="paper",
+        metavar="NAME",
+        help="how low resolution is made: paper; video, varied as the videos are that people have; or crf0 "
+        "to crf51, which is paper and then x264 at that CRF (default: %(default)s)",
+    )
+
+
 def checked_warm_start(frames: int) -> int:
     """``--warm-start`` of a command, if it makes sense."""
     if not 0 <= frames <= 100:
@@ -141,23 +166,26 @@ def _add_degrade(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         commands,
         "degrade",
         _degrade,
-        help="make the paper's low resolution of a video or a folder",
+        help="make low resolution of a video or a folder, as in the paper or otherwise",
         description="""\
 Makes the low-resolution frames on which the paper measures: Gaussian blur of sigma 1.5 (in float,
-as the authors' published frames have it), every 4th pixel, rounded to 8 bits.
+as the authors' published frames have it), every 4th pixel, rounded to 8 bits. Other degradations
+leave what cameras, resizers and codecs leave of a video.
 
   rlsp degrade vid4/calendar lr/calendar
+  rlsp degrade vid4/calendar lr/calendar --degradation crf28
   rlsp degrade film.mp4 film-lr/""",
     )
     parser.add_argument("hr", metavar="HR", help="video file or folder of images at high resolution")
     parser.add_argument("lr", metavar="LR", help="folder (or lossless video file) to be made")
+    add_degradation(parser)
     parser.add_argument("--force", action="store_true", help="replace LR if it exists")
 
 
 def _degrade(arguments: argparse.Namespace) -> None:
     from rlsp_tf.degradation import degrade_path
 
-    degrade_path(arguments.hr, arguments.lr, force=arguments.force)
+    degrade_path(arguments.hr, arguments.lr, degradation=arguments.degradation, force=arguments.force)
 
 
 def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -167,7 +195,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         _evaluate,
         help="measure models, or frames that exist, against high resolution",
         description="""\
-Degrades HR as the paper does, upscales with every model, and prints PSNR and SSIM, with bicubic
+Degrades HR, as the paper does by default, upscales with every model, and prints PSNR and SSIM, with bicubic
 interpolation beside. HR is a video file, a folder of frames, or a folder with several of these. With
 --sr, frames that exist are measured instead: RGB, or grey images that hold luma.
 
@@ -188,6 +216,7 @@ MSE), duf (of VSR-DUF and most tables: crop 8, mean over frames), full (no crop,
     parser.add_argument(
         "--protocol", action="append", choices=("rlsp", "duf", "full"), help="may be repeated (default: rlsp)"
     )
+    add_degradation(parser)
     parser.add_argument(
         "--precision",
         action="append",
@@ -228,6 +257,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         precisions=arguments.precision or (None,),
         warm_start=checked_warm_start(arguments.warm_start),
         protocols=[PROTOCOLS[name] for name in arguments.protocol or ("rlsp",)],
+        degradation=arguments.degradation,
         json_file=arguments.json,
         csv_file=arguments.csv,
         markdown_file=arguments.markdown,

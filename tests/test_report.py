@@ -20,6 +20,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from rlsp_tf.compare import find_regions
+from rlsp_tf.degradations import PAPER
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.metrics import METRICS, PROTOCOLS, Meter, luma
 from rlsp_tf.report import Recorder, format_metric, write_report
@@ -71,6 +72,7 @@ def results(clips):
         }
     return {
         "protocol": asdict(PROTOCOL),
+        "degradation": {"description": str(PAPER), **PAPER.to_dict()},
         "models": models,
         "unfinished": ["foliage"],
         "versions": {"numpy": np.__version__},
