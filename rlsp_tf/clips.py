@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from rlsp_tf.closing import ClosableSampler
+from rlsp_tf.mixture import MixedSampler
 from rlsp_tf.sampling import ClipSampler
 
 AHEAD = 8
@@ -9,7 +11,10 @@ AHEAD = 8
 
 
 def clip_dataset(
-    sampler: ClipSampler, start: int, stop: int, waits: list[float] | None = None
+    sampler: ClipSampler | MixedSampler | ClosableSampler,
+    start: int,
+    stop: int,
+    waits: list[float] | None = None,
 ) -> "tf.data.Dataset":
     """The batches of the steps from ``start`` to ``stop``, in order.
 
