@@ -14,15 +14,17 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from rlsp_tf import clip_index, photographs
+from rlsp_tf.clip_index import CARD, default_cache
+from rlsp_tf.photographs import CARD as PHOTOGRAPH_CARD
+from rlsp_tf.photographs import PIXELS
 
 DAYS = 30
 LARGEST = 40 * 10**9
 """Bytes."""
 _KEY = re.compile(r".+-[0-9a-f]{16}")
 _FILES = {
-    clip_index.CARD: {"hr.raw", "blurred.raw", "detail.raw", "motion.raw"},
-    photographs.CARD: {photographs.PIXELS},
+    CARD: {"hr.raw", "blurred.raw", "detail.raw", "motion.raw"},
+    PHOTOGRAPH_CARD: {PIXELS},
 }
 """Cards, and what lies beside them."""
 
@@ -42,7 +44,7 @@ def clean_cache(cache: str | os.PathLike[str] | None = None) -> list[str]:
     Returns:
         A sentence about what was removed, or none.
     """
-    cache = Path(cache) if cache is not None else clip_index.default_cache()
+    cache = Path(cache) if cache is not None else default_cache()
     now = time.time()
     entries = sorted(entry for folder in cache.iterdir() if (entry := _entry(folder)))
     total = sum(entry.size for entry in entries)

@@ -30,12 +30,14 @@ class Frame:
         pts: time at which it is shown, in units of the clip's time base.
         duration: for how long, in the same units.
         name: what its file is called without the suffix, if it has a file of its own.
+        profile: ICC profile of its RGB, if it has one of its own.
     """
 
     planes: tuple[np.ndarray, ...]
     pts: int | None = None
     duration: int | None = None
     name: str | None = None
+    profile: bytes | None = None
 
 
 class FrameSource(Protocol):

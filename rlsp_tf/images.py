@@ -4,7 +4,8 @@ import contextlib
 import os
 import re
 import struct
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +16,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError, describe_os_error
-from rlsp_tf.files import atomic_file, atomic_folder, check_folder
+from rlsp_tf.files import Ours, atomic_file, atomic_folder, check_folder, named
 from rlsp_tf.frames import IMAGE_SUFFIXES, Frame
+
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+"""Of files with ``IMAGE_SUFFIXES``, by Pillow's names. It knows others that make it run programs."""
+_DEMUXERS = {"PNG": "png_pipe", "TIFF": "tiff_pipe"}
+"""FFmpeg's, for what may have more than 8 bits."""
 
 _BROKEN = (
     OSError,
@@ -50,17 +56,27 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         if turned.mode.startswith("I"):
             return np.repeat(np.asarray(turned).astype(np.uint16)[..., None], 3, axis=-1)
         # Pillow has no colour of more than 8 bits; FFmpeg has.
-        with Path(path).open("rb") as file, av.open(file, "r") as container:
+        demuxer = _DEMUXERS[str(image.format)]
+        with Path(path).open("rb") as file, av.open(file, "r", format=demuxer) as container:
             (decoded,) = container.decode(video=0)
             return decoded.reformat(format="rgb48le").to_ndarray()
 
 
-def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
+def read_profile(path: Path) -> bytes | None:
+    """The ICC profile of an image; ``None`` if it has none, or one of other colours than RGB."""
+    with _readable(path) as image:
+        profile = image.info.get("icc_profile")
+    # What is read as RGB may have been grey or CMYK.
+    return profile if profile and profile[16:20] == b"RGB " else None
+
+
+def write_png(path: str | os.PathLike[str], image: np.ndarray, profile: bytes | None = None) -> None:
     """Writes an image as PNG, through FFmpeg, which unlike Pillow knows colour of 16 bits.
 
     Args:
         path: the file to write; not atomic.
         image: uint8 or uint16, RGB ``(H, W, 3)`` or grey ``(H, W)``.
+        profile: ICC profile of the colours.
 
     Raises:
         RLSPError: if ``image`` has another shape or type.
@@ -83,8 +99,14 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
     assert isinstance(encoder, av.VideoCodecContext)
     encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, stored
     encoder.time_base = Fraction(1)
-    packets = [*encoder.encode(frame), *encoder.encode(None)]
-    Path(path).write_bytes(b"".join(map(bytes, packets)))
+    content = b"".join(map(bytes, [*encoder.encode(frame), *encoder.encode(None)]))
+    if profile:
+        content = content[:_HEADER] + _profile_chunk(profile) + content[_HEADER:]
+    Path(path).write_bytes(content)
+
+
+_HEADER = 33
+"""Bytes of a PNG up to the end of its first chunk."""
 
 
 class FolderSource:
@@ -134,9 +156,16 @@ class FolderSource:
         self.depth = 16 if first.deep else 8
         self.frames: int | None = len(self._files)
 
+    @property
+    def names(self) -> list[str]:
+        """Of all frames."""
+        return [file.stem for file in self._files]
+
     def __iter__(self) -> Iterator[Frame]:
         for index, file in enumerate(self._files):
-            yield Frame((read_image(file),), pts=index, duration=1, name=file.stem)
+            yield Frame(
+                (read_image(file),), pts=index, duration=1, name=file.stem, profile=read_profile(file)
+            )
 
     def __enter__(self) -> "FolderSource":
         return self
@@ -164,7 +193,11 @@ class FolderSink:
 
     Args:
         path: the folder to be; its parent must exist.
-        force: replace a folder that has files in it.
+        force: replace a folder that holds nothing but what this one will hold.
+        names: of the frames, if they have names.
+
+    Attributes:
+        ours: which files it writes.
 
     Raises:
         RLSPError: if the folder cannot be made.
@@ -172,16 +205,20 @@ class FolderSink:
 
     color: ColorSpec | None = None
 
-    def __init__(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, force: bool = False, names: Iterable[str] = ()
+    ) -> None:
         self.path = Path(path)
         self.notes: list[str] = []
+        files = frozenset(f"{name}.png" for name in names)
+        self.ours: Ours = (lambda path: path.as_posix() in files) if files else named(r"frame_\d{6,}\.png")
         self._force = force
         self._written: set[str] = set()
-        check_folder(self.path, force=force)
+        check_folder(self.path, force=force, ours=self.ours)
 
     def __enter__(self) -> "FolderSink":
         self._target = contextlib.ExitStack()
-        self._folder = self._target.enter_context(atomic_folder(self.path, force=self._force))
+        self._folder = self._target.enter_context(atomic_folder(self.path, force=self._force, ours=self.ours))
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -198,7 +235,7 @@ class FolderSink:
             raise RLSPError(f"{self.path}: two frames are called {name}; rename one of them.")
         self._written.add(name)
         with _failing_for(self.path):
-            write_png(self._folder / f"{name}.png", frame.planes[0])
+            write_png(self._folder / f"{name}.png", frame.planes[0], frame.profile)
 
 
 class ImageSink:
@@ -240,12 +277,37 @@ class ImageSink:
         if self._written > 1:
             raise RLSPError(f"{self.path}: an image holds one frame; name a folder or a video file.")
         with _failing_for(self.path):
-            write_png(self._file, frame.planes[0])
+            write_png(self._file, frame.planes[0], frame.profile)
 
 
 def is_image(path: Path) -> bool:
     """Whether a file is read as an image, by its name."""
     return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_grey(path: Path) -> bool:
+    """Whether an image has no colour.
+
+    Raises:
+        RLSPError: see :func:`read_image`.
+    """
+    with _readable(path) as image:
+        return image.getbands()[0] in ("L", "I", "1")
+
+
+def _profile_chunk(profile: bytes) -> bytes:
+    """The chunk ``iCCP`` of a PNG (PNG specification, 11.3.2.3)."""
+    content = b"iCCP" + b"ICC profile\0\0" + zlib.compress(profile)
+    return struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+
+
+def is_animated(path: Path) -> bool:
+    """Whether an image file is a PNG of several frames, which is read as a video."""
+    if path.suffix.lower() != ".png":
+        return False
+    with contextlib.suppress(*_BROKEN), Image.open(path, formats=_FORMATS) as image:
+        return image.format == "PNG" and bool(getattr(image, "is_animated", False))
+    return False
 
 
 class _Header(NamedTuple):
@@ -276,7 +338,7 @@ def _readable(path: Path) -> Iterator[Image.Image]:
             raise RLSPError(f"{path}: no such file; check the path.")
         if not path.stat().st_size:
             raise RLSPError(f"{path}: is empty; remove it or make it again.")
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             if image.mode == "F" or (image.mode == "I" and not _is_deep(image)):
                 raise RLSPError(f"{path}: has 32 bits per channel; convert it to a PNG of 8 or 16 bits.")
             yield image

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
@@ -12,12 +12,17 @@ from typing import Any
 import av
 from tqdm import tqdm
 
+from rlsp_tf.containers import rate_to_declare, tag_for
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import FrameSource
 from rlsp_tf.journal import Segment
-from rlsp_tf.stream_copy import StreamCopy, is_of_content, lasting_metadata
+from rlsp_tf.stream_copy import Part, StreamCopy, is_of_content, parts_of
 from rlsp_tf.video_sink import VIDEO_FORMATS, open_output
 from rlsp_tf.video_source import VideoSource, libav_sentence
+
+
+class MisfitError(RLSPError):
+    """What was put together is not what it should be."""
 
 
 def join_videos(
@@ -29,12 +34,16 @@ def join_videos(
     *,
     time_base: Fraction,
     notes: list[str],
+    left_out: dict[Part, str],
+    because: str = "it is damaged",
+    most: int | None = None,
     progress: bool = False,
 ) -> None:
     """Copies the packets of all segments into one file, with what accompanies the video of the source.
 
     Afterwards the file is read again: every frame has to be there with its time, and the first of every
-    segment has to decode.
+    segment has to decode. If something that accompanies the video keeps the file from being written, it is
+    found and left out.
 
     Args:
         folder: where the segments lie.
@@ -44,6 +53,9 @@ def join_videos(
         target: what the user knows the file as.
         time_base: unit of the segments' times, in seconds.
         notes: gets sentences for the user on what the container cannot hold.
+        left_out: what of the source is not to go along, and why; gets what was found here.
+        because: why that does not go along which is found here.
+        most: packets of each stream that go along; ``None`` for all.
         progress: show a progress bar.
 
     Raises:
@@ -52,20 +64,48 @@ def join_videos(
     times = [pair for segment in segments for pair in segment.times]
     starts = list(accumulate((segment.frames for segment in segments), initial=0))
     bar = tqdm(total=len(times), unit=" frames", desc=f"joining {target}", disable=None if progress else True)
+    parts = parts_of(source) if isinstance(source, VideoSource) else []
+
+    def write(without: Collection[Part]) -> list[str]:
+        bar.reset()
+        said: list[str] = []
+        reasons = {part: left_out.get(part, because) for part in without}
+        _write(folder, segments, joined, source, target, time_base, times, said, reasons, most, bar)
+        _check(joined, target, [shown * time_base for shown, _ in times], starts[:-1])
+        return said
+
+    def goes(part: Part) -> bool:
+        try:
+            write({*parts} - {part})
+        except (av.FFmpegError, ValueError, MisfitError) as error:
+            if not is_of_content(error):
+                raise
+            return False
+        return True
+
     try:
         with bar:
+            without = {*left_out}
             try:
-                _write(folder, segments, joined, source, target, time_base, times, notes, bar)
-            except av.FFmpegError as error:
-                if not (isinstance(source, VideoSource) and is_of_content(error)):
+                said = write(without)
+            except (av.FFmpegError, ValueError, MisfitError) as error:
+                if not is_of_content(error) or without.issuperset(parts):
                     raise
-                # Of sound that is damaged, what follows may be worth nothing to a muxer when all is written.
-                notes.append(f"{source.path}: its sound and other streams are damaged and were left out.")
-                bar.reset()
-                _write(folder, segments, joined, source, target, time_base, times, None, bar)
-        _check(joined, target, [shown * time_base for shown, _ in times], starts[:-1])
+                without |= {part for part in parts if part not in left_out and not goes(part)}
+                try:
+                    said = write(without)
+                except (av.FFmpegError, ValueError, MisfitError) as again:
+                    if not is_of_content(again):
+                        raise
+                    # Each goes alone, but not with the others.
+                    without = {*parts}
+                    said = write(without)
     except av.FFmpegError as error:
         raise RLSPError(libav_sentence(error, target, "cannot be put together; run again")) from error
+    except ValueError as error:
+        raise RLSPError(f"{target}: cannot be put together ({error}); choose another container.") from error
+    left_out.update((part, because) for part in without if part not in left_out)
+    notes.extend(said)
 
 
 def join_folders(folder: Path, segments: Sequence[Segment], joined: Path, target: Path) -> None:
@@ -121,23 +161,27 @@ def _write(
     target: Path,
     time_base: Fraction,
     times: Sequence[tuple[int, int]],
-    notes: list[str] | None,
+    notes: list[str],
+    left_out: Mapping[Part, str],
+    most: int | None,
     bar: Any,
 ) -> None:
-    """Without what accompanies the video if there are no ``notes`` to tell what becomes of it."""
     suffix = target.suffix.lower()
     decoding = decoding_times([shown for shown, _ in times])
     with contextlib.ExitStack() as stack:
-        output = stack.enter_context(open_output(joined, VIDEO_FORMATS[suffix], time_base))
+        output = stack.enter_context(open_output(joined, VIDEO_FORMATS[suffix], time_base, source))
         template = stack.enter_context(_segment(folder / segments[0].name)).streams.video[0]
         stream = output.add_stream_from_template(template, opaque=True)
         stream.time_base = time_base
+        # A template's tag is not taken over, and its rate is the unit of its times.
+        stream.codec_context.codec_tag = tag_for(output.format.name, template.codec_context.name)
+        stream.codec_context.framerate = rate_to_declare(output.format.name, source, times, time_base)
         others = None
         if isinstance(source, VideoSource):
-            stream.metadata.update(lasting_metadata(source))
             stream.disposition = source.disposition
-            if notes is not None:
-                others = stack.enter_context(StreamCopy(source, output, suffix, notes))
+            others = stack.enter_context(
+                StreamCopy(source, output, stream, suffix, notes, left_out=left_out, most=most)
+            )
         output.start_encoding()
         packets = _packets(folder, segments, template.codec_context.extradata, target)
         for packet, (shown, lasts), decoded in zip(packets, times, decoding, strict=True):
@@ -172,14 +216,14 @@ def _packets(folder: Path, segments: Sequence[Segment], setup: bytes | None, tar
 
 def _segment(path: Path) -> Any:
     # Edit lists would make the reader leave packets out.
-    return av.open(
-        f"file:{path}", options={"ignore_editlist": "1"} if path.suffix in (".mp4", ".m4v", ".mov") else {}
-    )
+    edits = {"ignore_editlist": "1"} if path.suffix in (".mp4", ".m4v", ".mov") else {}
+    return av.open(f"file:{path}", options=edits, metadata_errors="surrogateescape")
 
 
 def _check(joined: Path, target: Path, times: Sequence[Fraction], starts: Sequence[int]) -> None:
     """Compares what was written with what should be: number of frames, times, and that segments decode."""
-    with av.open(f"file:{joined}") as container:
+    # Metadata may be in any encoding.
+    with av.open(f"file:{joined}", metadata_errors="surrogateescape") as container:
         stream = container.streams.video[0]
         # Every thread of a decoder has frames of its own, and few are decoded here.
         stream.codec_context.thread_count = 1
@@ -204,7 +248,7 @@ def _check(joined: Path, target: Path, times: Sequence[Fraction], starts: Sequen
         moved = min(found) - min(times)
         wrong = any(abs(have - want - moved) > unit for have, want in zip(found, times, strict=True))
     if wrong:
-        raise RLSPError(
+        raise MisfitError(
             f"{target}: what was put together has {len(found)} of {len(times)} frames, of which "
             f"{undecodable} do not decode, or has other times; try another --codec or .mkv."
         )

@@ -12,20 +12,24 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import Any, Literal
 
+from rlsp_tf.divergence import divergence_notes
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.frames import VIDEO_SUFFIXES, Frame, FrameSource
-from rlsp_tf.journal import JOURNAL, SUFFIX, Segment, read_journal
+from rlsp_tf.frames import Frame, FrameSource
+from rlsp_tf.images import is_animated, is_image
+from rlsp_tf.journal import JOURNAL, SUFFIX, Segment, first_divergence, read_journal
+from rlsp_tf.rehearsal import rehearse
 from rlsp_tf.segments import SegmentedSink, frames_left, join_segments
 from rlsp_tf.shots import detect_shots, listed_shots
 from rlsp_tf.steps import Step
 from rlsp_tf.stopping import Stop
 from rlsp_tf.upscale import Recipe, render
 from rlsp_tf.video import VideoSource, open_source
-from rlsp_tf.video_sink import VIDEO_FORMATS
+from rlsp_tf.video_sink import VIDEO_FORMATS, VideoSink
 
 RANGE = 400
 """Frames of a range at least: half a minute of work for a core where frames are small."""
@@ -184,6 +188,25 @@ def make_plan(
         return Plan(run_of(source, step, recipe, scene_cuts, split), ranges, tuple(frames.notes))
 
 
+def rehearse_ranges(source: Path, folder: Path, target: str, step: Step, recipe: Recipe) -> None:
+    """Goes through the ending of a run before its first frame is computed; see :mod:`rlsp_tf.rehearsal`.
+
+    Args:
+        source: the clip.
+        folder: where something may be written meanwhile.
+        target: the name of the file or folder to be.
+        step, recipe: of the run.
+
+    Raises:
+        RLSPError: if nothing could be written in the end.
+    """
+    with open_source(source, deinterlace=recipe.deinterlace) as frames:
+        make = partial(recipe.sink, frames, step.config.scale)
+        whole = make(folder / target)
+        if isinstance(whole, VideoSink):
+            rehearse(folder, whole, partial(make, companions=False), frames)
+
+
 def run_of(
     source: Path,
     step: Step,
@@ -273,12 +296,15 @@ def join_ranges(
         segments += [replace(each, name=f"{folder.name}/{each.name}") for each in journal.segments]
     with open_source(source, deinterlace=recipe.deinterlace) as frames:
         whole = recipe.sink(frames, step.config.scale, target, force=force)
-        join_segments(work, segments, whole, frames, force=force)
-        return [*plan.notes, *whole.notes]
+        join_segments(work, segments, whole, frames, run=plan.run, notes=plan.notes, force=force)
+        return [*plan.notes, *divergence_notes(source, first_divergence(segments)), *whole.notes]
 
 
 def targets_of(sources: Sequence[str], folder: str) -> list[str]:
-    """Where results go: into the folder, under the names of the clips, as ``.mkv`` if that cannot be written.
+    """Where results go: into the folder, under the names of the clips.
+
+    Images get the suffix ``.png``, and videos ``.mkv`` where theirs cannot be written. Animated images are
+    videos.
 
     Raises:
         RLSPError: if two have one name.
@@ -286,9 +312,11 @@ def targets_of(sources: Sequence[str], folder: str) -> list[str]:
     targets: dict[str, str] = {}
     for source in sources:
         name = source.rstrip("/").replace("\\", "/").rpartition("/")[2]
-        stem, dot, suffix = name.rpartition(".")
-        if dot and f".{suffix.lower()}" in VIDEO_SUFFIXES and f".{suffix.lower()}" not in VIDEO_FORMATS:
-            name = f"{stem}.mkv"
+        path, suffix = Path(source), Path(name).suffix.lower()
+        if is_image(path) and not path.is_dir() and not is_animated(path):
+            name = f"{Path(name).stem}.png"
+        elif suffix not in VIDEO_FORMATS and (suffix or path.is_file()) and not path.is_dir():
+            name = f"{Path(name).stem}.mkv"
         target = f"{folder.rstrip('/')}/{name}"
         if target in targets:
             raise RLSPError(f"{source}: would get the name of the result of {targets[target]}; rename one.")

@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from rlsp_tf import __version__
+from rlsp_tf._version import __version__
 from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.serve_edge import Edge
 from rlsp_tf.serve_frames import FORMS, most_bytes

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from rlsp_tf import __version__
+from rlsp_tf._version import __version__
 from rlsp_tf.cache_cleaning import clean_cache
 from rlsp_tf.carried import CarriedRLSP
 from rlsp_tf.clip_index import Clip, Halving, index_clips, split_clips
@@ -26,6 +26,7 @@ from rlsp_tf.closing import ClosableSampler
 from rlsp_tf.config import PRESETS, RLSPConfig
 from rlsp_tf.contact_sheet import write_contact_sheet
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.files import check_apart
 from rlsp_tf.group import Group, join
 from rlsp_tf.keras_file import check_weights
 from rlsp_tf.mixture import CLIPS_ONLY, MixedSampler, Mixture
@@ -209,6 +210,9 @@ def train(
     group.check_batch(options.batch, options.pieces)
     leads = group.worker == 0
     progress = progress and leads
+    if leads:
+        # Pictures of a run among the clips would be one of them the next time.
+        check_apart(out, *data, replaced=False)
     with _in_turn(group):
         clips, notes = index_clips(
             data, cache=cache, scale=options.network.scale, halve=options.halve, progress=progress
@@ -238,6 +242,8 @@ def train(
         run = RunFolder(out)
         if run.started:
             _check_same(run, options, index, resume)
+        else:
+            run.check_free()
     model = compile_model(options, group)
     whole: keras.Model | None = None
     if leads:
@@ -273,6 +279,7 @@ def train(
         part = sampler.share(group.worker, group.workers)
         with (
             stop.on_signals(),
+            stop.asked_often(),
             group.training(),
             feed(part, step, options.steps, pace.waits) as batches,
         ):

@@ -6,9 +6,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from rlsp_tf.color import ColorSpec
+from rlsp_tf.containers import codec_for
+from rlsp_tf.encoders import check_encoder
 from rlsp_tf.errors import RLSPError, UsageError
+from rlsp_tf.files import check_apart
 from rlsp_tf.frames import VIDEO_SUFFIXES, Frame, FrameSink, FrameSource
-from rlsp_tf.images import FolderSink, FolderSource, ImageSink, is_image
+from rlsp_tf.images import FolderSink, FolderSource, ImageSink, is_animated, is_image
 from rlsp_tf.video_sink import STDOUT, VideoSink
 from rlsp_tf.video_source import STDIN, VideoSource
 
@@ -40,7 +43,7 @@ def open_source(path: str | os.PathLike[str], *, deinterlace: bool = False) -> F
         UsageError: if images are to be deinterlaced; they do not tell their fields.
     """
     path = path if isinstance(path, Path) else Path(path)
-    if not (path.is_dir() or is_image(path)):
+    if not (path.is_dir() or is_image(path)) or is_animated(path):
         return VideoSource(path, deinterlace=deinterlace)
     if deinterlace:
         raise UsageError(f"{path}: images do not tell what is interlaced; leave out --deinterlace.")
@@ -54,7 +57,7 @@ def open_sink(
     width: int,
     height: int,
     color: ColorSpec | None = None,
-    codec: str = "libx264",
+    codec: str | None = None,
     crf: int = 18,
     preset: str | None = None,
     rate: float | Fraction | None = None,
@@ -66,7 +69,8 @@ def open_sink(
     Args:
         path: what is to be written; may be :data:`STDOUT`.
         source: where the frames come from; see :class:`VideoSink`.
-        width, height, color, codec, crf, preset, rate, companions: see :class:`VideoSink`.
+        width, height, color, codec, crf, preset, companions: see :class:`VideoSink`.
+        rate: likewise; where it does not count, a note says so.
         force: replace what exists.
 
     Raises:
@@ -74,10 +78,12 @@ def open_sink(
     """
     path = path if isinstance(path, Path) else Path(path)
     suffix = path.suffix.lower()
-    if path.exists() and source.path.exists() and path.samefile(source.path):
-        raise RLSPError(f"{path}: is the input; give the output another name.")
+    check_apart(path, source.path)
     if path is STDOUT or (not path.is_dir() and suffix in VIDEO_SUFFIXES):
-        return VideoSink(
+        codec = codec or codec_for(suffix)
+        check_encoder(codec, crf)
+        ignored = rate is not None and source.rate is not None
+        video = VideoSink(
             path,
             source,
             width=width,
@@ -86,10 +92,16 @@ def open_sink(
             codec=codec,
             crf=crf,
             preset=preset,
-            rate=rate,
+            rate=None if ignored else rate,
             force=force,
             companions=companions,
         )
+        if ignored:
+            video.notes.append(
+                f"{source.path}: has a frame rate of its own ({float(source.rate or 0):.6g}), so --rate was "
+                "ignored."
+            )
+        return video
     if isinstance(source, VideoSource) and source.companions is not None:
         source.companions = deque(maxlen=0)  # nobody is going to take them
     sink: FolderSink | ImageSink
@@ -98,7 +110,10 @@ def open_sink(
             raise RLSPError(f"{path}: an image holds one frame; name a folder or a video file.")
         sink = ImageSink(path, force=force)
     else:
-        sink = FolderSink(path, force=force)
+        names = source.names if isinstance(source, FolderSource) else ()
+        sink = FolderSink(path, force=force, names=names)
+    if rate is not None:
+        sink.notes.append(f"{path}: images have no frame rate, so --rate was ignored.")
     if source.rate is not None:
         sink.notes.append(
             f"{path}: images hold neither sound nor time; {source.path} has both, if you need them."

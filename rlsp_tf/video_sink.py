@@ -15,6 +15,7 @@ import numpy as np
 from av.codec.context import Flags
 
 from rlsp_tf.color import ColorSpec
+from rlsp_tf.containers import codec_for, tag_for
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.files import atomic_file, check_target
 from rlsp_tf.frames import Frame, FrameSource
@@ -28,7 +29,7 @@ from rlsp_tf.pixel_formats import (
     nearest_spec,
     planes_from_rgb,
 )
-from rlsp_tf.stream_copy import StreamCopy, lasting_metadata
+from rlsp_tf.stream_copy import Part, StreamCopy
 from rlsp_tf.video_source import VideoSource, libav_sentence
 
 VIDEO_FORMATS = {
@@ -68,7 +69,7 @@ class VideoSink:
         color: how they hold colour; by default as those of ``source`` do, and BT.709 in limited range
             for RGB. Depth and subsampling become the nearest ones that the encoder has. For encoders
             that are lossless or know nothing but RGB, RGB stays RGB.
-        codec: FFmpeg's name of the encoder.
+        codec: FFmpeg's name of the encoder; by default :func:`rlsp_tf.containers.codec_for` the suffix.
         crf: constant quality; for libx264 and libx265 0 (lossless) to 51. Encoders that have no such
             thing ignore it.
         preset: speed against size, as the encoder names it.
@@ -77,7 +78,9 @@ class VideoSink:
         companions: whether what accompanies the video goes along.
 
     Attributes:
+        rate: frames per second, on average.
         time_base: seconds per unit of the times of frames.
+        left_out: what of ``source`` does not go along, and why, see :class:`rlsp_tf.stream_copy.StreamCopy`.
         times: without companions: the time and the duration of every packet that was written, in order.
 
     Raises:
@@ -93,7 +96,7 @@ class VideoSink:
         width: int,
         height: int,
         color: ColorSpec | None = None,
-        codec: str = "libx264",
+        codec: str | None = None,
         crf: int = 18,
         preset: str | None = None,
         force: bool = False,
@@ -103,15 +106,17 @@ class VideoSink:
         self.path = path if isinstance(path, Path) else Path(path)
         self.notes: list[str] = []
         self.times: list[tuple[int, int]] = []
+        self.left_out: dict[Part, str] = {}
         self._source, self._force, self._companions = source, force, companions
         self._width, self._height = width, height
-        self._codec, self._crf, self._preset = codec, crf, preset
+        self._crf, self._preset = crf, preset
         self._suffix = ".mkv" if path is STDOUT else self.path.suffix.lower()
         if self._suffix not in VIDEO_FORMATS:
             raise RLSPError(
                 f"{self.path}: not a video that can be written; choose {', '.join(VIDEO_FORMATS)}."
             )
         self._format = VIDEO_FORMATS[self._suffix]
+        self._codec = codec or codec_for(self._suffix)
         if path is STDOUT:
             if sys.stdout.isatty():
                 raise UsageError(f"{path}: is a terminal; pipe it into a program or a file.")
@@ -125,10 +130,15 @@ class VideoSink:
             )
         if rate is not None and not 0 < rate < float("inf"):
             raise UsageError(f"a frame rate must be above 0, not {rate}.")
-        self._rate = source.rate or Fraction(rate or _DEFAULT_RATE).limit_denominator(1001)
-        self.time_base = source.time_base if source.rate else 1 / self._rate
+        self.rate = source.rate or Fraction(rate or _DEFAULT_RATE).limit_denominator(1001)
+        self.time_base = source.time_base if source.rate else 1 / self.rate
         self._written = 0
         self._pixel_format, self.color = self._choose_format(color)
+        hdr10 = source.hdr10 if isinstance(source, VideoSource) else None
+        if hdr10 and hdr10.options(self._codec) is None:
+            self.notes.append(
+                f"{self.path}: {self._codec} does not write HDR mastering metadata; its colour tags are kept."
+            )
 
     def __enter__(self) -> "VideoSink":
         self._context = self._writing()
@@ -160,6 +170,12 @@ class VideoSink:
         self._written += 1
         self._mux(self._stream.encode(picture))
 
+    def black(self) -> tuple[np.ndarray, ...]:
+        """A black frame, as :meth:`write` takes it."""
+        if self.color is None:
+            return (np.zeros((self._height, self._width, 3), np.uint8),)
+        return planes_from_rgb(np.zeros((self._height, self._width, 3), np.uint8), self.color)
+
     def _check(self, planes: tuple[np.ndarray, ...]) -> None:
         height, width = self._height, self._width
         shapes: list[tuple[int, ...]] = [(height, width, 3)]
@@ -189,12 +205,12 @@ class VideoSink:
                 temporary = self.path
                 if temporary is not STDOUT:
                     temporary = stack.enter_context(atomic_file(self.path, force=self._force))
-                output = open_output(temporary, self._format, self.time_base)
+                output = open_output(temporary, self._format, self.time_base, self._source)
                 self._output = stack.enter_context(output)
                 self._stream = self._add_video()
                 self._others = None
                 if isinstance(self._source, VideoSource) and self._companions:
-                    others = StreamCopy(self._source, self._output, self._suffix, self.notes)
+                    others = StreamCopy(self._source, self._output, self._stream, self._suffix, self.notes)
                     self._others = stack.enter_context(others)
                 self._write_header()
                 yield
@@ -263,7 +279,7 @@ class VideoSink:
 
     def _add_video(self) -> Any:
         try:
-            stream = self._output.add_stream(self._codec, rate=self._rate)
+            stream = self._output.add_stream(self._codec, rate=self.rate)
         except ValueError as error:
             raise RLSPError(self._misfit()) from error
         context = stream.codec_context
@@ -282,15 +298,22 @@ class VideoSink:
             context.bit_rate = 10**8  # VP8 takes the constant quality only as a limit below a bit rate
         if self._codec == "libx265":
             options["x265-params"] = f"log-level=error:lossless={lossless:d}"  # or it writes to the terminal
-            if self._format in ("mp4", "mov"):
-                context.codec_tag = "hvc1"  # what Apple's players ask for
+        if tag := tag_for(self._format, context.name):
+            context.codec_tag = tag
         self._tag(context, options)
+        self._describe_light(options)
         context.options = options
         self._start_encoder(context)
         if isinstance(self._source, VideoSource):
-            stream.metadata.update(lasting_metadata(self._source))
             stream.disposition = self._source.disposition
         return stream
+
+    def _describe_light(self, options: dict[str, str]) -> None:
+        """Tells the encoder of HDR10 metadata."""
+        if not isinstance(self._source, VideoSource) or self._source.hdr10 is None:
+            return
+        for name, value in (self._source.hdr10.options(self._codec) or {}).items():
+            options[name] = ":".join(filter(None, (options.get(name), value)))
 
     def _misfit(self) -> str:
         suffix = self._suffix
@@ -333,13 +356,14 @@ class VideoSink:
             raise RLSPError(f"{self._codec}: has no presets; leave out --preset.")
 
 
-def open_output(path: Path, format: str, time_base: Fraction) -> Any:
+def open_output(path: Path, format: str, time_base: Fraction, source: FrameSource) -> Any:
     """Opens a container to write it.
 
     Args:
         path: the file to be, or :data:`STDOUT`.
         format: FFmpeg's name of the container.
         time_base: in which the times of its video are exact, in seconds, where the container can.
+        source: whose metadata it will have.
 
     Raises:
         av.FFmpegError: if it cannot be written.
@@ -350,5 +374,9 @@ def open_output(path: Path, format: str, time_base: Fraction) -> Any:
         unit = time_base.denominator
         options["video_track_timescale"] = str(unit)
         options["movie_timescale"] = str(unit * -(-1000 // unit))
+        # What cameras tell has names of theirs, for which MP4 has another place than for titles and the like.
+        names = source.container.metadata if isinstance(source, VideoSource) else ()
+        if any(name.startswith("com.") or name in ("make", "model") for name in names):
+            options["movflags"] = "use_metadata_tags"
     url = "pipe:1" if path is STDOUT else f"file:{path}"
     return av.open(url, "w", format=format, container_options=options, metadata_errors="surrogateescape")

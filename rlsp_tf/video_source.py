@@ -18,6 +18,7 @@ from rlsp_tf.color import ColorSpec
 from rlsp_tf.deinterlace import deinterlaced
 from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.frames import Frame
+from rlsp_tf.hdr import hdr10_of
 from rlsp_tf.pixel_formats import MATRICES, UNTAGGED, is_transparent, layout_of, planes_of, spec_of, turned
 
 JUMP = 1
@@ -62,6 +63,38 @@ STDIN = Path("standard input")
 """Stands for what is piped into the program, and is what messages call it."""
 
 
+class Clock:
+    """Time stamps of a stream that go on where their clock starts anew, as in files put together of several.
+
+    Attributes:
+        restarts: how often it has started anew.
+    """
+
+    def __init__(self) -> None:
+        self.restarts = 0
+        self._shift = self._before = 0
+
+    def read(self, stamp: int, last: int, step: int) -> int:
+        """A time stamp in the time that goes on.
+
+        Args:
+            stamp: as it stands in the file.
+            last: what was given for the one before.
+            step: how long that lasts.
+
+        Returns:
+            The time. It is not later than ``last`` where the stamp is wrong by less than a ``step``.
+        """
+        if self._shift != self._before and stamp + self._before > last:
+            # There were only some wrong stamps, and the clock goes on as before.
+            self._shift = self._before
+            self.restarts -= 1
+        elif stamp + self._shift <= last - step:
+            self._before, self._shift = self._shift, last + step - stamp
+            self.restarts += 1
+        return stamp + self._shift
+
+
 class VideoSource:
     """A video file, decoded frame by frame.
 
@@ -82,6 +115,7 @@ class VideoSource:
     Attributes:
         sample_aspect_ratio: width of a pixel divided by its height, ``None`` if not given.
         tags: what the file says about colour by the numbers of ITU-T H.273: matrix, primaries, transfer.
+        hdr10: what the file says of its mastering display and its brightness, if it does.
         stream_index: which of the file's streams the video is.
         metadata: of that stream.
         disposition: its marks, such as that of the default; FFmpeg's number.
@@ -113,7 +147,9 @@ class VideoSource:
             except av.FFmpegError as error:
                 raise RLSPError(libav_sentence(error, self.path, failure)) from error
             self._stream = self._choose_stream()
-            self._damaged = self.restamped = self._shift = 0
+            self._damaged = self.restamped = self._packets = 0
+            self._first_damage: int | None = None
+            self._clock = Clock()
             self._interlaced = False
             self._gaps: list[Fraction] = []
             self._last: int | None = None
@@ -138,6 +174,17 @@ class VideoSource:
         self._note_damage(duration)
         if self._deinterlace and not self._interlaced:
             self.notes.append(f"{self.path}: no frame is marked as interlaced; all were left as they are.")
+
+    @property
+    def is_damaged_within(self) -> bool:
+        """Whether something, so far, could not be decoded as it should be, and more came after it."""
+        return self._first_damage is not None and self._first_damage < self._packets
+
+    def _note_places(self, places: int) -> None:
+        """Counts places that are damaged."""
+        self._damaged += places
+        if places and self._first_damage is None:
+            self._first_damage = self._packets
 
     def seek(self, pts: int) -> None:
         """Lets the frames begin at a time or somewhat before, as far as the file tells how to find it.
@@ -188,23 +235,25 @@ class VideoSource:
                 packet = next(packets, None)
             except av.FFmpegError:
                 # No further packet can be read; the decoder still holds frames of the ones before.
-                self._damaged += 1
+                self._note_places(1)
                 with contextlib.suppress(av.FFmpegError):
                     yield from self._stream.decode(None)
                 return
             if packet is None:
                 return
+            self._packets += bool(packet.size)
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                self._damaged += 1
+                self._note_places(1)
                 continue
             yield from frames
 
     def _demux_all(self) -> Iterator[Any]:
         """The packets of the video; those of other streams are put aside."""
         for packet in self.container.demux():
-            if packet.stream_index == self._stream.index:
+            # The packets at the end, which only flush decoders, have no index of their own.
+            if packet.stream.index == self._stream.index:
                 yield packet
             elif self.companions is not None and packet.size:
                 self.companions.append(packet)
@@ -218,7 +267,7 @@ class VideoSource:
                     f"{self.path}: frames change from {self._form[0]}x{self._form[1]} {self._form[2]} to "
                     f"{form[0]}x{form[1]} {form[2]} within the video; split it there."
                 )
-            self._damaged += decoded.is_corrupt
+            self._note_places(decoded.is_corrupt)
             if decoded.interlaced_frame and not self._interlaced:
                 self._interlaced = True
                 if not self._deinterlace:
@@ -255,9 +304,7 @@ class VideoSource:
             self._note_matrix(color)
         if is_transparent(first):
             self.notes.append(f"{self.path}: transparency was dropped.")
-        side_data: Any = first.side_data
-        if any(data.type.name == "MASTERING_DISPLAY_METADATA" for data in side_data):
-            self.notes.append(f"{self.path}: HDR mastering metadata was dropped; its colour tags are kept.")
+        self.hdr10 = hdr10_of(first)
 
     def _note_matrix(self, color: ColorSpec) -> None:
         name = {"bt601": "BT.601", "bt709": "BT.709", "bt2020": "BT.2020"}[color.matrix]
@@ -279,15 +326,15 @@ class VideoSource:
         if pts is None:
             self.restamped += 1
             pts = 0 if last is None else last + step
-        elif last is not None and (pts := pts + self._shift) <= last:
-            self.restamped += 1
-            if (last - pts) * self.time_base > JUMP:
-                self._shift += last + step - pts
-                pts = last + step
-            else:
+        elif last is not None:
+            restarts = self._clock.restarts
+            pts = self._clock.read(pts, last, step)
+            self.restamped += self._clock.restarts != restarts
+            if pts <= last:
+                self.restamped += 1
                 pts = last + 1
-        elif last is not None and (pts - last) * self.time_base > JUMP:
-            self._gaps.append(last * self.time_base)
+            elif (pts - last) * self.time_base > JUMP:
+                self._gaps.append(last * self.time_base)
         self._last = pts
         return pts
 
@@ -307,8 +354,11 @@ class VideoSource:
         def note(sentence: str) -> None:
             self.notes.append(f"{self.path}: {sentence}.")
 
-        if self.restamped:
-            note(f"{self.restamped} frames had no or wrong time stamps and got new ones")
+        if restarts := self._clock.restarts:
+            times = "once" if restarts == 1 else f"{restarts} times"
+            note(f"has a clock that starts anew {times}; its time goes on there")
+        if wrong := self.restamped - self._clock.restarts:
+            note(f"{wrong} frames had no or wrong time stamps and got new ones")
         if self._damaged:
             note(f"is damaged in {self._damaged} places; frames are missing or spoilt there")
         if self._gaps:

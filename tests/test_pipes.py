@@ -27,7 +27,7 @@ def film(tmp_path):
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "rlsp_tf.cli", "upscale", *map(str, arguments)]
+    return [sys.executable, "-m", "rlsp_tf", "upscale", *map(str, arguments)]
 
 
 def test_a_pipe_gives_what_a_file_gives(film, model, tmp_path):
@@ -116,3 +116,19 @@ def test_frames_of_a_pipe_become_images(film, model, tmp_path):
             command("-", tmp_path / "frames", "--model", model), stdin=file, check=True, capture_output=True
         )
     assert len(list((tmp_path / "frames").iterdir())) == 30
+
+
+def test_sound_from_a_pipe_is_converted_where_it_has_to_be(film, model, tmp_path):
+    with film.open("rb") as pipe:
+        done = subprocess.run(
+            command("-", tmp_path / "large.webm", "--model", model, "--warm-start", 0),
+            stdin=pipe,
+            capture_output=True,
+            text=True,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "sound stream 1 (aac) became opus, since .webm cannot hold it as it is." in done.stderr
+    assert "damaged" not in done.stderr
+    (heard,), (before,) = packets(tmp_path / "large.webm", "audio"), packets(film, "audio")
+    # A packet of Opus lasts 20 ms, one of AAC 1024 samples; one more of each is there to start with.
+    assert abs(len(heard) * 0.02 - len(before) * 1024 / 48000) < 0.06

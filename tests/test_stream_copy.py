@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rlsp_tf.images import write_png
-from rlsp_tf.video_source import VideoSource
+from rlsp_tf.stream_copy import StreamCopy
+from rlsp_tf.video_source import Clock, VideoSource
 from test_video_sink import copy
 from videos import frame_times, gradient, make_video, packets
 
@@ -56,8 +57,9 @@ def test_what_mp4_cannot_hold_is_said(rich, tmp_path):
     target = tmp_path / "copy.mp4"
     sink, _ = copy(rich, target)
     assert sink.notes == [
-        f"{rich}: {what} was left out, since .mp4 cannot hold it; name the output .mkv to keep it."
-        for what in ("subtitle stream 3 (srt)", "attachment stream 4 (font.ttf)")
+        f"{rich}: subtitle stream 3 (srt) became mov_text, since .mp4 cannot hold it as it is.",
+        f"{rich}: attachment stream 4 (font.ttf) was left out, since .mp4 cannot hold it; "
+        "name the output .mkv to keep it.",
     ]
     assert len(packets(target, "audio")) == 2
     for copied, heard in zip(packets(target, "audio"), packets(rich, "audio"), strict=True):
@@ -178,3 +180,52 @@ def test_a_file_put_together_of_two_goes_on_in_time(tmp_path):
         np.testing.assert_allclose(steps, 1024 / 48000, atol=1.1e-3)
         # Sound of the second part is early or late by what the first part's sound was shorter or longer.
         assert abs(heard[len(once)][0] - times[50] - (once[0][0] - start)) < Fraction(1, 10)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "video", "sound"), [(".ts", "libx264", "aac"), (".vob", "mpeg2video", "mp2")]
+)
+@pytest.mark.parametrize("parts", [2, 5])
+def test_parts_of_less_than_a_second_go_on_in_time_too(parts, suffix, video, sound, tmp_path):
+    part = make_video(
+        tmp_path / f"part{suffix}", range(10), codec=video, audio=[sound], time_base=Fraction(1, 25)
+    )
+    path = tmp_path / f"all{suffix}"
+    path.write_bytes(part.read_bytes() * parts)
+    sink, _ = copy(path, tmp_path / "copy.mp4")
+    assert sink.notes == []
+    times = frame_times(tmp_path / "copy.mp4")
+    assert [time - times[0] for time in times] == [Fraction(n, 25) for n in range(10 * parts)]
+    (heard,), (once,) = packets(tmp_path / "copy.mp4", "audio"), packets(part, "audio")
+    assert [content for _, content in heard] == [content for _, content in heard[: len(once)]] * parts
+    lasts = (1024 if sound == "aac" else 1152) / 48000
+    # MP4 counts samples where these count 1/90000 s.
+    np.testing.assert_allclose(np.diff([float(time) for time, _ in heard]), lasts, rtol=0, atol=1 / 48000)
+
+
+def test_a_single_wrong_time_stamp_moves_nothing_else(tmp_path):
+    clock = Clock()
+    stamps, times = [0, 10, 20, 5, 40, 50, 0, 10, 20, 30], []
+    for stamp in stamps:
+        times.append(clock.read(stamp, times[-1], 10) if times else stamp)
+    assert times == [0, 10, 20, 30, 40, 50, 60, 70, 80, 90]
+
+
+def test_sound_after_a_restart_of_the_clock_waits_for_its_time(tmp_path, monkeypatch):
+    """Else a muxer would hold all of it in memory."""
+    part = make_video(tmp_path / "part.ts", range(0, 50 * 3600, 3600), audio=["aac"])
+    path = tmp_path / "both.ts"
+    path.write_bytes(part.read_bytes() * 2)
+    found = []
+    with VideoSource(path) as source, av.open(str(tmp_path / "copy.mkv"), "w") as output:
+        video = output.add_stream_from_template(source.container.streams.video[0], opaque=True)
+        with StreamCopy(source, output, video, ".mkv", []) as others:
+            output.start_encoding()
+            monkeypatch.setattr(others, "mux", found.append)
+            start = frame_times(part)[0]
+            for second in (1, 2, 3):
+                others.copy_until(start + second)
+                # As many as are due; MPEG-TS has sound somewhat before the picture.
+                assert abs(len(found) - second * 48000 / 1024) < 6
+            others.copy_until(None)
+    assert len(found) == 2 * len(packets(part, "audio")[0])

@@ -92,10 +92,9 @@ def test_times_and_sound_stay_together_in_every_container(codec, suffix, clip, t
     times, expected = frame_times(target), frame_times(clip)
     (heard,) = packets(clip, "audio")
     if suffix == ".webm":
-        assert packets(target, "audio") == []
+        assert len(packets(target, "audio")) == 1
         assert sink.notes == [
-            f"{clip}: sound stream 1 (aac) was left out, since .webm cannot hold it; "
-            "name the output .mkv to keep it."
+            f"{clip}: sound stream 1 (aac) became opus, since .webm cannot hold it as it is."
         ]
         assert max(abs(a - b) for a, b in zip(times, expected, strict=True)) <= Fraction(1, 2000)
         return
@@ -319,7 +318,7 @@ REFUSED = [
     ),
     ({"path": "none/new.mp4"}, r"new\.mp4: the folder .*none does not exist; create it first"),
     (
-        {"path": "new.webm"},
+        {"path": "new.webm", "codec": "libx264"},
         r"new\.webm: \.webm cannot hold what libx264 makes; choose libvpx-vp9 or name it \.mkv",
     ),
     (

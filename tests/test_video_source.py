@@ -206,22 +206,6 @@ def test_interlaced_video_is_said(tmp_path):
     assert any("is interlaced" in note for note in source.notes)
 
 
-def test_hdr_mastering_metadata_is_dropped_and_said(tmp_path):
-    mastering = "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
-    path = make_video(
-        tmp_path / "hdr.mkv",
-        range(0, 18000, 3600),
-        codec="libx265",
-        pixel_format="yuv420p10le",
-        options={"x265-params": f"log-level=error:{mastering}"},
-        colorspace=9,
-        color_primaries=9,
-        color_trc=16,
-    )
-    _, source = read(path)
-    assert source.notes == [f"{path}: HDR mastering metadata was dropped; its colour tags are kept."]
-
-
 def test_frames_without_time_stamps_get_them(tmp_path):
     path = make_video(tmp_path / "bare.h264", container="h264")
     frames, source = read(path)

@@ -133,13 +133,13 @@ def memory(frame, plane):
 
 def frame_times(path):
     """Presentation times of all video frames, in seconds, by FFmpeg's decoder."""
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="surrogateescape") as container:
         return [frame.pts * frame.time_base for frame in container.decode(video=0)]
 
 
 def packets(path, kind):
     """The packets of each stream of a kind: a list of ``(seconds, content)`` for every stream."""
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="surrogateescape") as container:
         streams = [stream for stream in container.streams if stream.type == kind]
         found = {stream.index: [] for stream in streams}
         for packet in container.demux(streams) if streams else ():
