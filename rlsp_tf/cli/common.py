@@ -1,14 +1,14 @@
 """What all commands share: their parser, their options and how they end."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 
-from rlsp_tf.cli.main import sentence_of
-from rlsp_tf.errors import Interrupted, UsageError
+from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
 from rlsp_tf.system.quiet import quiet_tensorflow
 
 DEFAULT_MODEL = "7-48"
@@ -42,6 +42,19 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
             raise
         return _fail(parser, sentence, 2 if isinstance(error, UsageError) else 1)
     return 0
+
+
+def sentence_of(error: Exception, arguments: argparse.Namespace) -> str | None:
+    """What to say of a failure that is none of the program; ``None`` for others."""
+    # Only where it was imported can it be what raised.
+    errors = getattr(sys.modules.get("tensorflow"), "errors", None)
+    exhausted = (MemoryError, getattr(errors, "ResourceExhaustedError", MemoryError))
+    if isinstance(error, exhausted) or getattr(error, "errno", None) == errno.ENOMEM:
+        small = "allow it less with --memory" if hasattr(arguments, "memory") else "give it smaller frames"
+        return f"there is not enough memory; {small}, or close other programs."
+    if isinstance(error, RLSPError):
+        return str(error)
+    return describe_os_error(error) if isinstance(error, OSError) else None
 
 
 def add_command(

@@ -1,9 +1,8 @@
 """The command line: ``rlsp <command>``. Every command is a function of another module."""
 
 import argparse
-import errno
-import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rlsp_tf._version import __version__
 from rlsp_tf.cli.benchmark import add_benchmark
@@ -13,7 +12,10 @@ from rlsp_tf.cli.export import add_export
 from rlsp_tf.cli.serve import add_serve
 from rlsp_tf.cli.train import add_train
 from rlsp_tf.cli.upscale import add_upscale
-from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.errors import RLSPError
+
+if TYPE_CHECKING:
+    from rlsp_tf.media.degradations import Degradation
 
 DESCRIPTION = """\
 Makes video four times larger in each direction with RLSP (recurrent latent space propagation).
@@ -49,14 +51,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), argv)
 
 
-def sentence_of(error: Exception, arguments: argparse.Namespace) -> str | None:
-    """What to say of a failure that is none of the program; ``None`` for others."""
-    # Only where it was imported can it be what raised.
-    errors = getattr(sys.modules.get("tensorflow"), "errors", None)
-    exhausted = (MemoryError, getattr(errors, "ResourceExhaustedError", MemoryError))
-    if isinstance(error, exhausted) or getattr(error, "errno", None) == errno.ENOMEM:
-        small = "allow it less with --memory" if hasattr(arguments, "memory") else "give it smaller frames"
-        return f"there is not enough memory; {small}, or close other programs."
-    if isinstance(error, RLSPError):
-        return str(error)
-    return describe_os_error(error) if isinstance(error, OSError) else None
+def add_degradation(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--degradation``, a :class:`rlsp_tf.media.degradations.Degradation`."""
+
+    def named(name: str) -> "Degradation":
+        from rlsp_tf.media.degradations import degradation_named
+
+        try:
+            return degradation_named(name)
+        except RLSPError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    parser.add_argument(
+        "--degradation",
+        type=named,
+        default="paper",
+        metavar="NAME",
+        help="how low resolution is made: paper; video, varied as the videos are that people have; or crf0 "
+        "to crf51, which is paper and then x264 at that CRF (default: %(default)s)",
+    )

@@ -7,8 +7,14 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
-from rlsp_tf.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, checked_warm_start, start_tensorflow
-from rlsp_tf.cli.main import sentence_of
+from rlsp_tf.cli.common import (
+    DEFAULT_MODEL,
+    MODEL_HELP,
+    add_command,
+    checked_warm_start,
+    sentence_of,
+    start_tensorflow,
+)
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError
 
 
