@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
@@ -374,11 +373,7 @@ def _crop(text: str) -> tuple[int, ...]:
 
 def _compare(arguments: argparse.Namespace) -> None:
     from rlsp_tf.compare import compare
-    from rlsp_tf.images import is_image
 
-    # What turns the planes of a video into RGB is written in TensorFlow.
-    if not all(path.is_dir() or is_image(path) for path in map(Path, (arguments.a, arguments.b))):
-        start_tensorflow()
     notes = compare(
         arguments.a,
         arguments.b,

@@ -20,7 +20,7 @@ from rlsp_tf.divergence import divergence_notes
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import VIDEO_SUFFIXES, Frame, FrameSource
 from rlsp_tf.journal import JOURNAL, SUFFIX, Segment, first_divergence, read_journal
-from rlsp_tf.segments import SegmentedSink, frames_left, join_segments
+from rlsp_tf.segments import RANGE, SegmentedSink, frames_left, join_segments
 from rlsp_tf.shots import detect_shots, listed_shots
 from rlsp_tf.steps import Step
 from rlsp_tf.stopping import Stop
@@ -28,8 +28,6 @@ from rlsp_tf.upscale import Recipe, render
 from rlsp_tf.video import VideoSource, open_source
 from rlsp_tf.video_sink import VIDEO_FORMATS
 
-RANGE = 400
-"""Frames of a range at least: half a minute of work for a core where frames are small."""
 RUN_UP = 24
 """Frames of a run-up. What is left of another past after so many is at 44 dB or more, and more of them would
 not change that (``docs/scale.md``)."""
