@@ -1,8 +1,10 @@
 """Where tests find data, and what makes them repeatable."""
 
 import importlib.util
+import multiprocessing
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -10,9 +12,17 @@ import hypothesis
 import numpy as np
 import pytest
 
+from rlsp_tf.threads import ONE_CORE
+
 # Both are read when TensorFlow and Keras are imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Several processes run tests, each with a core of its own; the threads of more would wait for each other.
+    for name, value in ONE_CORE.items():
+        os.environ.setdefault(name, value)
+    # They ignore interruptions, and so would all programs that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An example may be the one that traces a graph, so time says nothing; chance would make a run unrepeatable.
 hypothesis.settings.register_profile("rlsp_tf", deadline=None, derandomize=True)
@@ -43,6 +53,20 @@ def data() -> Path:
 def rng() -> np.random.Generator:
     """Random numbers that are the same in every run."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets each :class:`rlsp_tf.benchmark.Worker` be a fork of a process that has imported TensorFlow.
+
+    A user's begin with nothing, which takes seconds for each; those are in the test of all contenders.
+    """
+    from rlsp_tf import benchmark
+    from rlsp_tf.upscale import Recipe
+
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([Recipe.__module__])
+    monkeypatch.setattr(benchmark, "get_context", lambda method: processes)
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+from commands import Command
 import rlsp_tf
 from networks import small_model
 from rlsp_tf.cli import main
@@ -191,18 +192,20 @@ def test_a_killed_run_leaves_no_file_under_the_final_name(
     number: signal.Signals, data: Path, model: str, tmp_path: Path
 ) -> None:
     source, target = data / "video" / "tears_of_steel_800x332.webm", tmp_path / "x.mkv"
-    command = [sys.executable, "-m", "rlsp_tf", "upscale", str(source), str(target), "--model", model]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = Command(["upscale", source, target, "--model", model], stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("x.mkv.rlsp/.000000.*")):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)
     if number != signal.SIGKILL:  # the first one lets the segment be finished
-        time.sleep(0.5)
+        while "once more to stop at once" not in (line := process.stderr.readline()):
+            assert line
         process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert not target.exists()
-    if number != signal.SIGKILL:
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
         assert process.returncode == 130
         assert said.splitlines()[-1] == f"rlsp: error: {target}: interrupted."
         assert not list(tmp_path.glob("x.mkv*"))

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -17,6 +19,7 @@ from rlsp_tf.degradation import degrade
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.resample import enlarge_matrix
 from synthetic import make_clip
+from videos import make_video
 
 HEIGHT, WIDTH = 80, 128
 BAR, GAP = 20, 4  # 1.7 lines of 12 pixels, the smallest letters; the least gap
@@ -309,6 +312,19 @@ def test_the_command(folders, tmp_path, capsys):
     compare(*folders, tmp_path / "y.png", crop=(100, 3, 20, 10), zoom=2, frame=1, labels=("one", "two"))
     assert target.read_bytes() == (tmp_path / "y.png").read_bytes()
     assert "error" not in capsys.readouterr().err
+
+
+def test_the_command_loads_no_tensorflow(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        make_video(tmp_path / name, range(0, 3 * 3600, 3600))
+    code = (
+        "import sys\n"
+        "from rlsp_tf.cli import main\n"
+        "assert main(['compare', 'a.mp4', 'b.mp4', '--out', 'c.mp4']) == 0\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "c.mp4").exists()
 
 
 def test_the_command_fails_with_a_sentence(folders, tmp_path, capsys):

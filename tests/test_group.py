@@ -114,6 +114,7 @@ def test_two_workers_give_the_weights_of_one_with_the_whole_batch(one, two):
     assert re.fullmatch(r".*two: step 50 of 50\n", second)
 
 
+@pytest.mark.slow
 @needs_jax
 def test_a_killed_worker_ends_the_others_and_the_same_commands_go_on(folder, two):
     """Worker 0, without which the engine aborts the others; before, a signal stops all at the same step."""

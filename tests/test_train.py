@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 
+from commands import Command
 from networks import random_weights
 from rlsp_tf.clip_index import index_clips, split_clips
 from rlsp_tf.config import RLSPConfig
@@ -84,12 +85,7 @@ def test_a_run_that_is_stopped_and_killed_goes_on_as_if_nothing_had_happened(dat
 
     def start(out):
         """Always in a process of its own: how threads share the work is decided when TensorFlow starts."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "rlsp_tf", *command(out)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return Command(command(out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def finish(out):
         process = start(out)
