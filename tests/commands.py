@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 _ADOPT = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
@@ -158,6 +159,7 @@ def _become(request, files):
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    tempfile.tempdir = None  # as TMPDIR says
     for place, file in enumerate(files):
         os.dup2(file, place)
         os.close(file)

@@ -148,6 +148,7 @@ def test_a_killed_worker_ends_the_others_and_the_same_commands_go_on(folder, two
         np.testing.assert_array_equal(actual[name], array, err_msg=name)
 
 
+@pytest.mark.slow
 @needs_jax
 def test_a_process_uses_all_its_devices(folder, one):
     flags = "--xla_force_host_platform_device_count=2"
@@ -155,6 +156,7 @@ def test_a_process_uses_all_its_devices(folder, one):
     assert_same_weights(folder / "two_devices", one)
 
 
+@pytest.mark.slow
 def test_tensorflow_uses_all_its_devices(folder):
     code = """if True:
         import tensorflow as tf
