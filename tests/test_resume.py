@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import kill_everywhere
+from commands import Command, run_command
 from networks import SMALL, needs_bytes, small_model
 from rlsp_tf import cli, journal, segments
 from rlsp_tf.errors import Interrupted, RLSPError
@@ -516,8 +517,8 @@ def test_a_signal_ends_a_run_after_the_frame_at_hand(name, rng, tmp_path):
     model, target = tmp_path / "net.keras", tmp_path / "large.mkv"
     small_model(rng, SMALL).save(model)
     source = make_video(tmp_path / "long.mkv", range(0, 250 * 3600, 3600), size=(64, 48))
-    command = [sys.executable, "-m", "rlsp_tf", "upscale", source, target, "--model", model]
-    process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+    command = ["upscale", source, target, "--model", model]
+    process = Command(command, stderr=subprocess.PIPE, text=True)
     # Written when the first frame of a segment is.
     while process.poll() is None and not [*tmp_path.glob("large.mkv.rlsp/.0*")]:
         time.sleep(0.01)
@@ -533,7 +534,7 @@ def test_a_signal_ends_a_run_after_the_frame_at_hand(name, rng, tmp_path):
     work = journal.read_journal(tmp_path / "large.mkv.rlsp" / journal.JOURNAL)
     assert work.frames == int(found[1])
     assert not target.exists()
-    subprocess.run([*map(str, command)], check=True, stderr=subprocess.DEVNULL)
+    run_command(command, check=True)
     assert frame_times(target) == frame_times(source)
 
 
