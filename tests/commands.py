@@ -10,6 +10,7 @@ loaded, such as another backend of Keras, needs a process that is begun by ``sys
 import atexit
 import ctypes
 import functools
+import gc
 import json
 import os
 import signal
@@ -176,6 +177,8 @@ if __name__ == "__main__":
             import rlsp_tf.train
             import rlsp_tf.upscale  # noqa: F401
 
+        # At its end a process looks for garbage in all that it has, which takes a second, but not in this.
+        gc.freeze()
         request, files = _serve(connection)
     _become(request, files)
     from rlsp_tf.cli import main

@@ -7,22 +7,15 @@ import random
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
 import pytest
 
-from rlsp_tf.threads import ONE_CORE
-
 # Both are read when TensorFlow and Keras are imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Several processes run tests, each with a core of its own; the threads of more would wait for each other.
-    for name, value in ONE_CORE.items():
-        os.environ.setdefault(name, value)
-    # They ignore interruptions, and so would all programs that they start.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # An example may be the one that traces a graph, so time says nothing; chance would make a run unrepeatable.
 hypothesis.settings.register_profile("rlsp_tf", deadline=None, derandomize=True)
@@ -30,11 +23,22 @@ hypothesis.settings.load_profile("rlsp_tf")
 
 
 def pytest_configure() -> None:
-    """Says once, and not for every test module, what is missing where rlsp_tf is not installed."""
+    """Says once, and not for every test module, what is missing where rlsp_tf is not installed.
+
+    Prepares the processes of pytest-xdist.
+    """
     if not (importlib.util.find_spec("rlsp_tf") and importlib.util.find_spec("rlsp_tf.converters")):
         raise pytest.UsageError(
             f"{sys.executable} finds no whole rlsp_tf; run make test, or pip install -e '.[test]'"
         )
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from rlsp_tf.threads import ONE_CORE
+
+        # Each has a core for itself; the threads of more would wait for those of the others.
+        for name, value in ONE_CORE.items():
+            os.environ.setdefault(name, value)
+        # They ignore interruptions, and so would all programs that they start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +57,15 @@ def data() -> Path:
 def rng() -> np.random.Generator:
     """Random numbers that are the same in every run."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def step() -> Any:
+    """A small network with random weights, traced once for every size of frames."""
+    from networks import SMALL, small_model
+    from rlsp_tf.steps import KerasStep
+
+    return KerasStep(small_model(np.random.default_rng(0), SMALL))
 
 
 @pytest.fixture

@@ -4,24 +4,16 @@ import faulthandler
 
 import av
 import numpy as np
-import pytest
 
-from networks import SMALL, small_model
 from rlsp_tf.damage import KINDS, damage
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.excerpts import decodable, is_whole
-from rlsp_tf.steps import KerasStep
 from rlsp_tf.upscale import upscale
 from videos import make_video
 
 RUNS = 200
 LIMIT = 120
 """Seconds for a run of a second, after which it hangs."""
-
-
-@pytest.fixture(scope="module")
-def step():
-    return KerasStep(small_model(np.random.default_rng(0), SMALL))
 
 
 def survive(source, target, step):

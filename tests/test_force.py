@@ -16,15 +16,9 @@ from rlsp_tf.export import export
 from rlsp_tf.files import atomic_file, atomic_folder, check_apart, named, others_in, remove_files
 from rlsp_tf.images import write_png
 from rlsp_tf.run_folder import COLUMNS, RunFolder
-from rlsp_tf.steps import KerasStep
 from rlsp_tf.upscale import upscale
 from test_cli import fails
 from videos import make_video
-
-
-@pytest.fixture(scope="module")
-def step():
-    return KerasStep(small_model(np.random.default_rng(0), SMALL))
 
 
 @pytest.fixture

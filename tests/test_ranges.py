@@ -10,20 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from networks import SMALL, small_model
 from rlsp_tf import ray_engine
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.images import write_png
 from rlsp_tf.ranges import Plan, join_ranges, make_plan, render_range, targets_of
 from rlsp_tf.segments import SegmentedSink
-from rlsp_tf.steps import KerasStep
 from rlsp_tf.upscale import Recipe, upscale
 from videos import gradient, make_video, packets
-
-
-@pytest.fixture(scope="module")
-def step():
-    return KerasStep(small_model(np.random.default_rng(0), SMALL))
 
 
 def in_ranges(source, target, step, recipe, cuts, length, split=False):

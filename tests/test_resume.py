@@ -25,7 +25,7 @@ from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.images import write_png
 from rlsp_tf.join import decoding_times
 from rlsp_tf.resumed import ResumedStep, Stretch
-from rlsp_tf.steps import KerasStep, load_step
+from rlsp_tf.steps import load_step
 from rlsp_tf.stopping import Stop
 from rlsp_tf.streaming import RecurrentStream
 from rlsp_tf.tiles import StripStep
@@ -66,11 +66,6 @@ class Dying:
         if self.calls > self._last:
             raise RLSPError("the power fails.")
         return self._step(window, state)
-
-
-@pytest.fixture(scope="module")
-def step():
-    return KerasStep(small_model(np.random.default_rng(0), SMALL))
 
 
 @pytest.fixture
