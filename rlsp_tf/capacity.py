@@ -12,8 +12,8 @@ from typing import Any
 
 from rlsp_tf.benchmark_ray import STAGES
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.journal import RANGE
 from rlsp_tf.results import markdown_table
-from rlsp_tf.segments import RANGE
 
 FILM = 2.0
 """Hours of a film in an estimate."""

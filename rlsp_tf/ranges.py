@@ -19,8 +19,8 @@ from typing import Any, Literal
 from rlsp_tf.divergence import divergence_notes
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import VIDEO_SUFFIXES, Frame, FrameSource
-from rlsp_tf.journal import JOURNAL, SUFFIX, Segment, first_divergence, read_journal
-from rlsp_tf.segments import RANGE, SegmentedSink, frames_left, join_segments
+from rlsp_tf.journal import JOURNAL, RANGE, SUFFIX, Segment, first_divergence, read_journal
+from rlsp_tf.segments import SegmentedSink, frames_left, join_segments
 from rlsp_tf.shots import detect_shots, listed_shots
 from rlsp_tf.steps import Step
 from rlsp_tf.stopping import Stop

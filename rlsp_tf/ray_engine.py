@@ -20,10 +20,10 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError, first_line
-from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX, WorkFolder, is_own
+from rlsp_tf.journal import JOURNAL, PLAN, RANGE, SUFFIX, WorkFolder, is_own
 from rlsp_tf.published import published
 from rlsp_tf.ranges import Plan, join_ranges, make_plan, render_range, run_of, targets_of
-from rlsp_tf.segments import RANGE, DamagedSegment, compare_runs
+from rlsp_tf.segments import DamagedSegment, compare_runs
 from rlsp_tf.steps import Step, load_step
 from rlsp_tf.storage import Storage
 from rlsp_tf.threads import ONE_CORE

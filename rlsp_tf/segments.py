@@ -25,9 +25,6 @@ from rlsp_tf.video_sink import VideoSink
 SEGMENT = 100
 """Frames of a segment at least. Each begins with a frame that stands for itself, as in the streams of
 broadcasters, who have one every few seconds."""
-RANGE = 400
-"""Frames of a range (:mod:`rlsp_tf.ranges`) at least: half a minute of work for a core where frames are
-small."""
 
 
 class DamagedSegment(RLSPError):
