@@ -32,7 +32,7 @@ def pytest_configure() -> None:
             f"{sys.executable} finds no whole rlsp_tf; run make test, or pip install -e '.[test]'"
         )
     if "PYTEST_XDIST_WORKER" in os.environ:
-        from rlsp_tf.threads import ONE_CORE
+        from rlsp_tf.system.cores import ONE_CORE
 
         # Each has a core for itself; the threads of more would wait for those of the others.
         for name, value in ONE_CORE.items():
@@ -62,24 +62,24 @@ def rng() -> np.random.Generator:
 @pytest.fixture(scope="session")
 def step() -> Any:
     """A small network with random weights, traced once for every size of frames."""
-    from networks import SMALL, small_model
-    from rlsp_tf.steps import KerasStep
+    from helpers.networks import SMALL, small_model
+    from rlsp_tf.inference.step import KerasStep
 
     return KerasStep(small_model(np.random.default_rng(0), SMALL))
 
 
 @pytest.fixture
 def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets each :class:`rlsp_tf.benchmark.Worker` be a fork of a process that has imported TensorFlow.
+    """Makes each ``Worker`` of the benchmarks a fork of a process that has imported TensorFlow.
 
     A user's begin with nothing, which takes seconds for each; those are in the test of all contenders.
     """
-    from rlsp_tf import benchmark
-    from rlsp_tf.upscale import Recipe
+    from rlsp_tf.benchmarks import harness
+    from rlsp_tf.upscaling.upscale import Recipe
 
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload([Recipe.__module__])
-    monkeypatch.setattr(benchmark, "get_context", lambda method: processes)
+    monkeypatch.setattr(harness, "get_context", lambda method: processes)
 
 
 @pytest.fixture(autouse=True)
