@@ -105,7 +105,7 @@ def test_it_loads_no_tensorflow(tmp_path):
     file.write_text(json.dumps(result()))
     code = (
         "import sys\n"
-        "from rlsp_tf.cli import main\n"
+        "from rlsp_tf.cli.main import main\n"
         "assert main(['benchmark', 'capacity', sys.argv[1]]) == 0\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
     )

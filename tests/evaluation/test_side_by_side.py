@@ -319,7 +319,7 @@ def test_the_command_loads_no_tensorflow(tmp_path):
         make_video(tmp_path / name, range(0, 3 * 3600, 3600))
     code = (
         "import sys\n"
-        "from rlsp_tf.cli import main\n"
+        "from rlsp_tf.cli.main import main\n"
         "assert main(['compare', 'a.mp4', 'b.mp4', '--out', 'c.mp4']) == 0\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
     )
