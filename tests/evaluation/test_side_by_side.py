@@ -17,7 +17,8 @@ from helpers.synthetic import make_clip
 from helpers.videos import make_video
 from rlsp_tf.cli.main import main
 from rlsp_tf.errors import RLSPError, UsageError
-from rlsp_tf.evaluation.side_by_side import LOOK_AHEAD, Region, compare, find_regions
+from rlsp_tf.evaluation.side_by_side import LOOK_AHEAD, Region, find_regions
+from rlsp_tf.evaluation.side_by_side import put_side_by_side as compare
 from rlsp_tf.pixels.degradation import degrade
 from rlsp_tf.pixels.resample import enlarge_matrix
 

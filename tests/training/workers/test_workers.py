@@ -48,9 +48,7 @@ def start(folder, out, *more, code="", **environment):
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             **environment,
         }
-    code = (
-        f"import sys\n{code}\nfrom rlsp_tf.cli.main.main import main\nsys.exit(main({list(map(str, words))}))"
-    )
+    code = f"import sys\n{code}\nfrom rlsp_tf.cli.main import main\nsys.exit(main({list(map(str, words))}))"
     return subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, **environment},
