@@ -133,6 +133,8 @@ setup(
         "dev": [
             *TEST,
             *("mypy>=1.11", "pre-commit>=3.5", "ruff>=0.9"),
+            # Runs tests in two processes; 3.7 is the first that can keep modules in order.
+            "pytest-xdist>=3.7",
             *("scipy-stubs", "types-psutil", "types-tqdm"),
         ],
     },

@@ -1,10 +1,13 @@
 """Where tests find data, and what makes them repeatable."""
 
 import importlib.util
+import multiprocessing
 import os
 import random
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -20,11 +23,22 @@ hypothesis.settings.load_profile("rlsp_tf")
 
 
 def pytest_configure() -> None:
-    """Says once, and not for every test module, what is missing where rlsp_tf is not installed."""
+    """Says once, and not for every test module, what is missing where rlsp_tf is not installed.
+
+    Prepares the processes of pytest-xdist.
+    """
     if not (importlib.util.find_spec("rlsp_tf") and importlib.util.find_spec("rlsp_tf.converters")):
         raise pytest.UsageError(
             f"{sys.executable} finds no whole rlsp_tf; run make test, or pip install -e '.[test]'"
         )
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from rlsp_tf.system.cores import ONE_CORE
+
+        # Each has a core for itself; the threads of more would wait for those of the others.
+        for name, value in ONE_CORE.items():
+            os.environ.setdefault(name, value)
+        # They ignore interruptions, and so would all programs that they start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -43,6 +57,29 @@ def data() -> Path:
 def rng() -> np.random.Generator:
     """Random numbers that are the same in every run."""
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def step() -> Any:
+    """A small network with random weights, traced once for every size of frames."""
+    from helpers.networks import SMALL, small_model
+    from rlsp_tf.inference.step import KerasStep
+
+    return KerasStep(small_model(np.random.default_rng(0), SMALL))
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes each ``Worker`` of the benchmarks a fork of a process that has imported TensorFlow.
+
+    A user's begin with nothing, which takes seconds for each; those are in the test of all contenders.
+    """
+    from rlsp_tf.benchmarks import harness
+    from rlsp_tf.upscaling.upscale import Recipe
+
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([Recipe.__module__])
+    monkeypatch.setattr(harness, "get_context", lambda method: processes)
 
 
 @pytest.fixture(autouse=True)

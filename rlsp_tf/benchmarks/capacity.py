@@ -13,7 +13,7 @@ from typing import Any
 from rlsp_tf.benchmarks.cluster import STAGES
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluation.tables import markdown_table
-from rlsp_tf.upscaling.plan import RANGE
+from rlsp_tf.upscaling.work_folder import RANGE
 
 FILM = 2.0
 """Hours of a film in an estimate."""

@@ -7,7 +7,6 @@ from typing import Any
 from rlsp_tf.benchmarks.cluster import STAGES
 from rlsp_tf.benchmarks.harness import describe_machine
 from rlsp_tf.benchmarks.quality import format_decibels
-from rlsp_tf.benchmarks.stability import of_clip
 from rlsp_tf.benchmarks.step import agreement
 from rlsp_tf.evaluation.tables import markdown_table
 from rlsp_tf.pixels.metrics import TYPICAL
@@ -140,6 +139,17 @@ def _cuts(result: Result) -> list[str]:
         "",
         *markdown_table(found),
     ]
+
+
+def of_clip(clip: Mapping[str, Any]) -> tuple[str, str]:
+    """The departures of a clip in the first and in the last frames, as text."""
+    first, last = (f"{levels(clip[key])} ({levels(clip[f'{key}_rms'])})" for key in ("first", "last"))
+    return first, last
+
+
+def levels(value: float | None) -> str:
+    """Grey levels to the tenth; ``not finite`` where there is no number."""
+    return "not finite" if value is None else f"{value:.1f}" if value < 1e6 else f"{value:.0e}"
 
 
 def _stability(result: Result) -> list[str]:

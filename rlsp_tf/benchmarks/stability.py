@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from rlsp_tf.benchmarks.harness import heading
 from rlsp_tf.benchmarks.quality import PRECISIONS
+from rlsp_tf.benchmarks.sections import levels
 from rlsp_tf.benchmarks.stability_clips import PERIOD, Clip, stability_clips
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.divergence import limit
@@ -148,17 +149,6 @@ def departures(
     for output in stream.flush():
         compare(output)
     return Departures(*(np.stack(each).astype(np.float64) for each in zip(*found, strict=True)))
-
-
-def of_clip(clip: Mapping[str, Any]) -> tuple[str, str]:
-    """The departures of a clip in the first and in the last frames, as text."""
-    first, last = (f"{levels(clip[key])} ({levels(clip[f'{key}_rms'])})" for key in ("first", "last"))
-    return first, last
-
-
-def levels(value: float | None) -> str:
-    """Grey levels to the tenth; ``not finite`` where there is no number."""
-    return "not finite" if value is None else f"{value:.1f}" if value < 1e6 else f"{value:.0e}"
 
 
 def unstable(result: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,6 @@
 import argparse
 import shlex
 import sys
-from pathlib import Path
 
 from rlsp_tf.cli.common import (
     DEFAULT_MODEL,
@@ -197,11 +196,7 @@ def _crop(text: str) -> tuple[int, ...]:
 
 def _compare(arguments: argparse.Namespace) -> None:
     from rlsp_tf.evaluation.side_by_side import put_side_by_side
-    from rlsp_tf.media.images import is_image
 
-    # What turns the planes of a video into RGB is written in TensorFlow.
-    if not all(path.is_dir() or is_image(path) for path in map(Path, (arguments.a, arguments.b))):
-        start_tensorflow()
     notes = put_side_by_side(
         arguments.a,
         arguments.b,

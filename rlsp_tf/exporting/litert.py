@@ -42,7 +42,7 @@ def write_litert(
         for name, count in zip(INPUTS, channels, strict=True)
     ]
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def step(window: tf.Tensor, hidden: tf.Tensor, feedback: tf.Tensor) -> dict[str, tf.Tensor]:
         _, (hidden, feedback) = cell(window, [hidden, feedback])
         # One operation, which LiteRT has; the cell's way takes six axes.
@@ -52,7 +52,7 @@ def write_litert(
     # Weights as constants: LiteRT's variables cannot be read while ranges are learned.
     frozen = convert_variables_to_constants_v2(step.get_concrete_function())
 
-    @tf.function(input_signature=signature)
+    @tf.function(input_signature=signature, autograph=False)
     def named(window: tf.Tensor, hidden: tf.Tensor, feedback: tf.Tensor) -> dict[str, tf.Tensor]:
         # What is frozen gives a list, in the order of the names.
         return dict(zip(sorted(OUTPUTS), frozen(window, hidden, feedback), strict=True))

@@ -96,10 +96,11 @@ class ColorPath:
         if target:
             self._high_chroma = chroma_matrices(low, self._held, target, high, scale=scale, shift=shift)
             self._reduce = chroma_matrices(high, full, target)
-        self._enter_graph = tf.function(self._enter)
-        self._clip_graph = tf.function(self._clip)
-        self.leave_luma = tf.function(self._leave_luma)
-        self.leave_rgb = tf.function(self._leave_rgb)
+        # No branch or loop depends on a tensor. Looking for some to translate takes longer than tracing.
+        self._enter_graph = tf.function(self._enter, autograph=False)
+        self._clip_graph = tf.function(self._clip, autograph=False)
+        self.leave_luma = tf.function(self._leave_luma, autograph=False)
+        self.leave_rgb = tf.function(self._leave_rgb, autograph=False)
 
     def enter(self, planes: tuple[np.ndarray, ...]) -> tuple[tf.Tensor, SetAside]:
         """Integer planes -> RGB ``(1, H, W, 3)`` float32 0..255 for the network, and what it does not get."""

@@ -120,7 +120,7 @@ class Int8Step:
         self.convolutions = quantize(self._cell, inputs)
         *others, output = self.convolutions
         layers = [*(each.to_bytes for each in others), output.to_float]
-        self._step = tf.function(partial(_advance, self._cell, layers, _to_bytes))
+        self._step = tf.function(partial(_advance, self._cell, layers, _to_bytes), autograph=False)
         digest = hashlib.sha256(f"{self.config} {self.precision}".encode())
         for array in (array for convolution in self.convolutions for array in convolution):
             digest.update(array.tobytes())
@@ -140,7 +140,7 @@ class Int8Step:
     def fresh_copy(self) -> "Int8Step":
         """A step of the same numbers that has not been compiled yet; nothing is learned anew."""
         step = copy.copy(self)
-        step._step = tf.function(self._step.python_function)
+        step._step = tf.function(self._step.python_function, autograph=False)
         return step
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:

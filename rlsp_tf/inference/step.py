@@ -82,7 +82,10 @@ class KerasStep:
         for weight in self._cell.get_weights():
             digest.update(weight.tobytes())
         self.fingerprint = digest.hexdigest()
-        self._step = tf.function(lambda window, state: self._cell(tf.concat(window, axis=-1), state))
+        # No branch or loop depends on a tensor. Looking for some to translate takes longer than tracing.
+        self._step = tf.function(
+            lambda window, state: self._cell(tf.concat(window, axis=-1), state), autograph=False
+        )
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         return self._cell.get_initial_state(batch, height, width)

@@ -26,7 +26,6 @@ from rlsp_tf.media.open import open_source
 from rlsp_tf.system.cores import ONE_CORE
 from rlsp_tf.system.storage import Storage
 from rlsp_tf.upscaling.plan import (
-    RANGE,
     Plan,
     join_ranges,
     make_plan,
@@ -38,7 +37,7 @@ from rlsp_tf.upscaling.plan import (
 from rlsp_tf.upscaling.published import published
 from rlsp_tf.upscaling.segments import DamagedSegment, compare_runs
 from rlsp_tf.upscaling.upscale import Recipe
-from rlsp_tf.upscaling.work_folder import JOURNAL, PLAN, SUFFIX, WorkFolder, is_own, work_name
+from rlsp_tf.upscaling.work_folder import JOURNAL, PLAN, RANGE, SUFFIX, WorkFolder, is_own, work_name
 
 RETRIES = 3
 """How often Ray starts a task again whose process or machine has died."""

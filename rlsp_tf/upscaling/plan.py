@@ -29,10 +29,8 @@ from rlsp_tf.system.signals import Stop
 from rlsp_tf.upscaling.rehearsal import rehearse
 from rlsp_tf.upscaling.segments import SegmentedSink, frames_left, join_segments
 from rlsp_tf.upscaling.upscale import Recipe, render
-from rlsp_tf.upscaling.work_folder import JOURNAL, SUFFIX, Segment, first_divergence, read_journal
+from rlsp_tf.upscaling.work_folder import JOURNAL, RANGE, SUFFIX, Segment, first_divergence, read_journal
 
-RANGE = 400
-"""Frames of a range at least: half a minute of work for a core where frames are small."""
 RUN_UP = 24
 """Frames of a run-up. What is left of another past after so many is at 44 dB or more, and more of them would
 not change that (``docs/scale.md``)."""

@@ -32,6 +32,8 @@ SUFFIX = ".rlsp"
 JOURNAL = "journal.jsonl"
 PLAN = "plan.json"
 """In the work folder of a run in ranges; each has a work folder in that (:mod:`rlsp_tf.upscaling.plan`)."""
+RANGE = 400
+"""Frames of a range at least: half a minute of work for a core where frames are small."""
 PUBLISHED = "published.json"
 """In a work folder whose result has got its name, or is about to (:mod:`rlsp_tf.upscaling.published`)."""
 _LOCK = "lock"

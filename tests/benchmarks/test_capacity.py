@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 
 import pytest
@@ -97,6 +98,18 @@ def test_the_command(tmp_path, capsys):
     speeds = [float(row[1]) for row in rows]
     assert speeds[0] == pytest.approx(1 / 3.06, rel=0.02)
     assert 7 < speeds[1] / speeds[0] <= 8
+
+
+def test_it_loads_no_tensorflow(tmp_path):
+    file = tmp_path / "ray.json"
+    file.write_text(json.dumps(result()))
+    code = (
+        "import sys\n"
+        "from rlsp_tf.cli.main import main\n"
+        "assert main(['benchmark', 'capacity', sys.argv[1]]) == 0\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, file], check=True)
 
 
 def test_what_is_no_result_is_said(tmp_path, monkeypatch, capsys):

@@ -26,6 +26,7 @@ def model(tmp_path):
     return tmp_path / "small.keras"
 
 
+@pytest.mark.slow
 def test_workers_and_stages_are_timed(film, model, tmp_path, monkeypatch, capsys):
     """With processes in place of clusters, which would take a minute to start and stop."""
     for name, value in (("CLIPS", 2), ("FEW", 2), ("MANY", 9), ("TASKS", 3)):

@@ -13,7 +13,15 @@ from helpers.networks import needs_bytes, small_model
 from rlsp_tf.benchmarks import harness as benchmark
 from rlsp_tf.benchmarks.contenders import AUTHORS, OTHERS, OURS, Contender, Ours
 from rlsp_tf.benchmarks.report import PLOT, describe
-from rlsp_tf.benchmarks.step import CLIP_STEPS, ROUNDS, SIZE, STEPS, Preparation, benchmark_step, compare
+from rlsp_tf.benchmarks.step import (
+    CLIP_STEPS,
+    ROUNDS,
+    SIZE,
+    STEPS,
+    Preparation,
+    benchmark_step,
+    compare_outputs,
+)
 from rlsp_tf.cli.main import build_parser, main
 from rlsp_tf.converters.tf1 import save_tf1
 from rlsp_tf.errors import RLSPError
@@ -35,7 +43,7 @@ def _at_once():
 
 
 @pytest.fixture
-def only_float32(monkeypatch):
+def only_float32(monkeypatch, forked_workers):
     """Of ours; who else there is takes time and decides nothing."""
     monkeypatch.setattr("rlsp_tf.benchmarks.step.OURS", OURS[:1])
 
@@ -51,9 +59,17 @@ def authors(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(
+    scope="module", params=[("3-6",), pytest.param(("2-7", "3-6"), marks=pytest.mark.slow)], ids=" ".join
+)
+def networks(request):
+    """What the command is told to time; every network costs half a minute."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def result(authors, tmp_path_factory):
-    """By the command line, two networks, all contenders."""
+def result(networks, authors, tmp_path_factory):
+    """By the command line, all contenders."""
     file = tmp_path_factory.mktemp("result") / "step.json"
     options = [
         "--size",
@@ -68,17 +84,18 @@ def result(authors, tmp_path_factory):
         "--json",
         str(file),
     ]
-    networks = ["--network", "3-6", "--network", "2-7"]
-    assert main(["benchmark", "step", *networks, "--authors", str(authors), *options]) == 0
+    options += [word for network in networks for word in ("--network", network)]
+    assert main(["benchmark", "step", "--authors", str(authors), *options]) == 0
     return json.loads(file.read_text())
 
 
-def test_all_contenders_take_part_and_agree(result):
+def test_all_contenders_take_part_and_agree(result, networks):
     names = [each.name for each in (*OURS_HERE, AUTHORS, *HERE)]
     assert result["benchmark"] == "step"
     assert result["size"] == [12, 7]
-    assert [sheet["network"] for sheet in result["networks"]] == ["3-6", "2-7"]
-    assert [sheet["weights"] for sheet in result["networks"]] == ["the authors' (ckpt_3-6)", "random"]
+    weights = {"3-6": "the authors' (ckpt_3-6)", "2-7": "random"}
+    found = [(sheet["network"], sheet["weights"]) for sheet in result["networks"]]
+    assert found == [(network, weights[network]) for network in networks]
     for sheet in result["networks"]:
         assert [each["name"] for each in sheet["contenders"]] == names
         for each in sheet["contenders"]:
@@ -184,7 +201,7 @@ def test_eight_bits_that_cost_too_much_are_left_out(only_float32):
 
 
 @needs_bytes
-def test_so_is_ours_where_it_refuses_8_bits():
+def test_so_is_ours_where_it_refuses_8_bits(forked_workers):
     """Random weights whose feedback is far from grey levels."""
     (sheet,) = benchmark_step(["2-5"], others=(), **QUICK)["networks"]
     assert [each["name"] for each in sheet["contenders"]] == ["rlsp_tf float32", "rlsp_tf bfloat16"]
@@ -197,11 +214,11 @@ def test_outputs_that_are_no_frames_disagree():
     reference = np.zeros((2, 8, 8, 1), np.float32)
     for precision, unit in (("float32", "grey levels"), ("bfloat16", "dB"), ("int8", "dB")):
         contender = Contender("A rival", Ours, precision)
-        assert compare(contender, reference, reference)["cost"] == 0
+        assert compare_outputs(contender, reference, reference)["cost"] == 0
         with pytest.raises(RLSPError, match=f"^A rival: .* by nan {unit}"):
-            compare(contender, reference * np.float32("nan"), reference)
+            compare_outputs(contender, reference * np.float32("nan"), reference)
         with pytest.raises(RLSPError, match=r"^A rival: its output has shape \(2, 8, 7, 1\), not"):
-            compare(contender, reference[:, :, :-1], reference)
+            compare_outputs(contender, reference[:, :, :-1], reference)
 
 
 def test_weights_of_another_network_are_far_beyond_the_limits(tmp_path, rng):

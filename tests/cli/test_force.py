@@ -14,17 +14,11 @@ from rlsp_tf.cli.main import main
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.exporting.export import OURS as EXPORT
 from rlsp_tf.exporting.export import export
-from rlsp_tf.inference.step import KerasStep
 from rlsp_tf.media.images import write_png
 from rlsp_tf.system.files import atomic_file, atomic_folder, check_apart, named, others_in, remove_files
 from rlsp_tf.training.run_folder import COLUMNS, RunFolder
 from rlsp_tf.upscaling import work_folder as journal
 from rlsp_tf.upscaling.upscale import upscale
-
-
-@pytest.fixture(scope="module")
-def step():
-    return KerasStep(small_model(np.random.default_rng(0), SMALL))
 
 
 @pytest.fixture

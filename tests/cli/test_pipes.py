@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 
+from helpers.commands import Command, run_command
 from helpers.networks import SMALL, small_model
 from helpers.videos import frame_times, make_video, packets
 from rlsp_tf.cli.main import main
@@ -26,8 +27,8 @@ def film(tmp_path):
     return make_video(tmp_path / "film.mkv", times, size=(32, 24), audio=("aac",), codec="ffv1")
 
 
-def command(*arguments):
-    return [sys.executable, "-m", "rlsp_tf", "upscale", *map(str, arguments)]
+def begin(*arguments, **files):
+    return Command(["upscale", *arguments], **files)
 
 
 def test_a_pipe_gives_what_a_file_gives(film, model, tmp_path):
@@ -35,7 +36,9 @@ def test_a_pipe_gives_what_a_file_gives(film, model, tmp_path):
     options = ("--model", model, "--codec", "ffv1")
     assert main(["upscale", str(film), str(tmp_path / "file.mkv"), *map(str, options)]) == 0
     cat = subprocess.Popen(["cat", str(film)], stdout=subprocess.PIPE)
-    done = subprocess.run(command("-", "-", *options), stdin=cat.stdout, capture_output=True)
+    # The one true start of the program here; others are forks.
+    command = [sys.executable, "-m", "rlsp_tf", "upscale", "-", "-", *map(str, options)]
+    done = subprocess.run(command, stdin=cat.stdout, capture_output=True)
     cat.communicate()
     assert done.returncode == 0, done.stderr
     (tmp_path / "pipe.mkv").write_bytes(done.stdout)
@@ -46,8 +49,8 @@ def test_a_pipe_gives_what_a_file_gives(film, model, tmp_path):
 
 
 def test_frames_go_out_while_others_still_come_in(film, model):
-    process = subprocess.Popen(
-        command("-", "-", "--model", model, "--codec", "ffv1", "--warm-start", 0, "--scene-cuts", "off"),
+    process = begin(
+        *("-", "-", "--model", model, "--codec", "ffv1", "--warm-start", 0, "--scene-cuts", "off"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -67,7 +70,7 @@ def test_a_signal_ends_the_input_and_keeps_what_came(model, tmp_path):
     film = make_video(tmp_path / "long.mkv", range(0, 400 * 3600, 3600), size=(32, 24), codec="ffv1")
     target = tmp_path / "large.mkv"
     options = ("--model", model, "--codec", "ffv1", "--warm-start", 0, "--scene-cuts", "off")
-    process = subprocess.Popen(command("-", target, *options), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = begin("-", target, *options, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     content = film.read_bytes()
     process.stdin.write(content[: 3 * len(content) // 4])
     process.stdin.flush()
@@ -86,9 +89,7 @@ def test_a_signal_ends_the_input_and_keeps_what_came(model, tmp_path):
 
 
 def test_what_is_no_video_is_said_of_the_pipe(model, tmp_path):
-    done = subprocess.run(
-        command("-", tmp_path / "x.mkv", "--model", model), input=b"no video" * 100, capture_output=True
-    )
+    done = run_command(["upscale", "-", tmp_path / "x.mkv", "--model", model], input=b"no video" * 100)
     assert done.returncode == 1
     (line,) = done.stderr.decode().splitlines()
     assert line.startswith("rlsp: error: standard input: no video that can be read from front to back; pipe ")
@@ -96,8 +97,8 @@ def test_what_is_no_video_is_said_of_the_pipe(model, tmp_path):
 
 
 def test_a_reader_that_ends_early_is_said(film, model):
-    process = subprocess.Popen(
-        command(film, "-", "--model", model, "--codec", "ffv1"),
+    process = begin(
+        *(film, "-", "--model", model, "--codec", "ffv1"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -112,20 +113,14 @@ def test_a_reader_that_ends_early_is_said(film, model):
 
 def test_frames_of_a_pipe_become_images(film, model, tmp_path):
     with film.open("rb") as file:
-        subprocess.run(
-            command("-", tmp_path / "frames", "--model", model), stdin=file, check=True, capture_output=True
-        )
+        run_command(["upscale", "-", tmp_path / "frames", "--model", model], stdin=file, check=True)
     assert len(list((tmp_path / "frames").iterdir())) == 30
 
 
 def test_sound_from_a_pipe_is_converted_where_it_has_to_be(film, model, tmp_path):
     with film.open("rb") as pipe:
-        done = subprocess.run(
-            command("-", tmp_path / "large.webm", "--model", model, "--warm-start", 0),
-            stdin=pipe,
-            capture_output=True,
-            text=True,
-        )
+        words = ["upscale", "-", tmp_path / "large.webm", "--model", model, "--warm-start", 0]
+        done = run_command(words, stdin=pipe, text=True)
     assert done.returncode == 0, done.stderr
     assert "sound stream 1 (aac) became opus, since .webm cannot hold it as it is." in done.stderr
     assert "damaged" not in done.stderr

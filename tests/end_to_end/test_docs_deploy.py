@@ -84,6 +84,7 @@ def test_the_clients_of_other_engines(folder, luma, client, model):
     np.testing.assert_allclose(np.load(folder / f"{client}.npy"), luma, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_c_plus_plus_client(folder, luma):
     library = Path(tf.__file__).parent / "libtensorflow_cc.so.2"
     if not (shutil.which("g++") and library.is_file()):

@@ -403,6 +403,7 @@ def test_7_64_is_as_good_as_the_authors_frames(data, tmp_path):
         assert ours["ssim_y"] == pytest.approx(theirs["ssim_y"], abs=2e-6)
 
 
+@pytest.mark.slow
 def test_7_48_on_vid4_is_what_the_paper_measures(data, tmp_path):
     load_tf1(data / "rlsp-original" / "checkpoints" / "ckpt_rslp_48").save(tmp_path / "7-48.keras")
     (result,) = evaluate(data / "vid4", models=[tmp_path / "7-48.keras"])

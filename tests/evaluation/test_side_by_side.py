@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -12,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.synthetic import make_clip
+from helpers.videos import make_video
 from rlsp_tf.cli.main import main
 from rlsp_tf.errors import RLSPError, UsageError
-from rlsp_tf.evaluation.side_by_side import LOOK_AHEAD, Region, compare, find_regions
+from rlsp_tf.evaluation.side_by_side import LOOK_AHEAD, Region, find_regions
+from rlsp_tf.evaluation.side_by_side import put_side_by_side as compare
 from rlsp_tf.pixels.degradation import degrade
 from rlsp_tf.pixels.resample import enlarge_matrix
 
@@ -309,6 +313,19 @@ def test_the_command(folders, tmp_path, capsys):
     compare(*folders, tmp_path / "y.png", crop=(100, 3, 20, 10), zoom=2, frame=1, labels=("one", "two"))
     assert target.read_bytes() == (tmp_path / "y.png").read_bytes()
     assert "error" not in capsys.readouterr().err
+
+
+def test_the_command_loads_no_tensorflow(tmp_path):
+    for name in ("a.mp4", "b.mp4"):
+        make_video(tmp_path / name, range(0, 3 * 3600, 3600))
+    code = (
+        "import sys\n"
+        "from rlsp_tf.cli.main import main\n"
+        "assert main(['compare', 'a.mp4', 'b.mp4', '--out', 'c.mp4']) == 0\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "c.mp4").exists()
 
 
 def test_the_command_fails_with_a_sentence(folders, tmp_path, capsys):

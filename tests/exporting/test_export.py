@@ -205,7 +205,7 @@ def test_the_commands(folder, tmp_path, capsys):
             assert np.abs(ours.numpy().astype(int) - theirs.numpy()).max() <= 1
         error = fails(capsys, *command)
         assert "--force" in error
-        assert main([*command, "--force"]) == 0
+    assert main([*command, "--force"]) == 0
 
 
 def test_what_cannot_be_exported_is_refused(folder, tmp_path, capsys):

@@ -4,24 +4,16 @@ import faulthandler
 
 import av
 import numpy as np
-import pytest
 
-from helpers.networks import SMALL, small_model
 from helpers.videos import make_video
 from rlsp_tf.benchmarks.excerpts import decodable, is_whole
 from rlsp_tf.benchmarks.faults.damage import KINDS, damage
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.inference.step import KerasStep
 from rlsp_tf.upscaling.upscale import upscale
 
 RUNS = 200
 TIME_LIMIT = 120
 """Seconds for a run of a second, after which it hangs."""
-
-
-@pytest.fixture(scope="module")
-def step():
-    return KerasStep(small_model(np.random.default_rng(0), SMALL))
 
 
 def survive(source, target, step):

@@ -19,6 +19,7 @@ SHAPES = {"kernel": (3, 3, 4, 5), "bias": (5,)}
 
 def train(optimizer, gradients):
     """All variables after steps along these gradients, those of the optimizer, too."""
+    keras.backend.clear_session()  # or names are numbered, if there have been others
     weights = [keras.Variable(np.ones(shape, np.float32), name=name) for name, shape in SHAPES.items()]
     optimizer.build(weights)
 

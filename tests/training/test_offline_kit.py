@@ -277,6 +277,7 @@ def test_a_kit_trains_without_tensorflow_survives_kill_9_and_tensorflow_goes_on(
     assert np.isfinite(picture).all()
 
 
+@pytest.mark.slow
 @needs_jax
 def test_a_loss_that_is_no_number_stops_jax_with_the_batches_saved(folder, tmp_path, rng):
     model = small_model(rng, OPTIONS.network)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from helpers.clips import write_folder
+from helpers.commands import Command
 from helpers.networks import random_weights
 from helpers.runs import read_log, state
 from helpers.synthetic import make_clip
@@ -68,12 +69,7 @@ def test_a_run_that_is_stopped_and_killed_goes_on_as_if_nothing_had_happened(dat
 
     def start(out):
         """Always in a process of its own: how threads share the work is decided when TensorFlow starts."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "rlsp_tf", *command(out)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return Command(command(out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def finish(out):
         process = start(out)

@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import pytest
 
+from helpers.commands import run_command
 from helpers.networks import SMALL, small_model
 from helpers.videos import make_video, packets
 from rlsp_tf.cli.main import main
@@ -201,12 +202,7 @@ def test_films_in_a_store_of_objects(film, model, bucket, tmp_path):
         *("--model", str(model), "--precision", "float32", "--preset", "ultrafast", "--warm-start", "2"),
         *("--scene-cuts", str(tmp_path / "cuts.txt")),
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "rlsp_tf", *command],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **PATHS},
-    )
+    done = run_command(command, text=True, env={**os.environ, **PATHS})
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1] == (
         f"rlsp: error: {bucket}/none.mp4: no such file; check the address."
@@ -241,12 +237,11 @@ def test_without_a_cluster_many_inputs_come_one_after_the_other(film, model, tmp
 
 
 def test_an_address_where_nothing_answers_is_said(film, model, tmp_path):
-    done = subprocess.run(
+    done = run_command(
         [
-            *(sys.executable, "-m", "rlsp_tf", "upscale", str(film), "--out", str(tmp_path / "x")),
-            *("--engine", "ray", "--address", "127.0.0.1:1", "--model", str(model)),
+            *("upscale", film, "--out", tmp_path / "x"),
+            *("--engine", "ray", "--address", "127.0.0.1:1", "--model", model),
         ],
-        capture_output=True,
         text=True,
     )
     assert done.returncode == 1

@@ -10,20 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.networks import SMALL, small_model
 from helpers.videos import gradient, make_video, packets
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.inference.step import KerasStep
 from rlsp_tf.media.images import write_png
 from rlsp_tf.upscaling import cluster as ray_engine
 from rlsp_tf.upscaling.plan import Plan, join_ranges, make_plan, render_range, targets_of
 from rlsp_tf.upscaling.segments import SegmentedSink
 from rlsp_tf.upscaling.upscale import Recipe, upscale
-
-
-@pytest.fixture(scope="module")
-def step():
-    return KerasStep(small_model(np.random.default_rng(0), SMALL))
 
 
 def in_ranges(source, target, step, recipe, cuts, length, split=False):

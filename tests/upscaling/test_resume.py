@@ -18,6 +18,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from helpers import kill_everywhere
+from helpers.commands import Command, run_command
 from helpers.networks import SMALL, needs_bytes, small_model
 from helpers.small_disk import small_disk
 from helpers.stops import StopSoon
@@ -27,7 +28,6 @@ from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.recurrent_stream import RecurrentStream
 from rlsp_tf.inference.resumed import ResumedStep, Stretch
-from rlsp_tf.inference.step import KerasStep
 from rlsp_tf.inference.strips import StripStep
 from rlsp_tf.media.images import write_png
 from rlsp_tf.system.signals import Stop
@@ -57,11 +57,6 @@ class Dying:
         if self.calls > self._last:
             raise RLSPError("the power fails.")
         return self._step(window, state)
-
-
-@pytest.fixture(scope="module")
-def step():
-    return KerasStep(small_model(np.random.default_rng(0), SMALL))
 
 
 @pytest.fixture
@@ -508,8 +503,8 @@ def test_a_signal_ends_a_run_after_the_frame_at_hand(name, rng, tmp_path):
     model, target = tmp_path / "net.keras", tmp_path / "large.mkv"
     small_model(rng, SMALL).save(model)
     source = make_video(tmp_path / "long.mkv", range(0, 250 * 3600, 3600), size=(64, 48))
-    command = [sys.executable, "-m", "rlsp_tf", "upscale", source, target, "--model", model]
-    process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True)
+    command = ["upscale", source, target, "--model", model]
+    process = Command(command, stderr=subprocess.PIPE, text=True)
     # Written when the first frame of a segment is.
     while process.poll() is None and not [*tmp_path.glob("large.mkv.rlsp/.0*")]:
         time.sleep(0.01)
@@ -525,7 +520,7 @@ def test_a_signal_ends_a_run_after_the_frame_at_hand(name, rng, tmp_path):
     work = journal.read_journal(tmp_path / "large.mkv.rlsp" / journal.JOURNAL)
     assert work.frames == int(found[1])
     assert not target.exists()
-    subprocess.run([*map(str, command)], check=True, stderr=subprocess.DEVNULL)
+    run_command(command, check=True)
     assert frame_times(target) == frame_times(source)
 
 

@@ -54,6 +54,7 @@ def found(film, tmp_path_factory):
     return folder, json.loads((folder / "faults.json").read_text())
 
 
+@pytest.mark.slow
 def test_all_that_is_tried_is_counted_and_survived(found):
     _, result = found
     assert {name: (part["tried"], part["survived"]) for name, part in counts(result).items()} == {
@@ -82,6 +83,7 @@ def test_all_that_is_tried_is_counted_and_survived(found):
     assert soak["sound"][0] > 0
 
 
+@pytest.mark.slow
 def test_the_page_has_the_numbers_of_the_result(found, tmp_path):
     folder, result = found
     page, plot = tmp_path / "page.md", tmp_path / "memory.png"
@@ -110,6 +112,7 @@ def test_the_page_has_the_numbers_of_the_result(found, tmp_path):
         assert np.asarray(image.convert("L")).std() > 1
 
 
+@pytest.mark.slow
 def test_the_page_says_what_was_not_survived(found, tmp_path):
     _, result = found
     result = json.loads(json.dumps(result))
@@ -142,6 +145,7 @@ def test_the_page_says_what_was_not_survived(found, tmp_path):
         assert line in text
 
 
+@pytest.mark.slow
 def test_results_of_faults_share_no_page(found, tmp_path):
     file = str(found[0] / "faults.json")
     assert main(["benchmark", "report", str(tmp_path / "page.md"), file, file]) == 1

@@ -48,9 +48,7 @@ def start(folder, out, *more, code="", **environment):
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             **environment,
         }
-    code = (
-        f"import sys\n{code}\nfrom rlsp_tf.cli.main.main import main\nsys.exit(main({list(map(str, words))}))"
-    )
+    code = f"import sys\n{code}\nfrom rlsp_tf.cli.main import main\nsys.exit(main({list(map(str, words))}))"
     return subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, **environment},
@@ -117,6 +115,7 @@ def test_two_workers_give_the_weights_of_one_with_the_whole_batch(one, two):
     assert re.fullmatch(r".*two: step 50 of 50\n", second)
 
 
+@pytest.mark.slow
 @needs_jax
 def test_a_killed_worker_ends_the_others_and_the_same_commands_go_on(folder, two):
     """Worker 0, without which the engine aborts the others; before, a signal stops all at the same step."""
@@ -150,6 +149,7 @@ def test_a_killed_worker_ends_the_others_and_the_same_commands_go_on(folder, two
         np.testing.assert_array_equal(actual[name], array, err_msg=name)
 
 
+@pytest.mark.slow
 @needs_jax
 def test_a_process_uses_all_its_devices(folder, one):
     flags = "--xla_force_host_platform_device_count=2"
@@ -157,6 +157,7 @@ def test_a_process_uses_all_its_devices(folder, one):
     assert_same_weights(folder / "two_devices", one)
 
 
+@pytest.mark.slow
 def test_tensorflow_uses_all_its_devices(folder):
     code = """if True:
         import tensorflow as tf
