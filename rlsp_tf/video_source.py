@@ -78,6 +78,8 @@ class VideoSource:
         path: a video file in any format that FFmpeg reads, or :data:`STDIN`.
         deinterlace: make whole frames of those that are marked as interlaced, see
             :mod:`rlsp_tf.deinterlace`.
+        most_pixels: the largest frame that is decoded, width times height. Larger ones are refused by the
+            header of the file, before any memory is taken for them.
 
     Attributes:
         sample_aspect_ratio: width of a pixel divided by its height, ``None`` if not given.
@@ -93,9 +95,11 @@ class VideoSource:
         RLSPError: if the file is missing, empty or no video, or none of its frames can be decoded.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, deinterlace: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, deinterlace: bool = False, most_pixels: int = MOST_PIXELS
+    ) -> None:
         self.path = path if isinstance(path, Path) else Path(path)
-        self._deinterlace = deinterlace
+        self._deinterlace, self._most_pixels = deinterlace, most_pixels
         self.notes: list[str] = []
         self.companions: deque[Any] | None = deque() if path is STDIN else None
         failure = "not a video that can be read; check the file"
@@ -109,7 +113,7 @@ class VideoSource:
             raise RLSPError(f"{self.path}: is empty; copy or make it again.")
         with contextlib.ExitStack() as stack:
             try:
-                self.container = stack.enter_context(open_input(self.path))
+                self.container = stack.enter_context(open_input(self.path, most_pixels))
             except av.FFmpegError as error:
                 raise RLSPError(libav_sentence(error, self.path, failure)) from error
             self._stream = self._choose_stream()
@@ -169,13 +173,13 @@ class VideoSource:
         stream = max(streams, key=_rank)
         if stream.codec_context is None:
             raise RLSPError(f"{self.path}: FFmpeg has no decoder for its video; convert it elsewhere first.")
-        if stream.width * stream.height > MOST_PIXELS:
+        if stream.width * stream.height > self._most_pixels:
             raise RLSPError(
                 f"{self.path}: claims frames of {stream.width}x{stream.height}, more than "
-                f"{MOST_PIXELS >> 20} million pixels; check the file, or make its frames smaller."
+                f"{self._most_pixels / 2**20:.3g} million pixels; check the file, or make its frames smaller."
             )
         # Also for frames that turn out larger than the file said.
-        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+        stream.codec_context.options = {"max_pixels": str(self._most_pixels)}
         # Threads would be faster than is needed. Those by frame lose good frames beside a broken one, and
         # those by slice make the decoder of VP8 refuse frames that it shows as far as they go without.
         stream.thread_type = "NONE"
@@ -329,8 +333,13 @@ def _rank(stream: Any) -> tuple[bool, bool, int]:
     return True, bool(stream.disposition & Disposition.default), stream.width * stream.height
 
 
-def open_input(path: Path) -> Any:
+def open_input(path: Path, most_pixels: int = MOST_PIXELS) -> Any:
     """Opens a file, or :data:`STDIN`, to read it by FFmpeg.
+
+    Args:
+        path: the file.
+        most_pixels: the largest frame that FFmpeg decodes to find out what the file does not say, width
+            times height.
 
     Raises:
         av.FFmpegError: if that cannot be done.
@@ -339,7 +348,11 @@ def open_input(path: Path) -> Any:
     protocol, name = ("pipe", "0") if path is STDIN else ("file", path)
     return av.open(
         f"{protocol}:{name}",
-        options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": protocol},
+        options={
+            "format_whitelist": ",".join(FORMATS),
+            "protocol_whitelist": protocol,
+            "max_pixels": str(most_pixels),
+        },
         metadata_errors="surrogateescape",
     )
 
