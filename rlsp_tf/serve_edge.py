@@ -73,8 +73,9 @@ class CountAndDrain:
                 if status >= 400:
                     self._metrics.refused.labels(status).inc()
                     short = chunked or int(headers["content-length"]) <= DRAINED_BYTES if unread else False
-                    # To read from a client that waits to be asked would be to ask it.
-                    if short and "expect" not in headers:
+                    # To read from a client that waits to be asked would be to ask it; one that was too slow
+                    # has had its time.
+                    if short and "expect" not in headers and status != 408:
                         with contextlib.suppress(asyncio.TimeoutError):
                             await asyncio.wait_for(discard(), DRAIN_SECONDS)
                     if unread:
