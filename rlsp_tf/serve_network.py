@@ -225,12 +225,18 @@ class Engine:
         """
         with contextlib.suppress(av.FFmpegError), open_input(path, pixels) as container:
             for stream in container.streams.video:
-                cover_art = stream.disposition & Disposition.attached_pic
-                if stream.codec_context and stream.width * stream.height > pixels and not cover_art:
-                    raise TooLarge(
-                        f"{path}: has frames of {stream.width}x{stream.height}, but at most {pixels} pixels "
-                        "are allowed here; make them smaller, or use rlsp upscale."
-                    )
+                if stream.codec_context is None or stream.disposition & Disposition.attached_pic:
+                    continue
+                size = f"{stream.width}x{stream.height}"
+                if not stream.width:
+                    # FFmpeg knows no size if it may not decode a frame to check it.
+                    size = "an unknown size"
+                elif stream.width * stream.height <= pixels:
+                    continue
+                raise TooLarge(
+                    f"{path}: has frames of {size}, but at most {pixels} pixels are allowed here; make them "
+                    "smaller, or use rlsp upscale."
+                )
         # A header may say less than there is, so the first frame is decoded with the same limit.
         with VideoSource(path, most_pixels=pixels) as source:
             index = source.stream_index

@@ -1,6 +1,7 @@
 """Ray Serve: the processes with the networks, and how the front calls the one that has a session."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -40,6 +41,7 @@ class Replica:
         self, models: Mapping[str, str], precision: str, limits: Limits, threads: int, folder: str
     ) -> None:
         tempfile.tempdir = folder
+        _listen_on_loopback()
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
         # Several replicas may share a GPU.
@@ -99,6 +101,20 @@ class Replica:
                 "the server failed at this, by a fault of its own; sending it again will not help.",
                 traceback.format_exc(),
             )
+
+
+def _listen_on_loopback() -> None:
+    """Has Ray Serve open its port of this replica on 127.0.0.1 only, instead of all interfaces.
+
+    The port is for calls between replicas, of which there are none here. There is no option for it.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray.serve._private import replica
+
+        bind = replica.add_port_to_grpc_server
+        replica.add_port_to_grpc_server = lambda server, address: bind(
+            server, address.replace("[::]", "127.0.0.1")
+        )
 
 
 class RayBackend:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import pickle
 import threading
 import time
 
@@ -14,11 +15,13 @@ from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.int8 import Int8Step
 from rlsp_tf.serve_frames import PNG, RAW, decode_frame, encode_frame, max_bytes
-from rlsp_tf.serve_limits import Capacity, Limits, Refused, SessionLost, TooLarge
+from rlsp_tf.serve_limits import Capacity, Limits, Refused, ServerFault, SessionLost, TooLarge
 from rlsp_tf.serve_network import Engine
 from rlsp_tf.serve_sessions import Sessions
 from rlsp_tf.streaming import StreamingUpscaler
 from rlsp_tf.video import VideoSource
+from rlsp_tf.video_source import open_input
+from small_disk import small_disk
 from synthetic import make_clip
 from videos import make_video
 
@@ -170,6 +173,42 @@ class TestEngine:
             engine.video(video, target, "small", **limits)
         assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
+    def test_the_header_of_a_small_file_of_huge_pictures_decides(self, engine, tmp_path, monkeypatch):
+        bomb, limits = tmp_path / "bomb", {"pixels": 960 * 540, "seconds": 9.0, "stop": threading.Event()}
+        black, white = (Image.new("RGB", (2048, 2048), color) for color in ("black", "white"))
+        black.save(bomb, "PNG", save_all=True, append_images=[white], duration=100)
+        # To find out the format of its pixels, FFmpeg has to decode one of them.
+        with open_input(bomb) as container:
+            assert container.streams.video[0].pix_fmt == "rgb24"
+        with open_input(bomb, limits["pixels"]) as container:
+            assert container.streams.video[0].pix_fmt is None
+        monkeypatch.setattr("rlsp_tf.serve_network.VideoSource", None)
+        with pytest.raises(TooLarge, match="has frames of an unknown size, but at most 518400 pixels"):
+            engine.video(bomb, tmp_path / "out.mp4", "small", **limits)
+
+    def test_a_full_disk_is_not_the_fault_of_the_video(self, engine, tmp_path):
+        limits = {"pixels": 64 * 48, "seconds": 60.0, "stop": threading.Event()}
+        make_video(tmp_path / "in.mp4", pts=range(0, 200 * 3600, 3600))
+        with small_disk(tmp_path / "disk", 256) as disk, pytest.raises(Refused) as error:
+            engine.video(tmp_path / "in.mp4", disk / "out.mp4", "small", **limits)
+        assert (error.value.status, error.value.retry_after) == (503, 30)
+        assert str(error.value) == "the server has no space left for the work; try again later."
+
+    def test_what_goes_wrong_in_the_middle_is_told_without_advice_for_the_command_line(
+        self, engine, tmp_path, monkeypatch
+    ):
+        def fail(*arguments):
+            raise RLSPError(
+                f"{arguments[0]}: is broken; 7 frames are finished, and the same command goes on."
+            )
+
+        monkeypatch.setattr("rlsp_tf.serve_network.upscale", fail)
+        make_video(tmp_path / "in.mp4", pts=range(0, 3 * 3600, 3600))
+        limits = {"pixels": 4000, "seconds": 9.0, "stop": threading.Event()}
+        with pytest.raises(RLSPError) as error:
+            engine.video(tmp_path / "in.mp4", tmp_path / "out.mp4", "small", **limits)
+        assert str(error.value) == "the video: is broken."
+
     def test_a_video_that_is_stopped_leaves_no_result(self, engine, tmp_path):
         make_video(tmp_path / "in.mp4")
         stop = threading.Event()
@@ -320,10 +359,32 @@ class TestSessions:
         self.run(engine, work)
 
 
-def test_a_room_is_free_again_after_a_failure():
+def test_a_place_is_free_again_after_a_failure():
     room = Capacity(1, "videos")
     with room.one(), pytest.raises(Refused, match="1 videos already"):
         room.check()
     with pytest.raises(KeyError), room.one():
         {}["broken"]
     room.check()
+
+
+def test_a_client_has_no_more_than_its_share_and_is_then_forgotten():
+    capacity = Capacity(3, "videos", 2)
+    with capacity.one("a"), capacity.one("a"):
+        with pytest.raises(Refused, match="2 videos of this client already") as error:
+            capacity.check("a")
+        assert error.value.status == 429
+        with capacity.one("b"), pytest.raises(Refused, match="3 videos already") as error:
+            capacity.check("c")
+        assert error.value.status == 503
+    assert not capacity._clients
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Refused("no.", 415, retry_after=2), ServerFault("no.", "details"), SessionLost(), TooLarge("no.")],
+)
+def test_refusals_come_through_a_pipe_as_they_are(error):
+    """Replicas return them to the front."""
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))
