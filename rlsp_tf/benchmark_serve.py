@@ -73,8 +73,8 @@ def benchmark_serve(
     share = max(1, int(limits["sessions"] * limits["client_share"]))
     if max(clients) > share:
         raise RLSPError(
-            f"{url}: accepts {share} sessions from one client, not {max(clients)}; start it with --client-share "
-            "1, or give fewer by --clients."
+            f"{url}: accepts {share} sessions from one client, not {max(clients)}; start it with "
+            "--client-share 1, or give fewer by --clients."
         )
     clip = _clip(size)
     scale = next(iter(about["models"].values()))["scale"]
@@ -151,7 +151,7 @@ def describe_serve(result: dict[str, Any]) -> str:
 def _round(
     url: str, clip: np.ndarray, clients: int, seconds: float, expected: int
 ) -> tuple[list[_Tally], float]:
-    """Runs all clients at the same time; returns what they have seen and the seconds until the last answer."""
+    """Runs all clients at the same time; returns what they saw and the seconds until the last answer."""
     tallies = [_Tally() for _ in range(clients)]
     failures: list[Exception] = []
     began = time.perf_counter()
