@@ -3,13 +3,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What rlsp needs, and that with what developers need.
+RUNTIME := $(VENV)/.installed-runtime
 INSTALLED := $(VENV)/.installed
 # pytorch adds the tests of PyTorch checkpoints, and gigabytes: make EXTRAS=dev,pytorch test
 EXTRAS ?= dev
 
+# Two targets would install into one .venv at once.
+.NOTPARALLEL:
 .PHONY: demo test lint format offline-kit
 
-demo: $(INSTALLED)  ## Upscales something and shows it.
+demo: $(RUNTIME)  ## Upscales something and shows it.
 	$(BIN)/rlsp demo --force
 
 test: $(INSTALLED)  ## Runs every test.
@@ -30,7 +34,9 @@ DATA ?= $(or $(RLSP_DATA),../shared/data)/train
 offline-kit: $(INSTALLED)  ## Packs what training needs where there is JAX but no TensorFlow and no network.
 	$(BIN)/python -m rlsp_tf.offline_kit pack $(DATA) dist/offline-kit
 
-$(INSTALLED): setup.py pyproject.toml
+$(RUNTIME): WANTED := .
+$(INSTALLED): WANTED := .[$(EXTRAS)]
+$(RUNTIME) $(INSTALLED): setup.py pyproject.toml rlsp_tf/_version.py
 	@command -v $(PYTHON) >/dev/null || \
 	    { echo "There is no $(PYTHON); install Python 3.10 to 3.13 or name it: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
@@ -42,5 +48,5 @@ $(INSTALLED): setup.py pyproject.toml
 	@echo "Setting up $(VENV); TensorFlow is large, this takes some minutes."
 	@# A virtual environment that was interrupted while it was made has no pip, or no pyvenv.cfg.
 	@{ test -f $(VENV)/pyvenv.cfg && $(BIN)/python -m pip --version; } >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[$(EXTRAS)]"
-	@touch $@
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e "$(WANTED)"
+	@touch $(RUNTIME) $@

@@ -1,11 +1,13 @@
 """What rlsp_tf is and what it needs."""
 
-import re
+import runpy
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
+# Folders beside rlsp_tf that are installed inside it, as links in rlsp_tf have it in a checkout.
+BESIDE = {"rlsp_tf.checkpoints": "checkpoints", "rlsp_tf.converters": "converters"}
 
 LITERT = [
     # Runs LiteRT files, in the form in which TensorFlow no longer ships it.
@@ -39,6 +41,8 @@ TEST = [
     *ONNX,
     *RAY,
     *SERVE,
+    # The wheel and the source distribution.
+    "build>=1.2",
     "hypothesis>=6.100",
     # The cell has to give the same numbers on a second Keras backend.
     "jax>=0.4.34",
@@ -54,7 +58,7 @@ TEST = [
 
 setup(
     name="rlsp_tf",
-    version=re.search(r'^__version__ = "(.+)"$', (ROOT / "rlsp_tf/__init__.py").read_text("utf-8"), re.M)[1],
+    version=runpy.run_path(str(ROOT / "rlsp_tf" / "_version.py"))["__version__"],
     description="Video super-resolution: RLSP (ICCV Workshops 2019) in TensorFlow and Keras",
     long_description=(ROOT / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
@@ -130,11 +134,14 @@ setup(
             *("scipy-stubs", "types-psutil", "types-tqdm"),
         ],
     },
-    # The weights travel as a package of data, so that they lie beside rlsp_tf wherever it is installed.
-    packages=["rlsp_tf", "converters", "checkpoints"],
+    packages=[*find_packages(include=["rlsp_tf", "rlsp_tf.*"], exclude=[*BESIDE]), *BESIDE],
+    package_dir=BESIDE,
     package_data={
-        "rlsp_tf": ["py.typed", "report.html"],
-        "checkpoints": ["*.keras", "manifest.json", "README.md"],
+        "": ["*.html"],
+        "rlsp_tf": ["py.typed"],
+        "rlsp_tf.checkpoints": ["*.keras", "manifest.json", "README.md"],
     },
-    entry_points={"console_scripts": ["rlsp = rlsp_tf.cli:main", "rlsp-convert = converters.cli:main"]},
+    entry_points={
+        "console_scripts": ["rlsp = rlsp_tf.cli:main", "rlsp-convert = rlsp_tf.converters.cli:main"]
+    },
 )

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from rlsp_tf._version import __version__
 from rlsp_tf.cli import add_command, run, start_tensorflow
 from rlsp_tf.errors import RLSPError, UsageError
 
@@ -22,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rlsp-convert", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_download(commands)
     _add_tf1(commands)
@@ -59,7 +61,7 @@ download goes on where it stopped when the command is run again.
 
 
 def _download(arguments: argparse.Namespace) -> None:
-    from converters.download import BASE_URL, LICENCE, download
+    from rlsp_tf.converters.download import BASE_URL, LICENCE, download
 
     print(LICENCE)
     if not arguments.accept_licence:
@@ -114,7 +116,7 @@ def _tf1(arguments: argparse.Namespace) -> None:
     source, target = arguments.source, arguments.target
     to_keras = _to_keras(source, target)
     start_tensorflow()
-    from converters.tf1 import keras_from_tf1, save_tf1
+    from rlsp_tf.converters.tf1 import keras_from_tf1, save_tf1
     from rlsp_tf.model import load_model
 
     if to_keras:
@@ -152,7 +154,7 @@ what it could not compare for want of a file; fails if anything differs (outputs
 
 def _verify(arguments: argparse.Namespace) -> None:
     start_tensorflow()
-    from converters.verify import verify
+    from rlsp_tf.converters.verify import verify
 
     print("\n".join(verify(arguments.prefix, arguments.model)))
 
@@ -190,7 +192,7 @@ def _pytorch(arguments: argparse.Namespace) -> None:
     if arguments.scale is not None and not to_keras:
         raise UsageError(f"{source}: knows its scale; leave out --scale.")
     start_tensorflow()
-    from converters.pytorch import keras_from_pytorch, save_pytorch
+    from rlsp_tf.converters.pytorch import keras_from_pytorch, save_pytorch
     from rlsp_tf.model import load_model
 
     if to_keras:

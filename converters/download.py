@@ -15,7 +15,7 @@ from pathlib import Path
 import requests
 from tqdm import tqdm
 
-import rlsp_tf
+from rlsp_tf._version import __version__
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import check_target
 
@@ -127,7 +127,7 @@ def download(
         RLSPError: if a file cannot be had, or is not the authors'.
     """
     # TensorFlow takes seconds to import, so the licence and the names are to be had without.
-    from converters.tf1 import keras_from_tf1
+    from rlsp_tf.converters.tf1 import keras_from_tf1
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -237,7 +237,7 @@ def _receive(url: str, part: Path, size: int, *, progress: bool, timeout: float)
 
 def _request(url: str, start: int, timeout: float) -> requests.Response:
     """Asks for a file from byte ``start`` on."""
-    headers = {"Accept-Encoding": "identity", "User-Agent": f"rlsp_tf/{rlsp_tf.__version__}"}
+    headers = {"Accept-Encoding": "identity", "User-Agent": f"rlsp_tf/{__version__}"}
     if start:
         headers["Range"] = f"bytes={start}-"
     try:
@@ -284,7 +284,7 @@ def _refusal(code: int) -> str:
 def _intact(file: Path, remote: RemoteFile) -> bool:
     """Whether a file is what it has to be; weights of unknown SHA-256 by the index that lies beside them."""
     # See download() for why these are imported late.
-    from converters.tf1 import data_of, index_of, prefix_of, read_tensors
+    from rlsp_tf.converters.tf1 import data_of, index_of, prefix_of, read_tensors
     from rlsp_tf.files import sha256_of
 
     if file.stat().st_size != remote.size:

@@ -24,8 +24,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from converters.tf1 import Shapes, listed, misshapen, variables_of
+from rlsp_tf.authors_layout import Shapes, listed, misshapen
 from rlsp_tf.config import RLSPConfig
+from rlsp_tf.converters.tf1 import variables_of
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import atomic_file
 from rlsp_tf.model import build_model, rlsp_layer
@@ -246,7 +247,7 @@ def _convolutions(layers: int) -> list[str]:
 
 
 def _to_ours(theirs: Mapping[str, np.ndarray], config: RLSPConfig) -> dict[str, np.ndarray]:
-    """Weights by the names of :func:`tensor_shapes` -> by those of :func:`converters.tf1.variables_of`."""
+    """Weights by the names of :func:`tensor_shapes` -> by those of :func:`.tf1.variables_of`."""
     ours = {}
     for index, name in enumerate(_convolutions(config.layers)):
         ours[f"layer{index}/kernel"] = theirs[f"{name}.weight"].transpose(2, 3, 1, 0)

@@ -5,12 +5,11 @@ Such a checkpoint is known by its prefix: ``PREFIX.index`` says which tensors th
 """
 
 import contextlib
-import math
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rlsp_tf.config import RLSPConfig
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.authors_layout import ADAM_POWERS, ADAM_SLOTS, Shapes, config_of, listed
+from rlsp_tf.errors import RLSPError, first_line
 from rlsp_tf.files import atomic_file
 from rlsp_tf.model import build_model, rlsp_layer
-
-Shapes = dict[str, tuple[int, ...]]
-
-ADAM_SLOTS = ("Adam", "Adam_1")
-"""Suffixes of the first and second moment that the authors' training left beside every weight."""
-ADAM_POWERS = {"beta1_power": 0.9, "beta2_power": 0.999}
-"""Running powers of Adam's decay rates, and their values before the first step."""
 
 
 def load_tf1(prefix: str | os.PathLike[str]) -> keras.Model:
@@ -168,16 +160,6 @@ def read_tensors(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             ) from error
 
 
-def tensor_shapes(config: RLSPConfig) -> Shapes:
-    """The weights in the authors' layout: name and shape, kernels ``(3, 3, in, out)``."""
-    shapes: Shapes = {}
-    for index in range(config.layers + 1):
-        inputs, outputs = config.channels(index)
-        shapes[f"layer{index}/kernel"] = (3, 3, inputs, outputs)
-        shapes[f"layer{index}/bias"] = (outputs,)
-    return shapes
-
-
 def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
     """The weights of a model by the names they have in the authors' layout.
 
@@ -194,47 +176,6 @@ def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
             f"the model has other weights than RLSP's ({listed(sorted(others))}); give an RLSP model."
         )
     return table
-
-
-def config_of(shapes: Mapping[str, tuple[int, ...]], prefix: str | os.PathLike[str]) -> RLSPConfig:
-    """Reads the shape of the network off the shapes of a checkpoint's tensors.
-
-    Args:
-        shapes: by name; Adam's slots and powers may be among them.
-        prefix: what to call the checkpoint in messages.
-
-    Returns:
-        The one configuration whose :func:`tensor_shapes` these are.
-
-    Raises:
-        RLSPError: if there is none; lists the tensors that are missing, unexpected or of wrong shape.
-    """
-    layers = sum(1 for name in shapes if re.fullmatch(r"layer\d+/kernel", name)) - 1
-    names = {f"layer{index}/{part}" for index in range(layers + 1) for part in ("kernel", "bias")}
-    optimizer = {f"{name}/{slot}" for name in names for slot in ADAM_SLOTS} | set(ADAM_POWERS)
-    problems = [f"missing {name}" for name in sorted(names - set(shapes))]
-    problems += [f"unexpected {name}" for name in sorted(set(shapes) - names - optimizer)]
-    config = RLSPConfig()
-    if layers < 2:
-        problems.insert(0, "fewer than three tensors layerN/kernel")
-    elif not problems:
-        first, hidden, last = (shapes[f"layer{index}/bias"] for index in (0, layers - 1, layers))
-        try:
-            config = RLSPConfig(
-                layers=layers,
-                filters=math.prod(first),
-                state_filters=math.prod(hidden),
-                scale=math.isqrt(math.prod(last)),
-            )
-        except ValueError as error:
-            problems.append(str(error))
-        else:
-            problems += misshapen(shapes, tensor_shapes(config))
-    if problems:
-        raise RLSPError(
-            f"{prefix}: give a checkpoint of an RLSP network with luma output; this one: {listed(problems)}."
-        )
-    return config
 
 
 @contextlib.contextmanager
@@ -283,20 +224,4 @@ def _write(prefix: Path, tensors: Mapping[str, np.ndarray], target: Path) -> Non
 
 def _reason(error: Exception) -> str:
     """The first line of TensorFlow's message without the names of its operations."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return re.sub(r"^\{\{.*?\}\} ?| ?\[Op:.*$", "", lines[0]).rstrip(".")
-
-
-def misshapen(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Says of every tensor that is expected if it has another shape."""
-    return [
-        f"{name} has shape {shapes[name]} instead of {shape}"
-        for name, shape in expected.items()
-        if shapes[name] != shape
-    ]
-
-
-def listed(names: Iterable[str]) -> str:
-    """At most twelve of them, separated by commas."""
-    names = list(names)
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    return re.sub(r"^\{\{.*?\}\} ?| ?\[Op:.*$", "", first_line(error)).rstrip(".")

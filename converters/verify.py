@@ -8,9 +8,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from converters.tf1 import config_of, data_of, prefix_of, read_shapes, read_tensors, variables_of
 from rlsp_tf.authors_graph import AuthorsGraph
+from rlsp_tf.authors_layout import config_of
 from rlsp_tf.config import RLSPConfig
+from rlsp_tf.converters.tf1 import data_of, prefix_of, read_shapes, read_tensors, variables_of
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.model import load_model, rlsp_layer
 

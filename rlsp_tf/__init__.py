@@ -8,7 +8,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from rlsp_tf._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from rlsp_tf.cell import RLSPCell as RLSPCell

@@ -1,7 +1,6 @@
 """The inference graph of the paper's authors, out of the ``.meta`` file of a TensorFlow 1 checkpoint."""
 
 import contextlib
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,8 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from rlsp_tf.authors_layout import config_of
 from rlsp_tf.config import RLSPConfig
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, first_line
 
 OPERATIONS = {
     *("Add", "BiasAdd", "ConcatV2", "Const", "Conv2D", "DepthToSpace", "Fill", "Identity", "Mul"),
@@ -89,10 +89,9 @@ class AuthorsGraph:
         try:
             yield
         except Exception as error:  # what TensorFlow and protobuf raise for a broken graph has no common type
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise RLSPError(
                 f"{self._meta}: does not hold the authors' graph for these weights, or is damaged "
-                f"({reason}); copy or download it again."
+                f"({first_line(error)}); copy or download it again."
             ) from error
 
 
@@ -106,11 +105,7 @@ def find_graphs(folder: str | os.PathLike[str]) -> dict[str, Path]:
     for meta in sorted(Path(folder).glob("*.meta")):
         try:
             shapes = _variables(_step_of(meta.read_bytes())[0])
-            layers = len(shapes) // 2 - 1
-            filters, state_filters, packed = (
-                math.prod(shapes[f"layer{index}/bias"]) for index in (0, layers - 1, layers)
-            )
-            config = RLSPConfig(filters, layers, state_filters, math.isqrt(packed))
+            config = config_of({name: tuple(shape) for name, shape in shapes.items()}, meta)
         except Exception as error:  # as above
             raise RLSPError(
                 f"{meta}: holds no graph of the paper's authors, or is damaged; copy or download it again."

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, first_line
+from rlsp_tf.precision import cpu_flags, cpu_info
 from rlsp_tf.threads import cores
 
 REST = 0.3
@@ -112,8 +112,8 @@ def _serve(connection: Connection, name: str, side: type, arguments: tuple[Any, 
         pass
     except Exception as error:
         own = isinstance(error, RLSPError)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        connection.send(error if own else RLSPError(f"{name}: {type(error).__name__}: {reason}"))
+        failure = f"{name}: {type(error).__name__}: {first_line(error)}"
+        connection.send(error if own else RLSPError(failure))
 
 
 def take_turns(
@@ -179,16 +179,10 @@ def machine() -> dict[str, Any]:
 
     Only Linux tells what instructions there are; elsewhere they are ``None``.
     """
-    processor, instructions = platform.processor() or platform.machine(), None
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        fields = [line.partition(":") for line in cpuinfo.read_text("utf-8").splitlines()]
-        values = {key.strip(): value.strip() for key, _, value in reversed(fields)}
-        processor = values.get("model name", processor)
-        flags = values.get("flags", "").split()
-        instructions = [name for name in INSTRUCTIONS if name in flags]
+    info, flags = cpu_info(), cpu_flags()
+    instructions = [name for name in INSTRUCTIONS if name in flags] if info else None
     return {
-        "processor": processor,
+        "processor": info.get("model name", platform.processor() or platform.machine()),
         "cpus": os.cpu_count(),
         "usable": cores(),
         "instructions": instructions,

@@ -3,8 +3,8 @@
 import argparse
 
 from rlsp_tf.benchmark_load_cli import add_faults, add_ray, add_serve
-from rlsp_tf.benchmark_options import add_json, check_json, command_line, keep_result, width_height
-from rlsp_tf.cli import DEFAULT_MODEL, MODEL_HELP, add_command, positive, start_tensorflow
+from rlsp_tf.benchmark_options import add_measurement, command_line, width_height
+from rlsp_tf.cli import DEFAULT_MODEL, MODEL_HELP, add_command, positive
 
 
 def add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -23,12 +23,14 @@ others work, with machine and versions. Other programs that run meanwhile spoil 
   rlsp benchmark video film.mp4 --json video.json
   rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json
   rlsp benchmark ray film.mp4 --json ray.json
-  rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json serve.json
+  rlsp benchmark report docs/BENCHMARKS.md step.json train.json quality.json video.json serve.json
 
-One of them is not about speed: whether anything gets lost, whatever happens.
+Two of them are not about speed: whether anything gets lost, whatever happens, and whether weights stay
+near their input for as long as a clip lasts.
 
   rlsp benchmark faults --video film.mp4 --json faults.json
-  rlsp benchmark report RELIABILITY.md faults.json --plot docs/memory.png""",
+  rlsp benchmark stability --model mine.keras --json stability.json
+  rlsp benchmark report docs/RELIABILITY.md faults.json --plot docs/memory.png""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     benchmarks = parser.add_subparsers(metavar="WHAT", required=True)
@@ -37,10 +39,10 @@ One of them is not about speed: whether anything gets lost, whatever happens.
     add_faults(benchmarks)
     add_serve(benchmarks)
     add_ray(benchmarks)
-    train = add_command(
+    train = add_measurement(
         benchmarks,
         "train",
-        _benchmark_train,
+        "rlsp_tf.benchmark_train:benchmark_train",
         help="training steps per second, beside the authors' own graph",
         description="""\
 Training steps per second of rlsp train (bfloat16, clips sampled meanwhile) and of the training graph
@@ -53,40 +55,29 @@ weights.
     train.add_argument("--authors", required=True, metavar="META", help="the .meta file of a checkpoint")
     train.add_argument("--data", nargs="+", required=True, metavar="DATA", help="folders of clips, or clips")
     train.add_argument("--cache", metavar="DIR", help="for prepared clips (default: ~/.cache/rlsp_tf)")
-    profile = add_command(
-        benchmarks,
-        "profile",
-        _benchmark_profile,
-        help="where the time of a step goes",
-        description="""\
-What oneDNN, with which TensorFlow computes convolutions on x86 processors, tells of a step of 480x270
-frames: milliseconds and operations per second of each kind of convolution.
-
-  rlsp benchmark profile --network 7-48""",
-    )
-    profile.add_argument("--network", default="7-48", metavar="L-F", help="default: %(default)s")
-    profile.add_argument("--precision", choices=("float32", "bfloat16", "int8"), default="bfloat16")
-    quality = add_command(
+    quality = add_measurement(
         benchmarks,
         "quality",
-        _benchmark_quality,
+        "rlsp_tf.benchmark_quality:benchmark_quality",
         help="what reduced precision costs in PSNR",
         description="""\
 PSNR of luma under the protocol of the paper in float32, bfloat16, float16 and, where the processor
 multiplies bytes, int8, and what these cost in dB. rlsp evaluate has more protocols and numbers.
 
   rlsp benchmark quality --hr vid4/ --model rlsp-7-48.keras --model rlsp-7-64.keras""",
+        tensorflow=True,
     )
     quality.add_argument("--hr", required=True, metavar="HR", help="the truth, as for rlsp evaluate")
     quality.add_argument(
         "--model",
+        dest="models",
         action="append",
         help=f"a .keras file or the name of weights; may be repeated (default: {DEFAULT_MODEL})",
     )
-    cuts = add_command(
+    cuts = add_measurement(
         benchmarks,
         "cuts",
-        _benchmark_cuts,
+        "rlsp_tf.benchmark_cuts:benchmark_cuts",
         help="what scene cuts cost, and what starting anew at them saves",
         description="""\
 PSNR of the frames after a scene cut with the state of the network carried over it, begun anew, and begun
@@ -94,11 +85,39 @@ anew after a warm start; the same where a cut is taken for one that is none; and
 in joined sequences, in sequences with flashes, and in fast pans.
 
   rlsp benchmark cuts --hr vid4/ --model rlsp-7-48.keras""",
+        tensorflow=True,
     )
     cuts.add_argument("--hr", required=True, metavar="HR", help="the truth, as for rlsp evaluate")
     cuts.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
-    for each in (train, profile, quality, cuts):
-        add_json(each)
+    stability = add_measurement(
+        benchmarks,
+        "stability",
+        "rlsp_tf.benchmark_stability:benchmark_stability",
+        help="whether weights stay near their input for as long as a clip lasts",
+        description="""\
+Runs weights in every precision over clips on which recurrent networks may run away (flat fields,
+saturated colours, scrolling text, fades, letterbox bars, flashes, checkerboards, grain and noise, cuts
+without a new start, stills, extremes in each channel), and compares with bicubic interpolation: the
+departure must not grow. Ends with exit code 1 if weights are unstable.
+
+  rlsp benchmark stability
+  rlsp benchmark stability --model mine.keras --precision float32 --json stability.json""",
+        tensorflow=True,
+    )
+    stability.add_argument(
+        "--model",
+        dest="models",
+        action="append",
+        help=f"a .keras file, the name of weights, or an export; may be repeated (default: {DEFAULT_MODEL})",
+    )
+    stability.add_argument(
+        "--precision",
+        dest="precisions",
+        action="append",
+        choices=("float32", "bfloat16", "float16", "int8"),
+        help="may be repeated (default: all, int8 where the processor multiplies bytes)",
+    )
+    stability.add_argument("--frames", type=positive, default=500, help="of each clip (default: %(default)s)")
     report = add_command(
         benchmarks,
         "report",
@@ -110,7 +129,7 @@ machine and versions behind each; and plots, of time against size where rlsp ben
 --sizes, and of memory against the length of a video. What rlsp benchmark faults has written gets a
 page of its own, with a plot of memory over time.
 
-  rlsp benchmark report BENCHMARKS.md step.json train.json quality.json video.json""",
+  rlsp benchmark report docs/BENCHMARKS.md step.json train.json quality.json video.json""",
     )
     report.add_argument("out", metavar="OUT", help="the page (.md)")
     report.add_argument("files", metavar="JSON", nargs="+", help="results")
@@ -122,10 +141,10 @@ page of its own, with a plot of memory over time.
 
 
 def _add_benchmark_step(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = add_command(
+    parser = add_measurement(
         benchmarks,
         "step",
-        _benchmark_step,
+        "rlsp_tf.benchmark_step:benchmark_step",
         help="milliseconds per frame of a network, beside the authors' graph and other libraries",
         description="""\
 Milliseconds of a step, from 480x270 frames to Full HD luma, without colour and files: ours in float32,
@@ -142,6 +161,7 @@ authors' where --authors has them, else random. A ratio is the median over round
     )
     parser.add_argument(
         "--network",
+        dest="networks",
         action="append",
         metavar="L-F",
         help="layers-filters; may be repeated (default: 7-48, 7-64 and 7-128)",
@@ -166,14 +186,13 @@ authors' where --authors has them, else random. A ratio is the median over round
     )
     parser.add_argument("--rounds", type=positive, default=7, help="turns of each (default: %(default)s)")
     parser.add_argument("--steps", type=positive, default=10, help="of a turn (default: %(default)s)")
-    add_json(parser)
 
 
 def _add_benchmark_video(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = add_command(
+    parser = add_measurement(
         benchmarks,
         "video",
-        _benchmark_video,
+        "rlsp_tf.benchmark_video:benchmark_video",
         help="frames per second from file to file, beside its parts alone, and memory",
         description="""\
 Milliseconds per frame of rlsp upscale on the first 90 frames of a video, without what starting takes;
@@ -192,82 +211,6 @@ lengths, up to the whole video.
     )
     parser.add_argument("--codec", default="libx264", help="encoder (default: %(default)s)")
     parser.add_argument("--preset", default="ultrafast", help="of the encoder (default: %(default)s)")
-    add_json(parser)
-
-
-def _benchmark_step(arguments: argparse.Namespace) -> None:
-    from rlsp_tf.benchmark_step import NETWORKS, benchmark_step, describe_step
-
-    check_json(arguments)
-    result = benchmark_step(
-        arguments.network or NETWORKS,
-        authors=arguments.authors,
-        sizes=arguments.sizes,
-        size=arguments.size,
-        rounds=arguments.rounds,
-        steps=arguments.steps,
-        progress=True,
-        command=command_line(),
-    )
-    keep_result(arguments, result, describe_step(result))
-
-
-def _benchmark_video(arguments: argparse.Namespace) -> None:
-    check_json(arguments)
-    from rlsp_tf.benchmark_video import benchmark_video, describe_video
-
-    result = benchmark_video(
-        arguments.video,
-        model=arguments.model,
-        precision=arguments.precision,
-        codec=arguments.codec,
-        preset=arguments.preset,
-        progress=True,
-        command=command_line(),
-    )
-    keep_result(arguments, result, describe_video(result))
-
-
-def _benchmark_train(arguments: argparse.Namespace) -> None:
-    from rlsp_tf.benchmark_train import benchmark_train, describe_train
-
-    check_json(arguments)
-    result = benchmark_train(
-        arguments.authors,
-        arguments.data,
-        cache=arguments.cache,
-        progress=True,
-        command=command_line(),
-    )
-    keep_result(arguments, result, describe_train(result))
-
-
-def _benchmark_profile(arguments: argparse.Namespace) -> None:
-    check_json(arguments)
-    from rlsp_tf.benchmark_profile import benchmark_profile, describe_profile
-
-    result = benchmark_profile(arguments.network, precision=arguments.precision, command=command_line())
-    keep_result(arguments, result, describe_profile(result))
-
-
-def _benchmark_quality(arguments: argparse.Namespace) -> None:
-    check_json(arguments)
-    start_tensorflow()
-    from rlsp_tf.benchmark_quality import benchmark_quality, describe_quality
-
-    result = benchmark_quality(
-        arguments.hr, arguments.model or [DEFAULT_MODEL], progress=True, command=command_line()
-    )
-    keep_result(arguments, result, describe_quality(result))
-
-
-def _benchmark_cuts(arguments: argparse.Namespace) -> None:
-    check_json(arguments)
-    start_tensorflow()
-    from rlsp_tf.benchmark_cuts import benchmark_cuts, describe_cuts
-
-    result = benchmark_cuts(arguments.hr, arguments.model, progress=True, command=command_line())
-    keep_result(arguments, result, describe_cuts(result))
 
 
 def _benchmark_report(arguments: argparse.Namespace) -> None:

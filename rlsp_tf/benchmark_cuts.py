@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from rlsp_tf.benchmark import describe_machine, heading
+from rlsp_tf.benchmark import heading
 from rlsp_tf.degradation import degrade
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import Frame
@@ -127,24 +127,6 @@ def benchmark_cuts(
         "none": none,
         "materials": [{"name": name, **row} for name, row in rows.items()],
     }
-
-
-def describe_cuts(result: dict[str, Any]) -> str:
-    """The result of :func:`benchmark_cuts` as lines of text."""
-    lines = describe_machine(result)
-    for key, title in (("after", "frames after a cut"), ("none", "frames after a cut that is none")):
-        frames = next(iter(result[key].values()))
-        lines += ["", f"{title:>32} " + " ".join(f"{frame:>7}" for frame in frames)]
-        for way, row in result[key].items():
-            lines.append(f"{way:>32} " + " ".join(f"{value:7.3f}" for value in row.values()) + " dB")
-    lines.append("")
-    for row in result["materials"]:
-        lines.append(
-            f"{row['name']:>32} {row['found']} of {row['cuts']} cuts found, {row['wrong']} that are none, in "
-            f"{row['frames']} frames; {row['psnr']['off']:.3f} dB with --scene-cuts off, "
-            f"{row['psnr']['auto']:.3f} dB with auto"
-        )
-    return "\n".join(lines)
 
 
 def _clips(hr: str | os.PathLike[str], scale: int) -> tuple[list[str], list[np.ndarray]]:

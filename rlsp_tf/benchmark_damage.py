@@ -25,7 +25,8 @@ anything else, the death of the process included."""
 PRESET = "ultrafast"
 """Of the encoder, in all runs: it takes the time that matters least."""
 
-Upscale = Callable[[Path, Path], Any]
+Upscale = Callable[..., Any]
+"""Takes a source and a target."""
 
 
 def upscaler(model: str, step: Callable[[Any], Any] = lambda step: step) -> Upscale:

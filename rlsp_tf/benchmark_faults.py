@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlsp_tf.benchmark import describe_machine, heading
+from rlsp_tf.benchmark import heading
 from rlsp_tf.benchmark_damage import OUTCOMES, benchmark_damage, last_line
-from rlsp_tf.benchmark_kills import benchmark_kills
+from rlsp_tf.benchmark_kills import FRAMES as FEW
+from rlsp_tf.benchmark_kills import benchmark_kills, benchmark_points
 from rlsp_tf.benchmark_situations import benchmark_situations
 from rlsp_tf.benchmark_soak import benchmark_soak
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.excerpts import reduce
+from rlsp_tf.excerpts import cut, reduce
 
 WIDTH = 96
 """Of the frames in all parts that are about many of them, in pixels."""
@@ -47,9 +48,9 @@ def benchmark_faults(
         command: what to note as the command behind the result.
 
     Returns:
-        What :func:`describe_faults` prints: :func:`rlsp_tf.benchmark.heading` and ``{"videos", "model",
-        "damage", "kills", "situations", "soak"}``, the last four as the functions of the same names in
-        ``rlsp_tf.benchmark_*`` give them.
+        :func:`rlsp_tf.benchmark.heading` and ``{"videos", "model",
+        "damage", "points", "kills", "situations", "soak"}``, the last five as the functions of the same names
+        in ``rlsp_tf.benchmark_*`` give them.
 
     Raises:
         RLSPError: if there is no such video, or one cannot be upscaled where nothing goes wrong.
@@ -66,14 +67,16 @@ def benchmark_faults(
             (root / part).mkdir()
             return root / part
 
-        film, slow = root / "film.mp4", root / "slow.mp4"
+        film, slow, short = root / "film.mp4", root / "slow.mp4", root / "short.mp4"
         reduce(paths[0], film, width=WIDTH, frames=FRAMES)
         reduce(paths[0], slow, width=WIDTH, frames=FRAMES, every=2)
+        cut(film, short, FEW, sound=True)
         given: dict[str, Any] = {"model": model, "progress": progress}
         return result | {
             "videos": [path.name for path in paths],
             "model": Path(model).stem,
             "damage": benchmark_damage(paths, folder("damage"), runs=damages, **given),
+            "points": benchmark_points(short, folder("points"), **given),
             "kills": benchmark_kills(film, folder("kills"), kills=kills, **given),
             "situations": benchmark_situations(film, folder("situations"), **given),
             "soak": benchmark_soak(slow, folder("soak"), minutes=minutes, **given),
@@ -119,6 +122,7 @@ def counts(result: Result) -> dict[str, dict[str, int]]:
 
     return {
         "damaged files": part(damage, survived_damage),
+        "kills at changes": part(result["points"], survived_kill),
         "kills": part(kills, survived_kill),
         "situations": part(situations, lambda each: each["right"]),
         "long film": part([soak], survived_soak),
@@ -132,6 +136,13 @@ def failures(result: Result) -> list[str]:
         f"{run['decodable']} frames written. {last_line(run['said'])}".rstrip()
         for run in result["damage"]["runs"]
         if not survived_damage(run)
+    ]
+    lines += [
+        f"killed before: {point['name']}: ended with {point['code']}, {point['lost']} frames lost, "
+        f"{point['different']} packets different, left {', '.join(point['left']) or 'nothing'}. "
+        f"{point['said']}".rstrip()
+        for point in result["points"]
+        if not survived_kill(point)
     ]
     lines += [
         f"kill {number} after {kill['after']:.1f} s: ended with {kill['code']}, {kill['lost']} frames lost, "
@@ -160,29 +171,3 @@ def outcomes(runs: Iterable[Result]) -> dict[str, int]:
     """How many runs of :func:`rlsp_tf.benchmark_damage.benchmark_damage` had each of OUTCOMES."""
     found = [run["outcome"] for run in runs]
     return {outcome: found.count(outcome) for outcome in OUTCOMES}
-
-
-def describe_faults(result: Result) -> str:
-    """The result of :func:`benchmark_faults` as lines of text."""
-    lines = [*describe_machine(result), ""]
-    for name, part in counts(result).items():
-        lines.append(f"{name:>14} {part['survived']} of {part['tried']} survived, {part['lost']} frames lost")
-    found = outcomes(result["damage"]["runs"])
-    lines.append(f"{'damage':>14} {', '.join(f'{count} {name}' for name, count in found.items())}")
-    twice = [kill["twice"] for kill in result["kills"]["kills"]]
-    lines.append(
-        f"{'kills':>14} {sum(twice)} frames computed twice, at most {max(twice)} after one; "
-        f"{sum(kill['different'] for kill in result['kills']['kills'])} packets different"
-    )
-    soak = result["soak"]
-    lines.append(
-        f"{'long film':>14} {soak['frames']} frames in {soak['seconds']:.0f} s; memory "
-        f"{soak['first'] / 1e6:.0f} MB in the first tenth, {soak['last'] / 1e6:.0f} MB in the last, "
-        f"{soak['slope'] / 1e6:+.1f} MB per hour"
-    )
-    lines += [
-        f"{each['name']:>14}: not tried, {each['missing']}"
-        for each in result["situations"]
-        if "missing" in each
-    ]
-    return "\n".join([*lines, *(f"not survived: {line}" for line in failures(result))])

@@ -1,8 +1,12 @@
-"""``kill -9`` at random moments, the same call again, and the result beside that of a run left alone."""
+"""``kill -9``, the same call again, and the result beside that of a run left alone.
+
+At random moments of a run, and before every change that a run makes on the disk (:mod:`rlsp_tf.kill_points`).
+"""
 
 import functools
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +21,11 @@ from rlsp_tf.benchmark_damage import Upscale, last_line, upscaler
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.excerpts import packets
 from rlsp_tf.journal import JOURNAL, SUFFIX, read_journal
+from rlsp_tf.kill_points import record, recorded, watch
 from rlsp_tf.quiet import quiet_tensorflow
 
+FRAMES, SEGMENT = 10, 2
+"""Of the film that is killed at every change of the disk, and of its segments."""
 LIMIT = 600
 """Seconds for a run of some, after which it hangs."""
 
@@ -33,9 +40,10 @@ class Counted:
 
     def __init__(self, step: Any, count: Any) -> None:
         self._step, self._count = step, count
-        self.config, self.fingerprint = step.config, step.fingerprint
-        self.precision, self.itemsize = step.precision, step.itemsize
-        self.initial_state = step.initial_state
+
+    def __getattr__(self, name: str) -> Any:
+        # Not a StepWrapper, whose module imports TensorFlow.
+        return getattr(self._step, name)
 
     def __call__(self, window: Any, state: Any) -> Any:
         """One step, see :class:`rlsp_tf.steps.Step`."""
@@ -46,6 +54,57 @@ class Counted:
 def counting_upscaler(model: str, count: Any) -> Upscale:
     """As :func:`rlsp_tf.benchmark_damage.upscaler`, with a count of the network's steps."""
     return upscaler(model, functools.partial(Counted, count=count))
+
+
+def short_segments(model: str, count: Any) -> Upscale:
+    """As :func:`counting_upscaler`, in segments of few frames."""
+    return functools.partial(counting_upscaler(model, count), segment=SEGMENT)
+
+
+def benchmark_points(
+    film: Path,
+    folder: Path,
+    *,
+    model: str,
+    make: Callable[[str, Any], Upscale] = short_segments,
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """Kills a run before each of its changes of the disk, and lets each be gone on with.
+
+    Args:
+        film: what is upscaled; a short one will do.
+        folder: an empty one to work in; absolute, and without symbolic links.
+        model, make, progress: see :func:`benchmark_kills`.
+
+    Returns:
+        ``[{"name": of the change, "code": how the second run ended, "said", "lost", "different", "left"}]``,
+        the last four as of :func:`benchmark_kills`. At the last change a run has ended but for its exit code,
+        and the second one may find that its output exists.
+
+    Raises:
+        RLSPError: if the run that is left alone does not end well.
+    """
+    sittings = _Sittings(make, film, model)
+    (folder / "once").mkdir()
+    once, names = folder / "once" / "once.mp4", folder / "names"
+    if sittings.run(once, names=names).code != 0 or not once.exists():
+        raise RLSPError(f"{film}: cannot be upscaled; see what rlsp upscale says of it.")
+    expected = packets(once)
+    found = []
+    points = recorded(names)
+    for number, name in enumerate(tqdm(points, desc="changes", disable=not progress, leave=False)):
+        work = folder / f"point{number}"
+        work.mkdir()
+        target = work / once.name
+        killed = sittings.run(target, point=name)
+        second = sittings.run(target)
+        ended = second.code == 0 or (name == points[-1] and "exists already" in second.said)
+        compared = _compared(expected, target)
+        if killed.code != -signal.SIGKILL:
+            compared["left"].append("a run that was not killed there")
+        code = 0 if ended else second.code
+        found.append({"name": name, "code": code, "said": "" if ended else second.said, **compared})
+    return found
 
 
 def benchmark_kills(
@@ -99,17 +158,14 @@ def benchmark_kills(
                 continue
             journal = read_journal(target.with_name(target.name + SUFFIX) / JOURNAL)
             second = sittings.run(target)
-            got = packets(target) if target.exists() else {}
             found.append(
                 {
                     "after": killed.seconds,
                     "finished": journal.frames if journal else 0,
                     "code": second.code,
                     "said": second.said,
-                    "lost": max(0, frames - len(got.get("0 video", ()))),
-                    "different": _different(expected, got),
                     "twice": killed.steps + second.steps - whole.steps,
-                    "left": sorted(path.name for path in work.iterdir() if path != target),
+                    **_compared(expected, target),
                 }
             )
             bar.update()
@@ -136,12 +192,27 @@ class _Sittings:
         if forks:
             self._processes.set_forkserver_preload(["rlsp_tf.upscale"])
 
-    def run(self, target: Path, kill_after: float | None = None) -> _Sitting:
-        """One of them; seconds count from when it begins to upscale."""
+    def run(
+        self,
+        target: Path,
+        kill_after: float | None = None,
+        *,
+        point: str | None = None,
+        names: Path | None = None,
+    ) -> _Sitting:
+        """One of them; seconds count from when it begins to upscale.
+
+        Args:
+            target: what it writes.
+            kill_after: seconds.
+            point: the name of a change of the disk to be killed at instead.
+            names: gets the names of all of them.
+        """
         log = target.parent.with_suffix(".log")
         count, ready = self._processes.RawValue("q", 0), self._processes.Event()
         process = self._processes.Process(
-            target=_sit, args=(self._make, self._model, self._film, target, log, count, ready)
+            target=_sit,
+            args=(self._make, self._model, self._film, target, log, count, ready, point, names),
         )
         with quiet_tensorflow():
             process.start()
@@ -166,11 +237,27 @@ def _sit(
     log: Path,
     count: Any,
     ready: Any,
+    point: str | None,
+    names: Path | None,
 ) -> None:
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     run = make(model, count)
+    if point is not None:
+        watch(target.parent, point.__eq__)
+    if names is not None:
+        watch(target.parent, record(names))
     ready.set()
     run(film, target)
+
+
+def _compared(expected: dict[str, list[tuple[Any, str]]], target: Path) -> dict[str, Any]:
+    """What a result lacks of what was expected, and what is in the folder beside it."""
+    got = packets(target) if target.exists() else {}
+    return {
+        "lost": max(0, len(expected["0 video"]) - len(got.get("0 video", ()))),
+        "different": _different(expected, got),
+        "left": sorted(path.name for path in target.parent.iterdir() if path != target),
+    }
 
 
 def _different(expected: dict[str, list[tuple[Any, str]]], got: dict[str, list[tuple[Any, str]]]) -> int:

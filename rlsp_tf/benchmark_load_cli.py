@@ -2,45 +2,49 @@
 
 import argparse
 
-from rlsp_tf.benchmark_options import add_json, check_json, command_line, keep_result, width_height
-from rlsp_tf.cli import DEFAULT_MODEL, MODEL_HELP, add_command, positive, start_tensorflow
+from rlsp_tf.benchmark_options import add_measurement, width_height
+from rlsp_tf.cli import DEFAULT_MODEL, MODEL_HELP, add_command, positive
 
 
 def add_faults(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``rlsp benchmark faults``."""
-    parser = add_command(
+    parser = add_measurement(
         benchmarks,
         "faults",
-        _benchmark_faults,
+        "rlsp_tf.benchmark_faults:benchmark_faults",
         help="whether anything gets lost, whatever happens",
         description="""\
-Damages the beginnings of videos, kills runs at random moments, sends signals, fills disks, gives wrong
-inputs, and upscales a long film with an eye on memory; counts what is survived and which frames are
-lost. All of it happens in a temporary folder and takes about half an hour.
+Damages the beginnings of videos, kills runs at every change of the disk and at random moments, sends
+signals, fills disks, gives wrong inputs, and upscales a long film with an eye on memory; counts what is
+survived and which frames are lost. All of it happens in a temporary folder and takes more than an hour.
 
   rlsp benchmark faults --video film.mp4 other.webm --json faults.json""",
     )
     parser.add_argument(
-        "--video", nargs="+", required=True, metavar="FILE", help="the first is of some hundred frames"
+        "--video",
+        dest="videos",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="the first is of some hundred frames",
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     for name, default, what in (
         ("--damages", 200, "files to damage"),
-        ("--kills", 20, "runs to kill"),
+        ("--kills", 20, "runs to kill at random moments"),
         ("--minutes", 60, "of the long film"),
     ):
         parser.add_argument(
             name, type=positive, default=default, metavar="N", help=f"{what} (default: %(default)s)"
         )
-    add_json(parser)
 
 
 def add_serve(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``rlsp benchmark serve``."""
-    parser = add_command(
+    parser = add_measurement(
         benchmarks,
         "serve",
-        _benchmark_serve,
+        "rlsp_tf.benchmark_serve:benchmark_serve",
         help="what a running rlsp serve gives to more and more clients",
         description="""\
 Loads a server that runs with 1, 2, 4 ... clients, each of which sends the next frame of its session when
@@ -69,15 +73,14 @@ requests that were refused, frames that were lost, and the memory of the server.
     parser.add_argument(
         "--seconds", type=positive, default=20, help="for each number of clients (default: %(default)s)"
     )
-    add_json(parser)
 
 
 def add_ray(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Adds ``rlsp benchmark ray`` and ``capacity``."""
-    parser = add_command(
+    parser = add_measurement(
         benchmarks,
         "ray",
-        _benchmark_ray,
+        "rlsp_tf.benchmark_ray:benchmark_ray",
         help="two workers of Ray beside one, and beside one process",
         description="""\
 Upscales four clips, the beginning of VIDEO, in one process, by one worker of Ray and by two, in turn; the
@@ -90,7 +93,6 @@ with another one beside it, which tells what keeps two workers from being twice 
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     parser.add_argument("--preset", default="ultrafast", help="of the encoder (default: %(default)s)")
     parser.add_argument("--rounds", type=positive, default=3, help="turns of each (default: %(default)s)")
-    add_json(parser)
     capacity = add_command(
         benchmarks,
         "capacity",
@@ -116,54 +118,7 @@ simulates the measured runs, too, and prints both.
     )
 
 
-def _benchmark_faults(arguments: argparse.Namespace) -> None:
-    check_json(arguments)
-    from rlsp_tf.benchmark_faults import benchmark_faults, describe_faults
-
-    result = benchmark_faults(
-        arguments.video,
-        model=arguments.model,
-        damages=arguments.damages,
-        kills=arguments.kills,
-        minutes=arguments.minutes,
-        progress=True,
-        command=command_line(),
-    )
-    keep_result(arguments, result, describe_faults(result))
-
-
-def _benchmark_serve(arguments: argparse.Namespace) -> None:
-    from rlsp_tf.benchmark_serve import benchmark_serve, describe_serve
-
-    check_json(arguments)
-    result = benchmark_serve(
-        arguments.url,
-        clients=arguments.clients,
-        size=arguments.size,
-        seconds=arguments.seconds,
-        progress=True,
-        command=command_line(),
-    )
-    keep_result(arguments, result, describe_serve(result))
-
-
-def _benchmark_ray(arguments: argparse.Namespace) -> None:
-    from rlsp_tf.benchmark_ray import benchmark_ray, describe_ray
-
-    check_json(arguments)
-    result = benchmark_ray(
-        arguments.video,
-        model=arguments.model,
-        preset=arguments.preset,
-        rounds=arguments.rounds,
-        progress=True,
-        command=command_line(),
-    )
-    keep_result(arguments, result, describe_ray(result))
-
-
 def _benchmark_capacity(arguments: argparse.Namespace) -> None:
-    start_tensorflow()
     from rlsp_tf.benchmark_report import no_result, read_result
     from rlsp_tf.capacity import describe_capacity
 

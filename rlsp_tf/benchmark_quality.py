@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from rlsp_tf.benchmark import describe_machine, heading
+from rlsp_tf.benchmark import heading
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.evaluate import evaluate
 from rlsp_tf.metrics import PROTOCOLS
@@ -17,7 +17,7 @@ PRECISIONS = ("float32", "bfloat16", "float16", *(("int8",) if computes_int8() e
 
 def benchmark_quality(
     hr: str | os.PathLike[str],
-    models: Sequence[str | os.PathLike[str]],
+    models: Sequence[str | os.PathLike[str]] = ("7-48",),
     *,
     progress: bool = False,
     command: str = "",
@@ -30,7 +30,7 @@ def benchmark_quality(
         command: what to note as the command behind the result.
 
     Returns:
-        What :func:`describe_quality` prints: :func:`rlsp_tf.benchmark.heading`, and::
+        :func:`rlsp_tf.benchmark.heading`, and::
 
             {"protocol": its name, "sequences": [their names], "notes": [...],
              "models": [{"name", "network", "sha256", "psnr": {precision: mean in dB},
@@ -65,18 +65,6 @@ def benchmark_quality(
         "notes": found["notes"],
         "models": sheets,
     }
-
-
-def describe_quality(result: dict[str, Any]) -> str:
-    """The result of :func:`benchmark_quality` as lines of text."""
-    lines = describe_machine(result)
-    lines.append(f"protocol {result['protocol']}, mean of {', '.join(result['sequences'])}")
-    for sheet in result["models"]:
-        lines.append(f"{sheet['name']} ({sheet['network']})")
-        for precision, psnr in sheet["psnr"].items():
-            lost = f", costs {decibels(sheet['cost'][precision])} dB" if precision in sheet["cost"] else ""
-            lines.append(f"{precision:>10} {decibels(psnr)} dB{lost}")
-    return "\n".join(lines)
 
 
 def decibels(value: float | None) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rlsp_tf.benchmark import REST, Worker, describe_machine, heading, installed, ratio
+from rlsp_tf.benchmark import REST, Worker, heading, installed, ratio
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.excerpts import cut, packets
 from rlsp_tf.threads import ONE_CORE
@@ -137,35 +137,6 @@ def benchmark_ray(
     )
 
 
-def describe_ray(result: dict[str, Any]) -> str:
-    """The result of :func:`benchmark_ray` as lines of text."""
-    width, height = result["size"]
-    lines = describe_machine(result)
-    lines += [
-        "",
-        f"{result['clips']} clips of {result['video']}, {width}x{height}, {result['model']} in "
-        f"{result['precision']}, {result['preset']}",
-    ]
-    for name, each in result["contenders"].items():
-        lines.append(
-            f"{name:>12} {1e3 * each['per_frame']:6.1f} ms per frame; {statistics.median(each['many']):.1f} "
-            f"s for {result['many']} frames of each, {statistics.median(each['few']):.1f} s for "
-            f"{result['few']}"
-        )
-    lines.append(
-        f"two workers are {result['ratio']:.2f} times as fast as one ({result['whole_ratio']:.2f} with "
-        f"starts), and {result['ratio_process']:.2f} times as fast as one process"
-    )
-    for stage in STAGES:
-        alone, beside = (1e3 * result[key][stage] for key in ("alone", "beside"))
-        lines.append(f"{stage:>12} {alone:6.2f} ms per frame alone, {beside:6.2f} with another one beside")
-    lines.append(
-        f"a worker has its first frame after {result['start']:.1f} s and takes "
-        f"{result['memory'] / 1e9:.2f} GB; a task of Ray takes {1e3 * result['task']:.2f} ms"
-    )
-    return "\n".join(lines)
-
-
 class Stages:
     """What a worker does with a clip, in a process with one thread.
 
@@ -260,7 +231,7 @@ def _turns(
 
 
 def _upscale(clips: Sequence[Path], out: Path, model: str, options: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "rlsp_tf.cli", "upscale", *map(os.fspath, clips)]
+    command = [sys.executable, "-m", "rlsp_tf", "upscale", *map(os.fspath, clips)]
     command += ["--out", os.fspath(out), "--model", model, *options]
     run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if run.returncode:

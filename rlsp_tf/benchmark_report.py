@@ -79,6 +79,13 @@ def write_report(
         part.write_bytes(page)
 
 
+def describe(result: Result) -> str:
+    """A result as Markdown: its section of a page, or how the page of ``rlsp benchmark faults`` begins."""
+    if result["benchmark"] == RELIABILITY:
+        return "\n".join(reliability.summary(result))
+    return "\n".join([*SECTIONS[result["benchmark"]](result), "", *origin_of(result)])
+
+
 def _read_notes(notes: str | os.PathLike[str]) -> list[str]:
     try:
         return ["", Path(notes).read_text("utf-8").rstrip()]

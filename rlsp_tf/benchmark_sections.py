@@ -7,6 +7,7 @@ from typing import Any
 from rlsp_tf.benchmark import describe_machine
 from rlsp_tf.benchmark_quality import decibels
 from rlsp_tf.benchmark_ray import STAGES
+from rlsp_tf.benchmark_stability import of_clip
 from rlsp_tf.benchmark_step import agreement
 from rlsp_tf.metrics import TYPICAL
 from rlsp_tf.results import markdown_table
@@ -141,6 +142,30 @@ def _cuts(result: Result) -> list[str]:
     ]
 
 
+def _stability(result: Result) -> list[str]:
+    window, frames = result["window"], result["frames"]
+    width, height = result["size"]
+    lines = [
+        "## Stability",
+        "",
+        "Largest departure of the output from bicubic interpolation, in grey levels (in brackets the root "
+        f"mean square over a frame), in the first {window} and in the last {window} of {frames} frames of "
+        f"{width}x{height}, with the state carried over all of them. It must not grow.",
+    ]
+    sheets: dict[str, list[Any]] = {}
+    for sheet in result["models"]:
+        sheets.setdefault(f"{sheet['name']} ({sheet['network']})", []).append(sheet)
+    for title, own in sheets.items():
+        rows = [["", *(sheet["precision"] for sheet in own)], ["---", *["---:"] * len(own)]]
+        for clips in zip(*(sheet["clips"] for sheet in own), strict=True):
+            cells = (" to ".join(of_clip(clip)) + ("" if clip["stable"] else " (unstable)") for clip in clips)
+            rows.append([clips[0]["name"], *cells])
+        lines += ["", f"### {title}", "", *markdown_table(rows)]
+    if result["notes"]:
+        lines += ["", "Left out: " + " ".join(result["notes"])]
+    return lines
+
+
 def _video(result: Result) -> list[str]:
     (width, height), scale = result["size"], result["scale"]
     times = result["milliseconds"]
@@ -218,33 +243,15 @@ def _ray(result: Result) -> list[str]:
     ]
 
 
-def _profile(result: Result) -> list[str]:
-    width, height = result["size"]
-    rows = [["primitive", "calls", "ms", "GFLOP/s"], ["---", "---:", "---:", "---:"]]
-    for each in result["primitives"]:
-        speed = "" if each["gflops"] is None else f"{each['gflops']:.0f}"
-        rows.append([each["what"], f"{each['calls']:.0f}", f"{each['milliseconds']:.2f}", speed])
-    convolutions = sum(each["milliseconds"] for each in result["primitives"] if each["gflops"] is not None)
-    return [
-        "## Where the time of a step goes",
-        "",
-        f"{result['network']} in {result['precision']}, {width}x{height}, as oneDNN tells it: "
-        f"{result['milliseconds']:.1f} ms a step, of which its convolutions take {convolutions:.1f} ms "
-        "(those that run side by side counted in full).",
-        "",
-        *markdown_table(rows),
-    ]
-
-
 SECTIONS: dict[str, Callable[[Result], list[str]]] = {
     "step": _step,
-    "profile": _profile,
     "video": _video,
     "serve": _serve,
     "ray": _ray,
     "train": _train,
     "quality": _quality,
     "cuts": _cuts,
+    "stability": _stability,
 }
 """What writes the section of each benchmark, by its name in the JSON."""
 

@@ -12,7 +12,7 @@ import numpy as np
 import requests
 from tqdm import tqdm
 
-from rlsp_tf.benchmark import describe_machine, heading
+from rlsp_tf.benchmark import heading
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.serve_frames import RAW
 
@@ -56,7 +56,7 @@ def benchmark_serve(
         command: the command line to note in the result.
 
     Returns:
-        The input of :func:`describe_serve`: :func:`rlsp_tf.benchmark.heading` and ``{"url", "size", "limits",
+        What is measured: :func:`rlsp_tf.benchmark.heading` and ``{"url", "size", "limits",
         "models", "seconds", "rounds": [{"clients", "frames", "rate": frames per second, "latency": {"p50",
         "p99"} in seconds, "streams": mean size of a batch, "refused": refused requests, "lost": frames
         that were accepted but never returned, "wrong": frames of another size, "memory": bytes by
@@ -124,28 +124,6 @@ def benchmark_serve(
         "rounds": rounds,
         "saturated": saturated[0] if saturated else None,
     }
-
-
-def describe_serve(result: dict[str, Any]) -> str:
-    """Formats the result of :func:`benchmark_serve` as text."""
-    (width, height), (model, about) = result["size"], next(iter(result["models"].items()))
-    scale = about["scale"]
-    lines = describe_machine(result)
-    lines += [
-        "",
-        f"{model} in {about['bits']} bits, frames of {width}x{height} to {scale * width}x{scale * height}, "
-        f"{result['seconds']:g} s each",
-        "clients  frames/s  p50 [s]  p99 [s]  streams/step  refused  lost  memory [MB]",
-    ]
-    for each in result["rounds"]:
-        lines.append(
-            f"{each['clients']:7}  {each['rate']:8.2f}  {each['latency']['p50']:7.2f}  "
-            f"{each['latency']['p99']:7.2f}  {each['streams']:12.1f}  {each['refused']:7}  "
-            f"{each['lost'] + each['wrong']:4}  {sum(each['memory'].values()) / 1e6:11.0f}"
-        )
-    if result["saturated"] is not None:
-        lines.append(f"saturated by {result['saturated']} clients")
-    return "\n".join(lines)
 
 
 def _round(

@@ -17,11 +17,11 @@ import psutil
 from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.excerpts import packets
+from rlsp_tf.excerpts import is_whole, packets
 from rlsp_tf.images import write_png
 from rlsp_tf.journal import SUFFIX
 
-PROGRAM = (sys.executable, "-m", "rlsp_tf.cli")
+PROGRAM = (sys.executable, "-m", "rlsp_tf")
 """The command line."""
 LIMIT = 600
 """Seconds for a run of some, after which it hangs."""
@@ -135,11 +135,25 @@ class Whole:
     size: int
     peak: int
 
-    def is_in(self, folder: Path) -> bool:
-        """Whether the same lies there, beside the film and nothing else."""
+    def is_in(self, folder: Path, *, in_parts: bool = False) -> bool:
+        """Whether the same lies there, beside the film and nothing else.
+
+        Args:
+            folder: where.
+            in_parts: a segment may have been encoded in two parts; then all frames are there at their times,
+                and all decode.
+        """
         names = {path.name for path in folder.iterdir()}
         try:
-            return names == {FILM, LARGE} and packets(folder / LARGE) == self.packets
+            found = packets(folder / LARGE)
+            if names != {FILM, LARGE} or found.keys() != self.packets.keys():
+                return False
+            if not in_parts:
+                return found == self.packets
+            video = "0 video"
+            times, expected = ([time for time, _ in each[video]] for each in (found, self.packets))
+            others = {**found, video: []} == {**self.packets, video: []}
+            return others and sorted(times) == sorted(expected) and is_whole(folder / LARGE) == len(times)
         except RLSPError:
             return False
 
@@ -240,7 +254,7 @@ def _interrupted(*names: str) -> Situation:
             if number:
                 scene.wait_for(process, scene.told_to_stop)
             process.send_signal(getattr(signal, name))
-        return _gone_on_with(scene, scene.end(process), 130, whole)
+        return _gone_on_with(scene, scene.end(process), 130, whole, in_parts=True)
 
     return situation
 
@@ -261,13 +275,15 @@ def _full_disk(scene: Scene, whole: Whole) -> dict[str, Any]:
     return {"how": "a limit of the size of files"} | _gone_on_with(scene, code, 1, whole)
 
 
-def _gone_on_with(scene: Scene, code: int | None, expected: int, whole: Whole) -> dict[str, Any]:
+def _gone_on_with(
+    scene: Scene, code: int | None, expected: int, whole: Whole, *, in_parts: bool = False
+) -> dict[str, Any]:
     """What an interrupted run has left, and what the same call makes of it."""
     said, left = " ".join(scene.said), scene.left
     right = code == expected and len(scene.said) == 1
     right = right and {FILM} <= set(left) <= {FILM, LARGE + SUFFIX}
     again = scene.run(FILM, LARGE)
-    same = again == 0 and whole.is_in(scene.folder)
+    same = again == 0 and whole.is_in(scene.folder, in_parts=in_parts)
     then = "the same call ended with the whole film" if same else f"the same call ended with {again}"
     return {"code": code, "said": said, "left": left, "then": then, "right": right and same}
 

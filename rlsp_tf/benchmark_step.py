@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rlsp_tf.benchmark import Worker, describe_machine, heading, installed, ratio, take_turns
+from rlsp_tf.benchmark import Worker, heading, installed, ratio, take_turns
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.contenders import AUTHORS, OTHERS, OURS, Contender
 from rlsp_tf.errors import RLSPError
@@ -72,7 +72,7 @@ def benchmark_step(
         command: what to note as the command behind the result.
 
     Returns:
-        What :func:`describe_step` prints: :func:`rlsp_tf.benchmark.heading`, ``"size"``, ``"steps"``,
+        :func:`rlsp_tf.benchmark.heading`, ``"size"``, ``"steps"``,
         ``"warm_up"``, ``"limits"``, ``"left_out": [{"name", "reason"}]``, and for every network::
 
             {"network", "weights": where they are from,
@@ -123,31 +123,6 @@ def benchmark_step(
                 ]
             result["networks"].append(sheet)
     return result
-
-
-def describe_step(result: dict[str, Any]) -> str:
-    """The result of :func:`benchmark_step` as lines of text."""
-    lines = describe_machine(result)
-    lines += [f"left out: {each['name']} ({each['reason']})" for each in result["left_out"]]
-    width, height = result["size"]
-    for sheet in result["networks"]:
-        lines += ["", f"{sheet['network']}, {width}x{height} in, weights: {sheet['weights']}"]
-        for each in sheet["contenders"]:
-            times = each["rounds"]
-            lines.append(
-                f"{each['name']:>22} {each['milliseconds']:8.1f} ms ({min(times):.1f} to {max(times):.1f} in "
-                f"{len(times)} rounds), {1e3 / each['milliseconds']:6.1f} steps/s; {agreement(each)}"
-            )
-        lines += [f"{each['name']:>22} left out: {each['reason']}" for each in sheet["left_out"]]
-        for each in sheet["ratios"]:
-            lines.append(f"{each['of']:>22} {each['ratio']:8.2f} times as fast as {each['to']}")
-        for each in sheet["sizes"]:
-            times = each["rounds"]
-            lines.append(
-                f"{each['name']:>22} {each['milliseconds']:8.1f} ms ({min(times):.1f} to {max(times):.1f}) "
-                f"at {each['width']}x{each['height']}"
-            )
-    return "\n".join(lines)
 
 
 def agreement(entry: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlsp_tf.benchmark import Worker, describe_machine, heading, ratio, take_turns
+from rlsp_tf.benchmark import Worker, heading, ratio, take_turns
 from rlsp_tf.clip_index import index_clips
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.threads import prepare_training
@@ -24,7 +24,7 @@ does at once (:data:`rlsp_tf.train.AT_ONCE`), so that the clock is looked at aft
 
 
 def benchmark_train(
-    authors_meta: str | os.PathLike[str],
+    authors: str | os.PathLike[str],
     data: Sequence[str | os.PathLike[str]],
     *,
     cache: str | os.PathLike[str] | None = None,
@@ -39,14 +39,14 @@ def benchmark_train(
     averaged. Each has a process of its own and rests while the other works.
 
     Args:
-        authors_meta: the ``.meta`` file of a checkpoint of theirs; its size decides the network.
+        authors: the ``.meta`` file of a checkpoint of theirs; its size decides the network.
         data: clips to train on; see :func:`rlsp_tf.clip_index.index_clips`.
         cache: for clips made ready.
         progress: show a progress bar on standard error.
         command: what to note as the command behind the result.
 
     Returns:
-        What :func:`describe_train` prints: :func:`rlsp_tf.benchmark.heading`, and under ``"authors"`` and
+        :func:`rlsp_tf.benchmark.heading`, and under ``"authors"`` and
         ``"ours"`` ``"steps_per_second"``, the median of the rounds, and each of them; ``"ratio"``, ours to
         theirs, in the median of the rounds; ``"waiting"``, the share of our time spent waiting for clips.
 
@@ -55,40 +55,27 @@ def benchmark_train(
     """
     result = heading("train", command)
     roots = [os.fspath(root) for root in data]
-    authors = Worker("the authors' graph", AuthorsTraining, os.fspath(authors_meta))
+    theirs = Worker("the authors' graph", AuthorsTraining, os.fspath(authors))
     ours = None
     try:
         index_clips(roots, cache=cache, progress=progress)
-        ours = Worker("rlsp train", OurTraining, authors.about["filters"], roots, cache)
-        for worker in (authors, ours):
+        ours = Worker("rlsp train", OurTraining, theirs.about["filters"], roots, cache)
+        for worker in (theirs, ours):
             worker.call("run", 1, WARM_UP)  # makes the graph
-        theirs, own = take_turns([authors, ours], ROUNDS, STEPS, WARM_UP, progress=progress)
+        rounds = take_turns([theirs, ours], ROUNDS, STEPS, WARM_UP, progress=progress)
     finally:
-        for each in (authors, ours):
+        for each in (theirs, ours):
             if each is not None:
                 each.close()
-    their_rates, own_rates = ([each["rate"] for each in rounds] for rounds in (theirs, own))
+    their_rates, own_rates = ([each["rate"] for each in turns] for turns in rounds)
     return result | {
         "step": f"batch {BATCH}, {FRAMES} frames, {CROP}x{CROP} low-resolution pixels",
-        "network": f"7-{authors.about['filters']}",
+        "network": f"7-{theirs.about['filters']}",
         "authors": _summary("their graph, float32, fed from memory", their_rates),
         "ours": _summary("rlsp train, bfloat16, clips sampled meanwhile", own_rates),
         "ratio": ratio(own_rates, their_rates),
-        "waiting": statistics.median(each["waiting"] for each in own),
+        "waiting": statistics.median(each["waiting"] for each in rounds[1]),
     }
-
-
-def describe_train(result: dict[str, Any]) -> str:
-    """The result of :func:`benchmark_train` as lines of text."""
-    lines = [*describe_machine(result), f"training {result['network']}: {result['step']}"]
-    for name in ("authors", "ours"):
-        rates = result[name]["rounds"]
-        lines.append(
-            f"{name:>8} {result[name]['steps_per_second']:6.2f} steps/s ({min(rates):.2f} to "
-            f"{max(rates):.2f} in {len(rates)} rounds): {result[name]['what']}"
-        )
-    lines.append(f"   ratio {result['ratio']:6.2f} (waiting for clips: {result['waiting']:.1%} of our time)")
-    return "\n".join(lines)
 
 
 class AuthorsTraining:

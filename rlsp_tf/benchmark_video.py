@@ -14,7 +14,7 @@ from typing import Any
 
 import av
 
-from rlsp_tf.benchmark import Worker, describe_machine, heading, ratio, take_turns
+from rlsp_tf.benchmark import Worker, heading, ratio, take_turns
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.excerpts import cut
 from rlsp_tf.steps import load_step
@@ -59,7 +59,7 @@ def benchmark_video(
         command: what to note as the command behind the result.
 
     Returns:
-        What :func:`describe_video` prints: :func:`rlsp_tf.benchmark.heading` and ``{"video", "size",
+        :func:`rlsp_tf.benchmark.heading` and ``{"video", "size",
         "model", "codec", "preset", "frames", "milliseconds": {"decoding", "network", "encoding", "whole":
         {"median", "rounds"}}, "ratio": whole to the sum of the parts, median over the rounds,
         "lengths": [{"frames", "seconds", "peak": bytes}]}``.
@@ -100,30 +100,6 @@ def benchmark_video(
             "lengths": lengths,
         }
     )
-
-
-def describe_video(result: dict[str, Any]) -> str:
-    """The result of :func:`benchmark_video` as lines of text."""
-    (width, height), scale = result["size"], result["scale"]
-    lines = describe_machine(result)
-    lines += [
-        "",
-        f"{result['video']}, {width}x{height} to {scale * width}x{scale * height}, {result['model']} in "
-        f"{result['precision']}, {result['codec']} {result['preset']}",
-    ]
-    for name, times in result["milliseconds"].items():
-        rounds = times["rounds"]
-        lines.append(
-            f"{name:>10} {times['median']:7.1f} ms per frame ({min(rounds):.1f} to {max(rounds):.1f} in "
-            f"{len(rounds)} rounds)"
-        )
-    speed = 1e3 / result["milliseconds"]["whole"]["median"]
-    lines.append(f"whole to sum of parts {result['ratio']:.2f}; {speed:.1f} frames per second")
-    for each in result["lengths"]:
-        lines.append(
-            f"{each['frames']:6} frames in {each['seconds']:.1f} s, peak memory {each['peak'] / 1e9:.2f} GB"
-        )
-    return "\n".join(lines)
 
 
 class VideoSide:

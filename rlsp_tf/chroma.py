@@ -1,13 +1,15 @@
 """From the planes of a low-resolution frame to RGB for the network, and from its luma to planes again."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from rlsp_tf.cell import depth_to_space
 from rlsp_tf.color import ColorSpec, from_codes, luma_from_bt601, rgb_to_ycbcr, to_codes, ycbcr_to_rgb
-from rlsp_tf.resample import chroma_matrices
+from rlsp_tf.config import PAPER_WEIGHTS
+from rlsp_tf.resample import chroma_matrices, enlarge_taps
 
 ChromaGeometry = Literal["aligned", "authors"]
 RGB_CHROMA = ColorSpec(matrix="bt601", full_range=False, subsampling=(1, 1))
@@ -17,12 +19,29 @@ Grid = tuple[np.ndarray, np.ndarray]
 """Two matrices that resample the rows and the columns of a plane."""
 
 
+class SetAside(NamedTuple):
+    """What the network does not get of a frame, to be enlarged by interpolation.
+
+    Attributes:
+        chroma: ``(2, h, w)`` float32 in codes of 8 bits.
+        beyond: how far the frame lies outside RGB 0..255, float32: ``(1, H, W)`` in BT.601 luma for a network
+            that gives luma, ``(3, H, W)`` in RGB for one that gives RGB. ``None`` if it does not.
+    """
+
+    chroma: tf.Tensor
+    beyond: tf.Tensor | None
+
+
 class ColorPath:
     """The colour around the network, for frames of one size.
 
     On the way in planes become RGB; chroma is set aside. On the way out the network's luma meets the
     chroma, enlarged by cubic interpolation from its own grid straight to the target's. Chroma does
     not depend on luma in any of the matrices, so the planes of a video need no trip through RGB.
+
+    The planes of a video can hold more than RGB 0..255: luma below black and above white, and colours that no
+    RGB has. Networks are not trained on that, and their output may grow without bound on it. So they get RGB
+    clipped to 0..255, and what clipping takes away is set aside like chroma and added to their output.
 
     Args:
         height: of a low-resolution frame.
@@ -35,6 +54,7 @@ class ColorPath:
             sample i is high-resolution sample ``scale * i``. ``"authors"``: as in the authors' RGB
             frames: half-pixel centres, luma and chroma rounded to 8 bits before they meet.
         bits: of the RGB that enters and leaves, 8 or 16.
+        output: of the network, see :class:`rlsp_tf.RLSPConfig`.
     """
 
     def __init__(
@@ -47,8 +67,10 @@ class ColorPath:
         target: ColorSpec | None = None,
         geometry: ChromaGeometry = "aligned",
         bits: int = 8,
+        output: Literal["y", "rgb"] = "y",
     ) -> None:
         self._source, self._target = source, target
+        self._scale, self._output = scale, output
         self._authors = geometry == "authors"
         self._bits = bits
         if source:
@@ -67,12 +89,21 @@ class ColorPath:
         if target:
             self._high_chroma = chroma_matrices(low, self._held, target, high, scale=scale, shift=shift)
             self._reduce = chroma_matrices(high, full, target)
-        self.enter = tf.function(self._enter)
+        self._enter_graph = tf.function(self._enter)
+        self._clip_graph = tf.function(self._clip)
         self.leave_luma = tf.function(self._leave_luma)
         self.leave_rgb = tf.function(self._leave_rgb)
 
+    def enter(self, planes: tuple[np.ndarray, ...]) -> tuple[tf.Tensor, SetAside]:
+        """Integer planes -> RGB ``(1, H, W, 3)`` float32 0..255 for the network, and what it does not get."""
+        rgb, chroma = self._enter_graph(planes)
+        if self._source is None:
+            return rgb, SetAside(chroma, None)
+        rgb, beyond, outside = self._clip_graph(rgb)
+        return rgb, SetAside(chroma, beyond if outside else None)
+
     def _enter(self, planes: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Integer planes -> RGB ``(1, H, W, 3)`` float32 0..255, chroma ``(2, h, w)`` in 8-bit codes."""
+        """Integer planes -> RGB ``(1, H, W, 3)`` not clipped, chroma ``(2, h, w)`` in 8-bit codes."""
         if self._source is None:
             rgb = tf.cast(planes[0], tf.float32) * (255 / (2**self._bits - 1))
             red, green, blue = tf.unstack(rgb, axis=-1)
@@ -82,13 +113,25 @@ class ColorPath:
         y, cb, cr = from_codes(y, cb, cr, self._source)
         chroma = tf.stack([cb, cr])
         cb, cr = tf.unstack(_resample(chroma, self._low_luma))
-        # Not clipped: what lies outside the RGB cube comes back as it was.
         rgb = tf.stack(ycbcr_to_rgb(y, cb, cr, self._held), axis=-1)
         return rgb[None], chroma
 
-    def _leave_luma(self, luma: tf.Tensor, chroma: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """BT.601 luma ``(1, H, W, 1)`` and chroma from :meth:`enter` -> integer planes of the target."""
-        y = self._rounded(luma[0, :, :, 0])
+    def _clip(self, rgb: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """RGB 0..255, what clipping took away as :class:`SetAside` holds it, and whether it took anything."""
+        clipped = tf.clip_by_value(rgb, 0.0, 255.0)
+        beyond = rgb - clipped
+        outside = tf.reduce_any(beyond != 0)
+        if self._output == "y":
+            beyond = tf.reduce_sum(beyond * PAPER_WEIGHTS, axis=-1, keepdims=True)
+        return clipped, tf.transpose(beyond[0], (2, 0, 1)), outside
+
+    def _leave_luma(self, luma: tf.Tensor, aside: SetAside) -> tuple[tf.Tensor, ...]:
+        """BT.601 luma ``(1, H, W, 1)`` and what :meth:`enter` set aside -> integer planes of the target."""
+        chroma = aside.chroma
+        y = luma[0, :, :, 0]
+        if aside.beyond is not None:
+            y += self._enlarge(aside.beyond)[0]
+        y = self._rounded(y)
         spec = self._held
         if self._target is None or (self._authors and spec.matrix != "bt601"):
             cb, cr = tf.unstack(self._rounded(_resample(chroma, self._high_luma)))
@@ -106,13 +149,28 @@ class ColorPath:
             y = y * gain + black
         return self._to_planes(y, self._rounded(_resample(chroma, self._high_chroma)))
 
-    def _leave_rgb(self, rgb: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """RGB ``(1, H, W, 3)`` 0..255 of a network that makes colour itself -> integer planes."""
+    def _leave_rgb(self, rgb: tf.Tensor, aside: SetAside) -> tuple[tf.Tensor, ...]:
+        """RGB ``(1, H, W, 3)`` of a network that makes colour itself -> integer planes."""
+        if aside.beyond is not None:
+            rgb += tf.transpose(self._enlarge(aside.beyond), (1, 2, 0))
         if self._target is None:
             return (self._to_rgb(rgb[0]),)
         red, green, blue = tf.unstack(rgb[0], axis=-1)
         y, cb, cr = rgb_to_ycbcr(red, green, blue, self._target)
         return self._to_planes(y, _resample(tf.stack([cb, cr]), self._reduce))
+
+    def _enlarge(self, planes: tf.Tensor) -> tf.Tensor:
+        """``(N, H, W)`` -> ``(N, scale*H, scale*W)``, cubic, at the positions of the network's pixels."""
+        # Nearly every frame of some videos needs this, so it has to be fast: a convolution of 4x4, with a
+        # channel for each place in a low-resolution pixel, takes fewer operations than two large matrices.
+        taps = enlarge_taps(self._scale)
+        kernel = np.einsum("ap,bq->pqab", taps, taps).reshape(4, 4, 1, -1)
+        for axis in (1, 2):
+            # One sample before the first and two after the last are the edge again.
+            around = np.arange(-1, planes.shape[axis] + 2).clip(0, planes.shape[axis] - 1)
+            planes = tf.gather(planes, around, axis=axis)
+        folded = tf.nn.conv2d(planes[..., None], kernel.astype(np.float32), 1, "VALID")
+        return depth_to_space(folded, self._scale)[..., 0]
 
     def _rounded(self, plane: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(tf.round(plane), 0, 255) if self._authors else plane

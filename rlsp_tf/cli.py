@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
 from rlsp_tf.quiet import quiet_tensorflow
 
@@ -37,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rlsp", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     add_upscale(commands)
     _add_degrade(commands)
@@ -77,14 +79,14 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     except KeyboardInterrupt:
         return _fail(parser, "interrupted; nothing was written under the final name.", 130)
     except Exception as error:
-        sentence = _sentence(error, arguments)
+        sentence = sentence_of(error, arguments)
         if sentence is None or arguments.debug:
             raise
         return _fail(parser, sentence, 2 if isinstance(error, UsageError) else 1)
     return 0
 
 
-def _sentence(error: Exception, arguments: argparse.Namespace) -> str | None:
+def sentence_of(error: Exception, arguments: argparse.Namespace) -> str | None:
     """What to say of a failure that is none of the program; ``None`` for others."""
     # Only where it was imported can it be what raised.
     errors = getattr(sys.modules.get("tensorflow"), "errors", None)
@@ -395,7 +397,3 @@ def _compare(arguments: argparse.Namespace) -> None:
 def _fail(parser: argparse.ArgumentParser, sentence: str, code: int) -> int:
     print(f"{parser.prog}: error: {sentence}", file=sys.stderr)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,7 +7,7 @@ uncompressed, where training reads them through memory mapping. Nothing here dec
 import contextlib
 import math
 import os
-import shutil
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -18,13 +18,15 @@ import numpy as np
 from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError, describe_os_error
-from rlsp_tf.files import read_json
+from rlsp_tf.files import named, others_in, read_json, remove_files
 from rlsp_tf.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 Halving = Literal["auto", "always", "never"]
 CELL = 4
 """Side of a cell of the maps ``detail`` and ``motion``, in low-resolution pixels."""
 CARD = "clip.json"
+OURS = named(r"(hr|blurred|detail|motion)\.raw", re.escape(CARD))
+"""What is in the folder of a clip."""
 
 
 @dataclass(frozen=True)
@@ -205,8 +207,9 @@ def index_clips(
                 from rlsp_tf.preparation import prepare_clip  # needs a decoder, the cache does not
 
                 clip = open_clip(prepare_clip(source, cache, scale=scale, halve=halve, notes=notes), name)
-        except RLSPError as error:
-            notes.append(f"skipped {error}")
+        except (RLSPError, OSError) as error:
+            sentence = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            notes.append(f"skipped {sentence}")
             continue
         clips.append(clip)
     if not clips:
@@ -286,6 +289,10 @@ def _walk(path: Path) -> Iterable[Path]:
         if path.suffix.lower() in VIDEO_SUFFIXES:
             yield path
         return
+    if not path.is_dir():
+        return  # a link to nothing, or a pipe
+    if path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
+        return  # a link to a folder that it is in
     if (path / CARD).is_file():
         yield path
         return
@@ -299,7 +306,10 @@ def _walk(path: Path) -> Iterable[Path]:
 def _remove_leftovers(cache: Path) -> None:
     """Removes what processes that were killed left half made."""
     for folder in cache.glob(".*.part"):
+        if folder.is_symlink() or not folder.is_dir():
+            continue
         with contextlib.suppress(ValueError, IndexError, ProcessLookupError, PermissionError):
             os.kill(int(folder.name.split(".")[2].split("-")[0]), 0)
             continue
-        shutil.rmtree(folder, ignore_errors=True)
+        if next(others_in(folder, OURS), None) is None:
+            remove_files(folder, OURS)

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError, UsageError
+from rlsp_tf.files import check_apart
 from rlsp_tf.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.images import ImageSink, is_image
 from rlsp_tf.resample import enlarge_matrix
@@ -125,9 +126,7 @@ def compare(
         raise UsageError(f"a zoom must be at least 1, not {zoom}.")
     with contextlib.ExitStack() as stack:
         sources = [stack.enter_context(open_source(path)) for path in (a, b)]
-        for source in sources:
-            if target.exists() and target.samefile(source.path):
-                raise RLSPError(f"{target}: is an input; give the output another name.")
+        check_apart(target, *(source.path for source in sources))
         size = _common_size(sources)
         pairs: Iterable[Pair] = _pairs(sources, size)
         seen: Iterable[Pair] = _look_ahead(sources, size)

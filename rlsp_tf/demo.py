@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from rlsp_tf.degradation import degrade
-from rlsp_tf.files import atomic_folder
+from rlsp_tf.files import atomic_folder, named
 from rlsp_tf.metrics import PROTOCOLS, luma, psnr
 from rlsp_tf.resample import enlarge_matrix
 
@@ -24,6 +24,10 @@ TEXT = (
 )
 
 
+OURS = named(r"lr/frame_\d{4}\.png", "upscaled.mp4", "before_after.png")
+"""What the demo writes into its folder."""
+
+
 def run_demo(folder: str | os.PathLike[str], model: Any, *, force: bool = False) -> dict[str, float]:
     """Renders the scene, makes it small as the paper does, and lets the network make it large again.
 
@@ -33,7 +37,7 @@ def run_demo(folder: str | os.PathLike[str], model: Any, *, force: bool = False)
     Args:
         folder: to be made.
         model: with luma output, as :func:`rlsp_tf.load_model` gives it.
-        force: replace a folder that is there already.
+        force: replace a folder that holds nothing but these.
 
     Returns:
         ``{"bicubic", "rlsp"}``: PSNR of luma in dB by the ``rlsp`` protocol.
@@ -48,7 +52,7 @@ def run_demo(folder: str | os.PathLike[str], model: Any, *, force: bool = False)
     scale = rlsp_layer(model).config.scale
     clip = np.stack(list(render_scene()))
     low = degrade(clip, scale)
-    with atomic_folder(folder, force=force) as part:
+    with atomic_folder(folder, force=force, ours=OURS) as part:
         (part / "lr").mkdir()
         for index, frame in enumerate(low):
             iio.imwrite(part / "lr" / f"frame_{index:04d}.png", frame)

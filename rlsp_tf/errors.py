@@ -19,6 +19,15 @@ class Interrupted(RLSPError):
     """Work that was stopped by a signal before its end; the command line exits with 130, as shells do."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message without a full stop, or its type's name if it has none.
+
+    Libraries write many lines of which the first says what happened.
+    """
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
 def describe_os_error(error: OSError) -> str:
     """One sentence for an ``OSError``: the file, what the system said, and what to do.
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from rlsp_tf.color import ColorSpec, luma_from_bt601, rgb_to_ycbcr, ycbcr_to_rgb
 from rlsp_tf.degradation import degrade
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import Interrupted, RLSPError, UsageError
 from rlsp_tf.frames import FrameSource
 from rlsp_tf.metrics import METRICS, PROTOCOLS, Meter, Protocol, luma
 from rlsp_tf.resample import enlarge_matrix
@@ -82,8 +82,8 @@ def evaluate(
             a sequence begins; see :class:`rlsp_tf.streaming.RecurrentStream`.
         protocols: what is counted; one pass over the frames serves all.
         recorder: takes the frames, for a report.
-        finished: called with the results so far after every sequence, so that an error in a later one
-            does not lose them.
+        finished: called with the results so far after every sequence that was measured. One that cannot be
+            does not keep the others from being so.
         progress: show progress bars on standard error.
         command: what to note as the command behind the results.
 
@@ -119,8 +119,15 @@ def evaluate(
     measured: dict[str, list[list[Results]]] = {}
     notes: list[str] = []
     results: list[Results] = []
+    failures: dict[str, RLSPError] = {}
     for sequence, path in sequences.items():
-        measured[sequence] = _measure(sequence, path, methods, protocols, recorder, progress, notes)
+        try:
+            measured[sequence] = _measure(sequence, path, methods, protocols, recorder, progress, notes)
+        except (Interrupted, UsageError):
+            raise
+        except RLSPError as error:
+            failures[str(error)] = error
+            continue
         results = [
             {
                 "protocol": asdict(protocol),
@@ -138,6 +145,8 @@ def evaluate(
         ]
         if finished:
             finished(results)
+    if failures:
+        raise RLSPError(" ".join(failures)) from next(iter(failures.values()))
     return results
 
 

@@ -14,13 +14,30 @@ import tensorflow as tf
 from rlsp_tf.degradation import degrade
 from rlsp_tf.demo import render_scene
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.files import atomic_file, atomic_folder, check_target, sha256_of, write_json
+from rlsp_tf.files import (
+    atomic_file,
+    atomic_folder,
+    check_folder,
+    check_target,
+    named,
+    read_json,
+    sha256_of,
+    write_json,
+)
 from rlsp_tf.metrics import decibels, luma, luma_of, mse
 from rlsp_tf.model import RLSP, find_weights, load_model, rlsp_layer
 from rlsp_tf.steps import INPUTS, KerasStep, SavedModelStep, Step, card_of, load_step, windows
 
 Format = Literal["saved_model", "litert", "onnx"]
 SUFFIXES: dict[Format, str] = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
+OURS = named(
+    r"rlsp\.json",
+    r"saved_model\.pb",
+    r"fingerprint\.pb",
+    r"variables/variables\.(index|data-\d{5}-of-\d{5})",
+    "assets",
+)
+"""What is in the folder of a SavedModel."""
 PRECISIONS: dict[Format, tuple[str, ...]] = {
     "saved_model": ("float32", "bfloat16", "float16"),
     "litert": ("float32", "dynamic", "int8"),
@@ -68,7 +85,7 @@ def export(
             ``"onnx"``: steps with explicit state (:mod:`rlsp_tf.steps`).
         precision: one of ``PRECISIONS`` of the format; its first by default.
         size: ``(height, width)`` of low-resolution frames, if it is to be fixed.
-        force: replace what exists.
+        force: replace what exists, if it is an export.
 
     Returns:
         What is in the card: format, configuration, precision, versions, SHA-256 of the model, and for
@@ -97,8 +114,12 @@ def export(
         "versions": {name: metadata.version(name) for name in ("rlsp_tf", "tensorflow", "keras")},
         "date": time.strftime("%Y-%m-%d"),
     }
-    writing = atomic_folder if format == "saved_model" else atomic_file
-    with writing(target, force=force) as part:
+    writing = (
+        atomic_folder(target, force=force, ours=OURS)
+        if format == "saved_model"
+        else atomic_file(target, force=force)
+    )
+    with writing as part:
         # The card first, because it says how to run the export.
         write_json(card_of(part), card, force=True)
         try:
@@ -134,9 +155,16 @@ def _check(target: Path, format: Format, precision: str, size: tuple[int, int] |
         raise RLSPError(
             f"{target}: frames of {size[1]}x{size[0]} are too small; {LEAST}x{LEAST} is the least."
         )
-    if format != "saved_model":
-        check_target(target, force=force)
-        check_target(card_of(target), force=force)
+    if format == "saved_model":
+        check_folder(target, force=force, ours=OURS)
+        return
+    check_target(target, force=force)
+    check_target(card_of(target), force=force)
+    if card_of(target).exists():
+        advice = "it would be replaced by the card of the export; give OUT another name"
+        card = read_json(card_of(target), advice)
+        if not (isinstance(card, dict) and {"format", "verification"} <= card.keys()):
+            raise RLSPError(f"{card_of(target)}: is no card of an export, and {advice}.")
 
 
 def _write(

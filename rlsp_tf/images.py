@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +15,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rlsp_tf.color import ColorSpec
 from rlsp_tf.errors import RLSPError, describe_os_error
-from rlsp_tf.files import atomic_file, atomic_folder, check_folder
+from rlsp_tf.files import Ours, atomic_file, atomic_folder, check_folder, named
 from rlsp_tf.frames import IMAGE_SUFFIXES, Frame
+
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+"""Of files with ``IMAGE_SUFFIXES``, by Pillow's names. It knows others that make it run programs."""
+_DEMUXERS = {"PNG": "png_pipe", "TIFF": "tiff_pipe"}
+"""FFmpeg's, for what may have more than 8 bits."""
 
 _BROKEN = (
     OSError,
@@ -50,7 +55,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         if turned.mode.startswith("I"):
             return np.repeat(np.asarray(turned).astype(np.uint16)[..., None], 3, axis=-1)
         # Pillow has no colour of more than 8 bits; FFmpeg has.
-        with Path(path).open("rb") as file, av.open(file, "r") as container:
+        demuxer = _DEMUXERS[str(image.format)]
+        with Path(path).open("rb") as file, av.open(file, "r", format=demuxer) as container:
             (decoded,) = container.decode(video=0)
             return decoded.reformat(format="rgb48le").to_ndarray()
 
@@ -134,6 +140,11 @@ class FolderSource:
         self.depth = 16 if first.deep else 8
         self.frames: int | None = len(self._files)
 
+    @property
+    def names(self) -> list[str]:
+        """Of all frames."""
+        return [file.stem for file in self._files]
+
     def __iter__(self) -> Iterator[Frame]:
         for index, file in enumerate(self._files):
             yield Frame((read_image(file),), pts=index, duration=1, name=file.stem)
@@ -164,7 +175,11 @@ class FolderSink:
 
     Args:
         path: the folder to be; its parent must exist.
-        force: replace a folder that has files in it.
+        force: replace a folder that holds nothing but what this one will hold.
+        names: of the frames, if they have names.
+
+    Attributes:
+        ours: which files it writes.
 
     Raises:
         RLSPError: if the folder cannot be made.
@@ -172,16 +187,20 @@ class FolderSink:
 
     color: ColorSpec | None = None
 
-    def __init__(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, force: bool = False, names: Iterable[str] = ()
+    ) -> None:
         self.path = Path(path)
         self.notes: list[str] = []
+        files = frozenset(f"{name}.png" for name in names)
+        self.ours: Ours = (lambda path: path.as_posix() in files) if files else named(r"frame_\d{6,}\.png")
         self._force = force
         self._written: set[str] = set()
-        check_folder(self.path, force=force)
+        check_folder(self.path, force=force, ours=self.ours)
 
     def __enter__(self) -> "FolderSink":
         self._target = contextlib.ExitStack()
-        self._folder = self._target.enter_context(atomic_folder(self.path, force=self._force))
+        self._folder = self._target.enter_context(atomic_folder(self.path, force=self._force, ours=self.ours))
         return self
 
     def __exit__(self, *exception: Any) -> None:
@@ -248,6 +267,16 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
+def is_grey(path: Path) -> bool:
+    """Whether an image has no colour.
+
+    Raises:
+        RLSPError: see :func:`read_image`.
+    """
+    with _readable(path) as image:
+        return image.getbands()[0] in ("L", "I", "1")
+
+
 class _Header(NamedTuple):
     size: tuple[int, int]
     deep: bool
@@ -276,7 +305,7 @@ def _readable(path: Path) -> Iterator[Image.Image]:
             raise RLSPError(f"{path}: no such file; check the path.")
         if not path.stat().st_size:
             raise RLSPError(f"{path}: is empty; remove it or make it again.")
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             if image.mode == "F" or (image.mode == "I" and not _is_deep(image)):
                 raise RLSPError(f"{path}: has 32 bits per channel; convert it to a PNG of 8 or 16 bits.")
             yield image

@@ -2,33 +2,49 @@
 
 The journal has a line of JSON for every segment that is finished, after a first one that tells which run
 they are of, and gets a last one when no frame is left. A line is added when what it tells of is safely on
-the disk; half a line at the end, as a power failure leaves it, tells of nothing.
+the disk; half a line at the end, as a power failure leaves it, tells of nothing. A segment that was found
+damaged and was computed again has a second line, which counts instead of its first one.
+
+Anybody may have a folder of such a name. It counts as a work folder only if there is a journal in it that
+can be read, or nothing at all but what a run leaves before it has one. What is removed is what runs name
+as they do, never what a link leads to, and a folder only when it is empty then.
 """
 
 import contextlib
 import json
 import os
-import shutil
+import re
 import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.files import sync
+from rlsp_tf.files import others_in, remove_files, sync
 
 SUFFIX = ".rlsp"
 """Of a work folder's name, after that of the target."""
 JOURNAL = "journal.jsonl"
 PLAN = "plan.json"
 """In the work folder of a run in ranges; each has a work folder in that (:mod:`rlsp_tf.ranges`)."""
+PUBLISHED = "published.json"
+"""In a work folder whose result has got its name, or is about to (:mod:`rlsp_tf.published`)."""
 _LOCK = "lock"
 _VERSION = 1
+
+_PART = r"\..+\.\d+-[0-9a-f]{8}\.part"
+_OWN = re.compile(r"lock|published\.json|journal\.jsonl|\.?plan\.json(\.part)?|state-\d{6}\.npz")
+"""Names of files in a work folder."""
+_OWN_OR_FOLDER = re.compile(rf"\d{{6}}(\.[^.]*)?({re.escape(SUFFIX)})?|{_PART}(\.[^.]*)?")
+"""Of files or folders: segments, work folders of ranges, and what is unfinished, see ``atomic_file``."""
+_LONGEST_LINE = 2**26
+"""Bytes of the first line of a journal; cuts that were listed by the user are in it."""
+_FRAME = re.compile(r".+\.png")
 
 
 class Times(Sequence[tuple[int, int]]):
@@ -61,6 +77,11 @@ class Segment:
         size: bytes, of all its files.
         steps: of the network, from the beginning of the clip to its end.
         times: of the packets of a video file, in their order: time shown and duration, in the clip's units.
+        sha256: of its content; empty in a journal of a version of this package that noted none.
+        state: SHA-256 of the file with the state of the network at its end; empty where the next step takes
+            no state from before.
+        diverged: number of the frame from which on the network has diverged, if that was found when the
+            segment ended; see :class:`rlsp_tf.divergence.Watch`.
     """
 
     name: str
@@ -68,6 +89,9 @@ class Segment:
     size: int
     steps: int
     times: Sequence[tuple[int, int]] = ()
+    sha256: str = ""
+    state: str = ""
+    diverged: int | None = None
 
 
 @dataclass
@@ -91,6 +115,16 @@ class Journal:
         """How many are finished."""
         return sum(segment.frames for segment in self.segments)
 
+    @property
+    def diverged(self) -> int | None:
+        """Number of the frame from which on the network has diverged, if it has."""
+        return first_divergence(self.segments)
+
+
+def first_divergence(segments: Iterable[Segment]) -> int | None:
+    """The least ``diverged`` of segments; ``None`` if the network has not diverged in any."""
+    return min((each.diverged for each in segments if each.diverged is not None), default=None)
+
 
 class WorkFolder:
     """The work folder of a target, for one run at a time; a context manager.
@@ -111,7 +145,7 @@ class WorkFolder:
         self._lock = FileLock(self.path / _LOCK, timeout=0)
 
     def __enter__(self) -> "WorkFolder":
-        if self.path.exists() and not is_work_folder(self.path):
+        if os.path.lexists(self.path) and not is_work_folder(self.path):
             raise RLSPError(f"{self._shown}: is in the way of what this run would keep there; rename it.")
         self.path.mkdir(exist_ok=True)
         try:
@@ -131,10 +165,9 @@ class WorkFolder:
     def read(self) -> Journal | None:
         """The journal, ``None`` if nothing is finished. What follows its last whole line is cut off."""
         file = self.path / JOURNAL
-        journal = read_journal(file)
+        journal, size = _read(file)
         if journal is not None:
-            count = 1 + len(journal.segments) + (journal.notes is not None)
-            os.truncate(file, sum(len(line) + 1 for line in file.read_bytes().split(b"\n")[:count]))
+            os.truncate(file, size)
         return journal
 
     def append(self, journal: Journal, segment: Segment) -> None:
@@ -144,6 +177,11 @@ class WorkFolder:
             self._add(file, {"version": _VERSION, "run": journal.run, "rows": journal.rows})
         self._add(file, asdict(segment))
         journal.segments.append(replace(segment, times=Times(segment.times)))
+
+    def replace(self, journal: Journal, index: int, segment: Segment) -> None:
+        """Notes that a finished segment was computed again."""
+        self._add(self.path / JOURNAL, asdict(segment))
+        journal.segments[index] = replace(segment, times=Times(segment.times))
 
     def end(self, journal: Journal, notes: list[str]) -> None:
         """Notes that no frame is left."""
@@ -155,21 +193,30 @@ class WorkFolder:
         return sum(each.stat().st_size for each in self.path.rglob("*") if each.is_file())
 
     def keep_only(self, names: set[str]) -> None:
-        """Removes all but the lock, the journal and what is named."""
-        for path in self.path.iterdir():
-            if path.name not in names | {_LOCK, JOURNAL}:
-                _remove(path)
+        """Removes what runs have left, but for the lock, the journal and what is named."""
+        kept = names | {_LOCK, JOURNAL}
+        remove_files(self.path, lambda path: path.parts[0] not in kept and is_own(path))
 
     def clear(self) -> None:
         """Forgets what was finished."""
-        for name in (JOURNAL, PLAN):
+        for name in (PUBLISHED, JOURNAL, PLAN):
             (self.path / name).unlink(missing_ok=True)
         self.keep_only(set())
 
     def remove(self) -> None:
-        """Removes the folder, the journal first, so that half a removal leaves nothing to go on with."""
+        """Removes what runs have left, and the folder if nothing else is in it.
+
+        The journal goes first, so that half a removal leaves nothing to go on with.
+        """
         self.clear()
-        shutil.rmtree(self.path, ignore_errors=True)
+        remove_files(self.path, is_own)
+
+    def finish(self) -> None:
+        """Removes the folder of a result that has got its name; what tells of that is removed last."""
+        remove_files(self.path, lambda path: path.parts != (PUBLISHED,) and is_own(path))
+        (self.path / PUBLISHED).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
 
     def _add(self, file: Path, value: dict[str, Any]) -> None:
         with file.open("a", encoding="utf-8") as lines:
@@ -191,31 +238,55 @@ def read_journal(file: Path) -> Journal | None:
     Raises:
         OSError: if it exists and cannot be read.
     """
-    try:
-        lines = file.read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return None
-    journal = None
-    for line in lines:
-        try:
-            value = json.loads(line)
-            if journal is None:
-                journal = _header(value)
-            elif "notes" in value:
-                journal.notes = [str(note) for note in value["notes"]]
-            else:
-                journal.segments.append(_segment(value))
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            break
-    return journal if journal and journal.segments else None
+    return _read(file)[0]
 
 
 def is_work_folder(path: Path) -> bool:
-    """Whether a folder holds what a run keeps, or nothing."""
-    if not path.is_dir():
+    """Whether a folder is what a run keeps, by what is in it.
+
+    It holds a journal or a plan that can be read; or the lock and nothing but what runs name as they do, as
+    one leaves it that ended before its first segment did; or nothing.
+    """
+    if path.is_symlink() or not path.is_dir():
         return False
+    lock = path / _LOCK
+    if any((path / name).is_symlink() for name in (_LOCK, JOURNAL, PLAN)):
+        return False
+    # Whoever takes the lock empties its file.
+    if lock.exists() and not (lock.is_file() and lock.stat().st_size == 0):
+        return False
+    if _begins_as_ours(path / JOURNAL) or _is_plan(path / PLAN):
+        return True
     names = {each.name for each in path.iterdir()}
-    return not names or JOURNAL in names or _LOCK in names
+    return not names or (
+        not names.isdisjoint((_LOCK, PUBLISHED)) and next(others_in(path, is_own), None) is None
+    )
+
+
+def is_own(path: PurePath) -> bool:
+    """Whether runs name a file so, by its path in a work folder."""
+    *folders, name = path.parts
+    if not all(map(_OWN_OR_FOLDER.fullmatch, folders)):
+        return False
+    if folders and not folders[-1].endswith(SUFFIX):
+        return bool(_FRAME.fullmatch(name))
+    return bool(_OWN.fullmatch(name) or _OWN_OR_FOLDER.fullmatch(name))
+
+
+def _begins_as_ours(file: Path) -> bool:
+    """Whether the first line of a journal is that of a run."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        with file.open("rb") as lines:
+            _header(json.loads(lines.readline(_LONGEST_LINE)))
+        return True
+    return False
+
+
+def _is_plan(file: Path) -> bool:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        plan = json.loads(file.read_bytes())
+        return isinstance(plan["run"], dict) and isinstance(plan["ranges"], list)
+    return False
 
 
 def stale_folders(root: Path, *, days: float) -> Iterator[WorkFolder]:
@@ -226,9 +297,9 @@ def stale_folders(root: Path, *, days: float) -> Iterator[WorkFolder]:
         days: since their last change, at least.
     """
     for path in sorted(root.rglob(f"*{SUFFIX}")):
-        if not path.is_dir() or not is_work_folder(path) or not any(path.iterdir()):
+        if not is_work_folder(path) or not any(path.iterdir()):
             continue
-        last = max(each.stat().st_mtime for each in (path, *path.iterdir()))
+        last = max(each.lstat().st_mtime for each in (path, *path.iterdir()))
         with contextlib.suppress(RLSPError):
             if time.time() - last >= days * 86400:
                 with WorkFolder(path.with_name(path.name.removesuffix(SUFFIX))) as folder:
@@ -238,6 +309,31 @@ def stale_folders(root: Path, *, days: float) -> Iterator[WorkFolder]:
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     return sum(each.stat().st_size for each in (path.iterdir() if path.is_dir() else (path,)))
+
+
+def _read(file: Path) -> tuple[Journal | None, int]:
+    """The journal, and how many bytes its whole lines have."""
+    try:
+        lines = file.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return None, 0
+    journal, size = None, 0
+    places: dict[str, int] = {}
+    for line in lines:
+        try:
+            value = json.loads(line)
+            if journal is None:
+                journal = _header(value)
+            elif "notes" in value:
+                journal.notes = [str(note) for note in value["notes"]]
+            else:
+                segment = _segment(value)
+                place = places.setdefault(segment.name, len(places))
+                journal.segments[place : place + 1] = [segment]
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            break
+        size += len(line) + 1
+    return (journal, size) if journal and journal.segments else (None, 0)
 
 
 def _header(value: Any) -> Journal:
@@ -264,11 +360,9 @@ def _segment(value: Any) -> Segment:
         raise ValueError
     if Path(segment.name).name != segment.name:
         raise ValueError
-    return Segment(segment.name, *numbers, Times(times))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    diverged = segment.diverged
+    if diverged is not None and not (type(diverged) is int and diverged >= 0):
+        raise ValueError
+    if not (isinstance(segment.sha256, str) and isinstance(segment.state, str)):
+        raise ValueError
+    return replace(segment, times=Times(times))

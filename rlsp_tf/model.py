@@ -1,5 +1,6 @@
 """RLSP over time as a Keras layer, and the Keras model around it."""
 
+import importlib.resources
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,6 @@ from rlsp_tf.files import read_json, sha256_of
 from rlsp_tf.keras_file import read_network
 
 Border = Literal["replicate", "given"]
-CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 """Precisions by name, and the Keras dtype policy behind each; all keep weights and outputs in float32."""
 
@@ -225,6 +225,21 @@ def load_model(path_or_name: str | os.PathLike[str], *, precision: str | None = 
     return model
 
 
+def checkpoints() -> Path:
+    """The folder of the weights that come with the package.
+
+    Raises:
+        RLSPError: if it is missing, as where only some of the package's files were copied.
+    """
+    try:
+        return Path(str(importlib.resources.files("rlsp_tf.checkpoints")))
+    except ModuleNotFoundError as error:
+        raise RLSPError(
+            "the weights that come with rlsp_tf are not installed; install it (in its source folder: "
+            "pip install -e .), or give a .keras file."
+        ) from error
+
+
 def find_weights(path_or_name: str | os.PathLike[str]) -> Path:
     """The file behind a path or the name of a weight set, checked as :func:`load_model` says."""
     path = Path(path_or_name)
@@ -237,7 +252,7 @@ def find_weights(path_or_name: str | os.PathLike[str]) -> Path:
     if entry is None:
         known = f", or one of {', '.join(manifest)}" if manifest else " (rlsp-convert makes them)"
         raise RLSPError(f"{path_or_name}: no such file or weight set; give a .keras file{known}.")
-    weights = CHECKPOINTS / entry["file"]
+    weights = checkpoints() / entry["file"]
     if not weights.is_file():
         raise RLSPError(f"{weights}: is missing; install rlsp_tf again.")
     if sha256_of(weights) != entry["sha256"]:
@@ -253,7 +268,7 @@ def read_manifest() -> dict[str, dict[str, Any]]:
     Raises:
         RLSPError: if the manifest is damaged, or names a file in another folder.
     """
-    path = CHECKPOINTS / "manifest.json"
+    path = checkpoints() / "manifest.json"
     if not path.is_file():
         return {}
     manifest = read_json(path, "install rlsp_tf again")

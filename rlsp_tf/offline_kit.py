@@ -14,6 +14,7 @@ import io
 import lzma
 import multiprocessing
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from pathlib import Path
 
 from rlsp_tf.clip_index import default_held_out, find_sources
 from rlsp_tf.errors import RLSPError, describe_os_error
-from rlsp_tf.files import atomic_file, atomic_folder
+from rlsp_tf.files import atomic_file, atomic_folder, check_apart, named
 from rlsp_tf.run_folder import RunFolder
 
 LIMIT = 60 * 2**20
@@ -83,7 +84,7 @@ spent "packages ready"
 spent "clips ready"
 # The last seconds are for saving.
 left=$("$python" -c "print(max(0, $minutes - ($(date +%s) - $began + 15) / 60))")
-"$python" -m rlsp_tf.cli train --data "$kit/clips" --cache "$work/clips" --out "$run" --resume \\
+"$python" -m rlsp_tf train --data "$kit/clips" --cache "$work/clips" --out "$run" --resume \\
     --minutes "$left" "$@"
 "$python" -m rlsp_tf.offline_kit finish "$run"
 spent "done"
@@ -114,14 +115,16 @@ def pack(
         A sentence for every clip, and one on the whole.
 
     Raises:
-        RLSPError: if a package or clip cannot be had, or not everything fits.
+        RLSPError: if a package or clip cannot be had, not everything fits, or the folder holds something
+            else than a kit as it was made.
     """
     kit = Path(kit)
-    if kit.exists() and not (kit / "train.sh").is_file():
-        raise RLSPError(f"{kit}: exists and is no offline kit; give another name.")
+    check_apart(kit, data)
+    if kit.exists() and not _is_kit(kit):
+        raise RLSPError(f"{kit}: exists and is no offline kit, or not as it was made; give another name.")
     sources = find_sources([data])
     kit.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(kit, force=True) as part:
+    with atomic_folder(kit, force=True, ours=named(r"train\.sh", r"packages\.tar\.xz", "clips/.+")) as part:
         archive = part / "packages.tar.xz"
         _pack_packages(archive, python, packages)
         room = limit - archive.stat().st_size - len(TRAIN_SH)
@@ -204,9 +207,13 @@ def excerpt(source: Path, target: Path, size: int) -> tuple[int, int]:
         return _excerpt_folder(source, target, size)
     import av
 
+    from rlsp_tf.video_source import VideoSource, open_input
+
+    with VideoSource(source) as video:
+        index = video.stream_index
     try:
-        with av.open(str(source)) as reader:
-            stream = reader.streams.video[0]
+        with open_input(source) as reader:
+            stream = reader.streams[index]
             packets = [packet for packet in reader.demux(stream) if packet.size]
             count = _frames_that_fit([packet.size for packet in packets], size)
             # Packets come in the order of decoding: whatever is shown before the last one has to be there.
@@ -219,7 +226,7 @@ def excerpt(source: Path, target: Path, size: int) -> tuple[int, int]:
                 for packet in packets[:count]:
                     packet.stream = copy
                     writer.mux(packet)
-    except (av.FFmpegError, IndexError) as error:
+    except av.FFmpegError as error:
         raise RLSPError(f"{source}: no video that can be read ({error}).") from error
     return count, len(packets)
 
@@ -330,10 +337,20 @@ def _compress(path: Path) -> None:
             new.writestr(name, old.read(name))
 
 
+def _is_kit(folder: Path) -> bool:
+    """Whether a folder holds a kit and nothing else, by the digest in its script."""
+    script = folder / "train.sh"
+    if not script.is_file():
+        return False
+    noted = re.search(rb"rlsp-offline-kit-([0-9a-f]{12})", script.read_bytes())
+    return noted is not None and noted[1].decode() == _identity(folder)
+
+
 def _identity(folder: Path) -> str:
+    """A digest of the content of a kit but for its script."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        if path.is_file() and path != folder / "train.sh":
             digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:12]

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import av
 import numpy as np
 from av.filter import Graph
+from av.video.reformatter import Colorspace
 
 from rlsp_tf.color import ChromaLocation, ColorSpec, Matrix, from_codes, rgb_to_ycbcr, to_codes, ycbcr_to_rgb
 from rlsp_tf.resample import chroma_matrices
@@ -24,6 +25,8 @@ MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 
 
 MATRIX_TAGS: dict[Matrix, int] = {"bt601": 6, "bt709": 1, "bt2020": 9}
 
+_SWSCALE = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709, "bt2020": Colorspace.BT2020}
+"""Matrices by PyAV's names."""
 _SUBSAMPLINGS = {"444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2), "411": (4, 1), "410": (4, 4)}
 _PLANAR = re.compile(r"yuv(4\d\d)p(\d+le)?")
 
@@ -198,6 +201,24 @@ def rgb_from_planes(planes: tuple[np.ndarray, ...], spec: ColorSpec) -> np.ndarr
     dtype = np.uint8 if spec.depth == 8 else np.uint16
     most = np.iinfo(dtype).max
     return np.clip(np.rint(rgb * (most / 255)), 0, most).astype(dtype)
+
+
+def rgb8_from_planes(planes: Sequence[np.ndarray], spec: ColorSpec) -> np.ndarray:
+    """As :func:`rgb_from_planes`, but by FFmpeg, in 8 bits whatever the depth.
+
+    Args:
+        planes: ``(y, cb, cr)`` in the depth and subsampling of ``spec``.
+        spec: of the planes.
+
+    Returns:
+        uint8 ``(H, W, 3)``.
+    """
+    frame = frame_of(planes, format_for(spec))
+    return frame.reformat(
+        format="rgb24",
+        src_colorspace=_SWSCALE[spec.matrix],
+        src_color_range=FULL if spec.full_range else LIMITED,
+    ).to_ndarray()
 
 
 def format_for(spec: ColorSpec) -> str:

@@ -33,10 +33,15 @@ def computes_int8() -> bool:
 
 
 def cpu_flags() -> frozenset[str]:
-    """What the first processor can do, in the words of /proc/cpuinfo; nothing where there is none."""
+    """The instructions of the first processor by their names in /proc/cpuinfo; none on other systems."""
+    return frozenset(cpu_info().get("flags", "").split())
+
+
+def cpu_info() -> dict[str, str]:
+    """The entries of /proc/cpuinfo for the first processor; empty on systems that have no such file."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
-        return frozenset()
-    flags = (line.partition(":")[2] for line in lines if line.partition(":")[0].strip() == "flags")
-    return frozenset(next(flags, "").split())
+        return {}
+    # Of several processors the first is taken, which comes last when the order is reversed.
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}

@@ -14,17 +14,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import av
 import numpy as np
 
-from rlsp_tf.clip_index import CARD, CELL, Halving, open_clip
+from rlsp_tf.clip_index import CARD, CELL, OURS, Halving, open_clip
 from rlsp_tf.config import PAPER_WEIGHTS
 from rlsp_tf.degradation import SIGMA, degrade
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.files import atomic_folder
-from rlsp_tf.images import FolderSource
+from rlsp_tf.frames import FrameSource
+from rlsp_tf.pixel_formats import rgb8_from_planes
+from rlsp_tf.video import VideoSource, open_source
 
-VERSION = 1
+VERSION = 2
 """Part of the key of a cached clip: to be raised when the same source would give other arrays."""
 CUT = 0.1 * 255
 """A cut is where the mean change of luma rises or falls by this much, and is as large: in grey levels, the
@@ -59,81 +60,64 @@ def prepare_clip(source: Path, cache: Path, *, scale: int, halve: Halving, notes
             return folder
         except RLSPError:
             pass  # damaged: made anew
-    reader = _FolderReader(source) if source.is_dir() else _VideoReader(source)
-    halved = halve == "always" or (halve == "auto" and reader.lossy)
-    _check_space(reader, halved, cache)
-    with atomic_folder(folder, force=True) as part:
-        shape, cuts = _write_arrays(reader, part, scale, halved)
-        if reader.announced and shape[0] < reader.announced:
-            notes.append(f"{source}: is truncated; {shape[0]} of {reader.announced} frames are used.")
-        card = {
-            "source": str(source),
-            "sha256": _sha256(files),
-            "shape": shape,
-            "scale": scale,
-            "halved": halved,
-            "cuts": cuts,
-        }
-        (part / CARD).write_text(json.dumps(card, indent=1), "utf-8")
+    with open_source(source) as opened:
+        reader = _Clip(opened)
+        halved = halve == "always" or (halve == "auto" and reader.lossy)
+        _check_space(reader, halved, cache)
+        with atomic_folder(folder, force=True, ours=OURS) as part:
+            shape, cuts = _write_arrays(reader, part, scale, halved)
+            if reader.announced and shape[0] < reader.announced:
+                notes.append(f"{source}: is truncated; {shape[0]} of {reader.announced} frames are used.")
+            card = {
+                "source": str(source),
+                "sha256": _sha256(files),
+                "shape": shape,
+                "scale": scale,
+                "halved": halved,
+                "cuts": cuts,
+            }
+            (part / CARD).write_text(json.dumps(card, indent=1), "utf-8")
     return folder
 
 
-class _VideoReader:
-    """The frames of a video file in RGB."""
+class _Clip:
+    """The frames of a clip in RGB of 8 bits, by the reader that upscaling has, and what preparing them asks.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with self._open() as container:
-            stream = container.streams.video[0]
-            self.announced = stream.frames
-            self.lossy = stream.codec_context.codec.lossy
-            self.height, self.width = stream.height, stream.width
+    Args:
+        source: an open clip.
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        count = 0
-        with self._open() as container:
-            container.streams.video[0].thread_type = "AUTO"
-            try:
-                for frame in container.decode(video=0):
-                    yield frame.to_ndarray(format="rgb24")
-                    count += 1
-            except av.FFmpegError as error:
-                raise RLSPError(
-                    f"{self.path}: is damaged after {count} frames ({error.strerror}); "
-                    "remove it or make it again."
-                ) from error
+    Attributes:
+        announced: how many frames the file says that it has, 0 if it does not.
+        lossy: whether its format loses something.
+    """
 
-    def _open(self) -> av.container.InputContainer:
-        try:
-            container = av.open(str(self.path))
-        except av.FFmpegError as error:
-            raise RLSPError(
-                f"{self.path}: not a video that can be read ({error.strerror}); remove it or make it again."
-            ) from error
-        if not container.streams.video:
-            container.close()
-            raise RLSPError(f"{self.path}: holds no video; remove it or make it again.")
-        return container
-
-
-class _FolderReader:
-    """The images of a folder in 8-bit RGB."""
-
-    def __init__(self, path: Path) -> None:
-        self._source = FolderSource(path)
-        self.path = path
-        self.announced = self._source.frames or 0
-        self.lossy = any(file.suffix.lower() in LOSSY_IMAGES for file in path.iterdir())
-        self.height, self.width = self._source.height, self._source.width
+    def __init__(self, source: FrameSource) -> None:
+        self._source = source
+        self.path = source.path
+        self.height, self.width = source.height, source.width
+        if isinstance(source, VideoSource):
+            stream = source.container.streams[source.stream_index]
+            self.announced = int(stream.frames)
+            self.lossy = bool(stream.codec_context.codec.lossy)
+        else:
+            self.announced = source.frames or 0
+            files = source.path.iterdir() if source.path.is_dir() else [source.path]
+            self.lossy = any(file.suffix.lower() in LOSSY_IMAGES for file in files)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        for frame in self._source:
-            (rgb,) = frame.planes
-            yield rgb if rgb.dtype == np.uint8 else np.rint(rgb / 257).astype(np.uint8)
+        source = self._source
+        for frame in source:
+            if source.color:
+                yield rgb8_from_planes(frame.planes, source.color)
+            else:
+                (rgb,) = frame.planes
+                yield rgb if rgb.dtype == np.uint8 else np.rint(rgb / 257).astype(np.uint8)
+        if isinstance(source, VideoSource) and source.is_damaged_within:
+            raise RLSPError(f"{self.path}: is damaged; remove it or make it again.")
 
 
 def _write_arrays(
-    reader: _VideoReader | _FolderReader, folder: Path, scale: int, halved: bool
+    reader: _Clip, folder: Path, scale: int, halved: bool
 ) -> tuple[tuple[int, int, int], list[int]]:
     """Writes the arrays of a :class:`rlsp_tf.clip_index.Clip`; gives their shape and the cuts."""
 
@@ -199,7 +183,7 @@ def _mean_of_cells(image: np.ndarray) -> np.ndarray:
     return cells.mean(axis=(1, 3), dtype=np.float32)
 
 
-def _check_space(reader: _VideoReader | _FolderReader, halved: bool, cache: Path) -> None:
+def _check_space(reader: _Clip, halved: bool, cache: Path) -> None:
     needed = reader.announced * reader.height * reader.width * 6 // (4 if halved else 1)
     free = shutil.disk_usage(cache).free
     if needed > free:

@@ -16,9 +16,10 @@ from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import Any, Literal
 
+from rlsp_tf.divergence import divergence_notes
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import VIDEO_SUFFIXES, Frame, FrameSource
-from rlsp_tf.journal import JOURNAL, SUFFIX, Segment, read_journal
+from rlsp_tf.journal import JOURNAL, SUFFIX, Segment, first_divergence, read_journal
 from rlsp_tf.segments import SegmentedSink, frames_left, join_segments
 from rlsp_tf.shots import detect_shots, listed_shots
 from rlsp_tf.steps import Step
@@ -273,8 +274,8 @@ def join_ranges(
         segments += [replace(each, name=f"{folder.name}/{each.name}") for each in journal.segments]
     with open_source(source, deinterlace=recipe.deinterlace) as frames:
         whole = recipe.sink(frames, step.config.scale, target, force=force)
-        join_segments(work, segments, whole, frames, force=force)
-        return [*plan.notes, *whole.notes]
+        join_segments(work, segments, whole, frames, run=plan.run, notes=plan.notes, force=force)
+        return [*plan.notes, *divergence_notes(source, first_divergence(segments)), *whole.notes]
 
 
 def targets_of(sources: Sequence[str], folder: str) -> list[str]:

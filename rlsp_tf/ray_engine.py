@@ -10,7 +10,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,14 +19,16 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from rlsp_tf.errors import RLSPError
-from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX
+from rlsp_tf.errors import RLSPError, first_line
+from rlsp_tf.journal import JOURNAL, PLAN, SUFFIX, WorkFolder, is_own
+from rlsp_tf.published import published
 from rlsp_tf.ranges import RANGE, Plan, join_ranges, make_plan, render_range, run_of, targets_of
-from rlsp_tf.segments import compare_runs
+from rlsp_tf.segments import DamagedSegment, compare_runs
 from rlsp_tf.steps import Step, load_step
 from rlsp_tf.storage import Storage
 from rlsp_tf.threads import ONE_CORE
 from rlsp_tf.upscale import Recipe
+from rlsp_tf.video import open_source
 
 RETRIES = 3
 """How often Ray starts a task again whose process or machine has died."""
@@ -145,10 +146,12 @@ def upscale_all(
                     left.pop(index, None)
                     continue
                 except ray.exceptions.RayError as error:
-                    failed.append(f"{jobs[index].source}: {_first_line(error)}.")
+                    failed.append(f"{jobs[index].source}: {first_line(error)}.")
                     left.pop(index, None)
                     continue
-                if kind == "plan":
+                if isinstance(result, list):
+                    notes += result
+                elif kind == "plan":
                     plans[index] = ray.put(result)
                     left[index] = len(result.ranges)
                     bar.total += result.ranges[-1].stop
@@ -161,8 +164,6 @@ def upscale_all(
                         left[index] -= 1
                         if not left[index]:
                             waiting[do["join"].remote(shared[index], plans[index])] = ("join", index, 0)
-                else:
-                    notes += result
     finally:
         ray.shutdown()
     return failed, notes
@@ -176,17 +177,42 @@ def as_they_end(ray: Any, waiting: Mapping[Any, Any]) -> Iterator[Any]:
         yield from ray.wait(list(waiting), num_returns=len(waiting), timeout=0)[0]
 
 
-def _plan(job: Job) -> Plan:
-    """What is to be made of a clip, as an earlier run has planned it if there was one."""
+def _plan(job: Job) -> Plan | list[str]:
+    """What is to be made of a clip, as an earlier run has planned it if there was one.
+
+    Sentences instead, if that run was killed when only its work folder was left to be removed.
+    """
     target = Storage(job.target)
+    if target.local and job.resume and not job.force:
+        source = Storage(job.source).fetch()
+        step = _step_of(job.model, job.precision)
+        finished = published(
+            target.local, lambda: run_of(source, step, job.recipe, job.scene_cuts, job.split)
+        )
+        if finished is not None:
+            return finished
     if target.exists() and not job.force:
         raise RLSPError(f"{job.target}: exists already; give another folder or --force to replace it.")
     work = Storage(job.target + SUFFIX)
-    noted = work / PLAN
-    if not job.resume and work.exists():
-        shutil.rmtree(work.local) if work.local else work.remove()
+    if target.local:
+        with WorkFolder(target.local) as folder:
+            if not job.resume:
+                folder.clear()
+            return _plan_in(work, job)
+    if not job.resume:
+        work.remove(is_own)
+    return _plan_in(work, job)
+
+
+def _plan_in(work: Storage, job: Job) -> Plan:
+    """The plan in a work folder, or a new one, which is noted there."""
+    noted, target = work / PLAN, Storage(job.target)
     source = Storage(job.source).fetch()
     step = _step_of(job.model, job.precision)
+    if target.local:
+        # Hours later it would be found out as well.
+        with open_source(source, deinterlace=job.recipe.deinterlace) as frames:
+            job.recipe.sink(frames, step.config.scale, target.local, force=job.force)
     old = None
     if noted.exists():
         try:
@@ -227,13 +253,18 @@ def _join(job: Job, plan: Plan) -> list[str]:
     source, step = Storage(job.source).fetch(), _step_of(job.model, job.precision)
     if work.local and target.local:
         notes = join_ranges(source, work.local, target.local, step, job.recipe, plan, force=job.force)
-        shutil.rmtree(work.local)
+        WorkFolder(target.local).finish()
         return notes
     with tempfile.TemporaryDirectory() as here:
         folder, joined = work.fetch(Path(here)), Path(here) / target.name
-        notes = join_ranges(source, folder, joined, step, job.recipe, plan)
+        try:
+            notes = join_ranges(source, folder, joined, step, job.recipe, plan)
+        except DamagedSegment as error:
+            # What has a journal in the store is not computed again.
+            (work / error.segment.partition("/")[0]).remove(lambda path: path.parts == (JOURNAL,))
+            raise
         target.put(joined)
-    work.remove()
+    work.remove(is_own)
     return notes
 
 
@@ -300,10 +331,5 @@ def start_ray(address: str | None, workers: int | None) -> Any:
             runtime_env={"env_vars": {**ONE_CORE, "TF_CPP_MIN_LOG_LEVEL": "2"}},
         )
     except (ConnectionError, ValueError, TimeoutError) as error:
-        raise RLSPError(f"{address}: no cluster of Ray answers there ({_first_line(error)}).") from error
+        raise RLSPError(f"{address}: no cluster of Ray answers there ({first_line(error)}).") from error
     return ray
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")

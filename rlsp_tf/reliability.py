@@ -9,6 +9,8 @@ import numpy as np
 from rlsp_tf.benchmark import describe_machine
 from rlsp_tf.benchmark_damage import OUTCOMES, last_line
 from rlsp_tf.benchmark_faults import counts, failures, outcomes
+from rlsp_tf.benchmark_kills import FRAMES as FEW
+from rlsp_tf.benchmark_kills import SEGMENT
 from rlsp_tf.benchmark_soak import WARM_UP
 from rlsp_tf.damage import KINDS
 from rlsp_tf.results import markdown_table
@@ -24,14 +26,24 @@ def page(result: Result, picture: str, command: str) -> list[str]:
         picture: the link to what :func:`draw_memory` has drawn.
         command: the command line behind the page.
     """
-    lines = ["# Reliability", "", *_meaning(result), ""]
-    for line in describe_machine(result):
-        lines += [f"{line}.", ""]
-    lines += [*_summary(result), "", *_damage(result["damage"]), "", *_kills(result["kills"])]
+    lines = [*summary(result), "", *_damage(result["damage"]), ""]
+    lines += [*_points(result["points"]), "", *_kills(result["kills"])]
     lines += ["", *_situations(result["situations"]), "", *_soak(result["soak"])]
     lines += ["", f"![Memory of the process over the time of the long run]({picture})"]
     lines += ["", "## Commands", "", "Written by these commands, not by hand:", ""]
     return [*lines, "```sh", result["command"], command, "```"]
+
+
+def summary(result: Result) -> list[str]:
+    """The beginning of the page: what was found, the machine, and a table of everything that was tried.
+
+    Args:
+        result: of :func:`rlsp_tf.benchmark_faults.benchmark_faults`.
+    """
+    lines = ["# Reliability", "", *_meaning(result), ""]
+    for line in describe_machine(result):
+        lines += [f"{line}.", ""]
+    return [*lines, *_summary(result)]
 
 
 def draw_memory(path: Path, result: Result) -> None:
@@ -65,16 +77,17 @@ def draw_memory(path: Path, result: Result) -> None:
 def _meaning(result: Result) -> list[str]:
     parts = counts(result).values()
     tried, survived, lost = (sum(part[name] for part in parts) for name in ("tried", "survived", "lost"))
-    kills, soak = result["kills"]["kills"], result["soak"]
+    kills, points, soak = result["kills"]["kills"], result["points"], result["soak"]
     twice = [kill["twice"] for kill in kills]
-    different = sum(kill["different"] for kill in kills)
+    different = sum(kill["different"] for kill in [*kills, *points])
     return [
         f"Of {tried} runs in which something went wrong or could have, {survived} ended as they should: with "
         "everything that there was to be had under the name that was asked for, or with one sentence that "
         f"says what to do and nothing half-written; {lost} frames were lost in all of them together.",
-        f"Where a run is killed, the same command goes on: of {len(kills)} results after `kill -9`, "
-        f"{different} packets are others than without it, and at most {max(twice)} frames had to be computed "
-        "twice.",
+        f"Where a run is killed, the same command goes on: of {len(kills) + len(points)} results after "
+        f"`kill -9`, at each of the {len(points)} changes that a run makes on the disk and at {len(kills)} "
+        f"random moments, {different} packets are others than without it, and at most {max(twice)} frames "
+        "had to be computed twice.",
         f"A film of {soak['frames']} frames came out with {soak['frames'] - soak['lost']}, and the memory of "
         f"the process was {soak['first'] / 1e6:.0f} MB in the first tenth of the time and "
         f"{soak['last'] / 1e6:.0f} MB in the last.",
@@ -118,6 +131,22 @@ def _damage(damage: Result) -> list[str]:
         lines += ["", "Refused though some of their frames decode:", ""]
         lines += [f"- {run['decodable']} frames: {run['said']}" for run in refused]
     return lines
+
+
+def _points(points: Sequence[Result]) -> list[str]:
+    rows = [["killed before", "frames lost", "packets different", "left"], ["---", "---:", "---:", "---"]]
+    for point in points:
+        left = ", ".join(point["left"]) or "nothing"
+        rows.append([f"`{point['name']}`", str(point["lost"]), str(point["different"]), left])
+    return [
+        "## Kills at every change of the disk",
+        "",
+        f"`kill -9` before each change that upscaling {FEW} frames in segments of at least {SEGMENT} makes "
+        "on the disk, in their order; the number says which of its kind it is. *Half a line* is what a "
+        "failing power may leave of a journal. Then the same call again; compared as below.",
+        "",
+        *markdown_table(rows),
+    ]
 
 
 def _kills(kills: Result) -> list[str]:

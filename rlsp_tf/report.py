@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from rlsp_tf.compare import Region, find_regions
-from rlsp_tf.files import atomic_folder
+from rlsp_tf.files import atomic_folder, named
 from rlsp_tf.images import write_png
 from rlsp_tf.metrics import Protocol
 
@@ -130,6 +130,14 @@ class Recorder:
         self._sequence, self._images = None, {}
 
 
+OURS = named(
+    r"index\.html",
+    r"\d{3}-[A-Za-z0-9-]+-psnr-(light|dark)\.svg",
+    r"\d{3}-[A-Za-z0-9-]+/\d{2}-[A-Za-z0-9-]+\.png",
+)
+"""What is in the folder of a report."""
+
+
 def write_report(
     folder: str | os.PathLike[str], results: Mapping[str, Any], recorder: Recorder, *, force: bool = False
 ) -> Path:
@@ -139,7 +147,7 @@ def write_report(
         folder: to be made.
         results: of one protocol, as :func:`rlsp_tf.evaluate.evaluate` gives them.
         recorder: that has seen the frames; sequences it has not seen are shown in numbers only.
-        force: replace a folder that has files in it.
+        force: replace a folder that holds nothing but a report.
 
     Returns:
         The page, ``folder/index.html``.
@@ -151,7 +159,7 @@ def write_report(
     import jinja2
 
     models = results["models"]
-    with atomic_folder(folder, force=force) as part:
+    with atomic_folder(folder, force=force, ours=OURS) as part:
         scenes = recorder.scenes(part)
         sequences = []
         for number, sequence in enumerate(models[0]["sequences"]):

@@ -46,6 +46,16 @@ def enlarge_matrix(size: int, scale: int) -> np.ndarray:
     return cubic_matrix(size, size * scale, step=1 / scale, origin=0.0)
 
 
+def enlarge_taps(scale: int) -> np.ndarray:
+    """The weights of :func:`enlarge_matrix`, which are the same for all samples away from the ends.
+
+    Returns:
+        ``(scale, 4)`` float64: high-resolution sample ``scale * i + p`` is row p times low-resolution samples
+        i - 1 to i + 2.
+    """
+    return enlarge_matrix(4, scale)[scale : 2 * scale]
+
+
 def chroma_matrices(
     size: tuple[int, int],
     source: ColorSpec,

@@ -13,9 +13,9 @@ from rlsp_tf import files
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluate import Results, evaluate
-from rlsp_tf.files import atomic_file, check_target
+from rlsp_tf.files import atomic_file, check_apart, check_folder, check_target, is_same
 from rlsp_tf.metrics import METRICS, Protocol
-from rlsp_tf.report import Recorder, format_metric, write_report
+from rlsp_tf.report import OURS, Recorder, format_metric, write_report
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def evaluate_to_files(
 ) -> None:
     """Evaluates, prints tables, and writes what is asked for.
 
-    Should an error end it, the results of the sequences finished before are printed and written first.
+    Should a sequence fail, or an error end it, what was measured is printed and written first.
 
     Args:
         hr: the truth; see :func:`rlsp_tf.evaluate.evaluate`, which takes ``options`` too.
@@ -83,8 +83,12 @@ def evaluate_to_files(
     files = [(write, Path(file)) for write, file in targets if file]
     for _, file in files:
         check_target(file, force=force)
+        for source in (hr, *options.get("sr", ()), *options.get("models", ())):
+            if is_same(file, Path(source)):
+                raise RLSPError(f"{file}: is the input; give the output another name.")
     if report:
-        _check_folder(Path(report), force)
+        check_folder(report, force=force, ours=OURS)
+        check_apart(report, hr, *options.get("sr", ()))
     recorder = Recorder() if report else None
     results: list[Results] = []
 
@@ -106,13 +110,6 @@ def evaluate_to_files(
             write_report(report, results[0], recorder, force=force)
     if failure:
         raise failure
-
-
-def _check_folder(folder: Path, force: bool) -> None:
-    if not folder.is_dir():
-        check_target(folder)
-    elif any(folder.iterdir()) and not force:
-        raise RLSPError(f"{folder}: exists and is not empty; give another name or --force to replace it.")
 
 
 def write_json(path: str | PathLike[str], results: Sequence[Results], *, force: bool = False) -> None:

@@ -64,6 +64,25 @@ class RunFolder:
         """Whether a run was begun here."""
         return (self.path / "config.json").exists()
 
+    def check_free(self) -> None:
+        """Makes sure that nothing is replaced where no run was begun.
+
+        Raises:
+            RLSPError: if files of the names of a run's are here.
+        """
+        names = ["best.keras", "last.keras", "sittings.jsonl", "sample.png", "curve.png"]
+        # A log is the first thing that is written, so what is killed then leaves one.
+        if self._log.exists() and self._log.read_bytes().split(b"\n")[0].decode("latin-1") != ",".join(
+            COLUMNS
+        ):
+            names.append(self._log.name)
+        for name in names:
+            if os.path.lexists(self.path / name):
+                raise RLSPError(
+                    f"{self.path}: holds {name}, which would be replaced, but no config.json of a run; give "
+                    "another folder."
+                )
+
     def write_json(self, name: str, value: Any) -> None:
         """Writes a JSON file, whole or not at all."""
         write_json(self.path / name, value, force=True)

@@ -7,11 +7,10 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import VIDEO_SUFFIXES, FrameSource
-from rlsp_tf.images import is_image
+from rlsp_tf.images import is_grey, is_image
 from rlsp_tf.pixel_formats import rgb_from_planes
 
 
@@ -97,8 +96,7 @@ def holds_luma(path: Path) -> bool:
     grey = set()
     for file in files:
         if is_image(file):
-            with Image.open(file) as image:
-                grey.add(image.getbands()[0] in ("L", "I", "1"))
+            grey.add(is_grey(file))
     if len(grey) > 1:
         raise RLSPError(
             f"{path}: holds grey and coloured images; give a folder of luma or one of RGB frames."

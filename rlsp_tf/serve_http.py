@@ -19,7 +19,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from rlsp_tf import __version__
+from rlsp_tf._version import __version__
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.serve_access import Access, CheckAccess
 from rlsp_tf.serve_edge import CountAndDrain

@@ -5,11 +5,14 @@ anew. PySceneDetect finds where: it is the library that is made for it, and its 
 a change with those around it, so that fast pans are no cuts.
 """
 
+import functools
+import importlib.util
 import re
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -35,10 +38,7 @@ class CutDetector:
     """
 
     def __init__(self, depth: int = 8) -> None:
-        # Here, because OpenCV takes a while to load.
-        from scenedetect.common import FrameTimecode
-        from scenedetect.detectors import AdaptiveDetector
-
+        FrameTimecode, AdaptiveDetector = _scenedetect()
         # In frames: what matters is how many the network has seen.
         self._detector = AdaptiveDetector(
             adaptive_threshold=RATIO, window_width=AROUND, min_scene_len=2 * AROUND, luma_only=True
@@ -60,6 +60,29 @@ class CutDetector:
         found = self._detector.process_frame(self._time(self._count), grey)
         self._count += 1
         return found[0].frame_num if found else None
+
+
+@functools.cache
+def _scenedetect() -> tuple[Any, Any]:
+    """``FrameTimecode`` and ``AdaptiveDetector`` of PySceneDetect; late, because OpenCV takes a while.
+
+    Importing the package itself would import its module that cuts files by FFmpeg, too, which runs whatever
+    is called ``ffmpeg`` to see whether it is there. So only the modules that are needed are imported.
+    """
+    loaded = "scenedetect" in sys.modules
+    if not loaded:
+        spec = importlib.util.find_spec("scenedetect")
+        if spec is None:
+            raise ModuleNotFoundError("No module named 'scenedetect'", name="scenedetect")
+        sys.modules["scenedetect"] = importlib.util.module_from_spec(spec)
+    try:
+        from scenedetect.common import FrameTimecode
+        from scenedetect.detectors import AdaptiveDetector
+
+        return FrameTimecode, AdaptiveDetector
+    finally:
+        if not loaded:
+            del sys.modules["scenedetect"]  # for whoever wants all of it
 
 
 def detect_shots(frames: Iterable[Frame], depth: int = 8) -> Iterator[tuple[Frame, bool]]:

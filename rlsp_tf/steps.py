@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from rlsp_tf.config import RLSPConfig
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, first_line
 from rlsp_tf.files import read_json, sha256_of
 from rlsp_tf.model import load_model, rlsp_layer
 from rlsp_tf.precision import fastest_precision
@@ -56,6 +56,25 @@ class Step(Protocol):
         Returns:
             The frame, float32 ``(B, scale*H, scale*W, C)``, and the next state.
         """
+
+
+class StepWrapper:
+    """A step around another one, with the same network: the base of those that add something to it.
+
+    Args:
+        step: what to compute with.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self.config, self.fingerprint = step.config, step.fingerprint
+        self.precision, self.itemsize = step.precision, step.itemsize
+        self._step = step
+
+    def initial_state(self, batch: int, height: int, width: int) -> Any:
+        return self._step.initial_state(batch, height, width)
+
+    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[Any, Any]:
+        return self._step(window, state)
 
 
 class KerasStep:
@@ -308,8 +327,4 @@ def _fingerprint_of(export: Path) -> str:
 
 
 def _damaged(path: Path, error: Exception) -> RLSPError:
-    reason = str(error).strip().splitlines()
-    return RLSPError(
-        f"{path}: cannot be loaded ({reason[0] if reason else type(error).__name__}); export it again with "
-        "rlsp export."
-    )
+    return RLSPError(f"{path}: cannot be loaded ({first_line(error)}); export it again with rlsp export.")

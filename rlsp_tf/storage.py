@@ -3,12 +3,13 @@
 import contextlib
 import hashlib
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock
 
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, first_line
+from rlsp_tf.files import Ours
 
 
 class Storage:
@@ -73,10 +74,17 @@ class Storage:
         with _said(self.address, "cannot be written"):
             self._files.put(str(path), self._path, recursive=path.is_dir())
 
-    def remove(self) -> None:
-        """Removes it with all that is in it."""
-        with contextlib.suppress(FileNotFoundError):
-            self._files.rm(self._path, recursive=True)
+    def remove(self, ours: Ours) -> None:
+        """Removes files from a folder in a store.
+
+        Args:
+            ours: which, by their paths in it.
+        """
+        with _said(self.address, "cannot be removed"), contextlib.suppress(FileNotFoundError):
+            root = self._path.rstrip("/") + "/"
+            for file in self._files.find(self._path):
+                if file.startswith(root) and ours(PurePosixPath(file[len(root) :])):
+                    self._files.rm(file)
 
     def _identity(self) -> str:
         with _said(self.address, "cannot be read"):
@@ -109,8 +117,7 @@ def _said(address: str, what: str) -> Any:
     except FileNotFoundError as error:
         raise RLSPError(f"{address}: no such file; check the address.") from error
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()
-        raise RLSPError(f"{address}: {what} ({reason[0] if reason else type(error).__name__}).") from error
+        raise RLSPError(f"{address}: {what} ({first_line(error)}).") from error
     except Exception as error:
         # What the client of a store raises: botocore has classes of its own.
         raise RLSPError(f"{address}: {what} ({type(error).__name__}: {error}).") from error

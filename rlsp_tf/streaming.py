@@ -1,21 +1,21 @@
 """The network over a stream of frames, at a memory that does not depend on the length of the clip."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from rlsp_tf.chroma import ChromaGeometry, ColorPath
+from rlsp_tf.chroma import ChromaGeometry, ColorPath, SetAside
 from rlsp_tf.color import ColorSpec
+from rlsp_tf.config import RLSPConfig
+from rlsp_tf.divergence import is_far
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.steps import KerasStep, Step
-
-Unfinished = Callable[[], Any]
-"""Gives a frame its colour, and gives the frame."""
 
 
 class Entered(NamedTuple):
@@ -23,13 +23,41 @@ class Entered(NamedTuple):
 
     Attributes:
         rgb: float32 ``(1, H, W, 3)``, 0..255.
-        chroma: ``(2, h, w)`` float32 in codes of 8 bits, set aside; see :class:`rlsp_tf.chroma.ColorPath`.
+        aside: what the network does not get of it; see :class:`rlsp_tf.chroma.ColorPath`.
         path: of its colour.
     """
 
     rgb: tf.Tensor
-    chroma: tf.Tensor
+    aside: SetAside
     path: ColorPath
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A frame that the network has made larger; to be called to get it with its colour.
+
+    Attributes:
+        entered: the frame as the network took it.
+        output: what the network made of it.
+        config: of the network.
+        planar: whether the frame shall be planes.
+    """
+
+    entered: Entered
+    output: tf.Tensor
+    config: RLSPConfig
+    planar: bool
+
+    def __call__(self) -> Any:
+        """The frame, as :meth:`StreamingUpscaler.push` gives it."""
+        path = self.entered.path
+        leave = path.leave_rgb if self.config.output == "rgb" else path.leave_luma
+        planes = tuple(plane.numpy() for plane in leave(self.output, self.entered.aside))
+        return planes if self.planar else planes[0]
+
+    def is_far(self) -> bool:
+        """Whether it shows something else than what the network took; see :mod:`rlsp_tf.divergence`."""
+        return is_far(self.output, self.entered.rgb, self.config)
 
 
 class RecurrentStream:
@@ -203,10 +231,11 @@ class StreamingUpscaler:
                 target=self._target,
                 geometry=self._chroma,
                 bits=16 if self._source is None and planes[0].dtype == np.uint16 else 8,
+                output=self._stream.config.output,
             )
         assert self._path is not None
-        rgb, chroma = self._path.enter(planes)
-        return Entered(rgb, chroma, self._path)
+        rgb, aside = self._path.enter(planes)
+        return Entered(rgb, aside, self._path)
 
     def advance(self, frame: Entered | None) -> Iterator[Unfinished | None]:
         """The second part of :meth:`push`, and of :meth:`end_shot`: the network.
@@ -217,7 +246,7 @@ class StreamingUpscaler:
             frame: from :meth:`enter`; ``None`` at the end of a shot.
 
         Yields:
-            Functions, each of which gives a frame. ``None`` where a :class:`rlsp_tf.resumed.ResumedStep`
+            Frames without their colour. ``None`` where a :class:`rlsp_tf.resumed.ResumedStep`
             leaves one out.
         """
         if frame is None:
@@ -264,15 +293,9 @@ class StreamingUpscaler:
 
     def _unfinished(self, output: tf.Tensor | None) -> Unfinished | None:
         frame = self._waiting.popleft()
-        return None if output is None else partial(self._finish, frame.path, output, frame.chroma)
-
-    def _finish(self, path: ColorPath, output: tf.Tensor, chroma: tf.Tensor) -> Any:
-        if self._stream.config.output == "rgb":
-            planes = path.leave_rgb(output)
-        else:
-            planes = path.leave_luma(output, chroma)
-        arrays = tuple(plane.numpy() for plane in planes)
-        return arrays[0] if self._target is None else arrays
+        if output is None:
+            return None
+        return Unfinished(frame, output, self._stream.config, self._target is not None)
 
 
 # Clips of one size share the graphs, which take longer to make than to run on some frames.

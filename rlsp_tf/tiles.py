@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.steps import Step
+from rlsp_tf.steps import Step, StepWrapper
 
 BASE = 0.7e9
 """Bytes of a process that has not seen a frame: Python and TensorFlow."""
@@ -25,7 +25,7 @@ PER_PIXEL = 1000
 without lookahead; measured with frames of 1920x1080 that become 7680x4320."""
 
 
-class StripStep:
+class StripStep(StepWrapper):
     """A step that is computed strip by strip.
 
     The same numbers as the step itself, but for the order in which a convolution may sum.
@@ -36,10 +36,8 @@ class StripStep:
     """
 
     def __init__(self, step: Step, rows: int) -> None:
-        self.config, self.fingerprint = step.config, step.fingerprint
-        self.precision, self.itemsize = step.precision, step.itemsize
+        super().__init__(step)
         self.rows = rows
-        self._step = step
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         small = self._step.initial_state(batch, 1, 1)

@@ -18,11 +18,12 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-from rlsp_tf import __version__
+from rlsp_tf._version import __version__
 from rlsp_tf.carried import CarriedRLSP
 from rlsp_tf.clip_index import Clip, Halving, index_clips, split_clips
 from rlsp_tf.config import PRESETS, RLSPConfig
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.files import check_apart
 from rlsp_tf.group import Group, join
 from rlsp_tf.keras_file import check_weights
 from rlsp_tf.model import build_model, load_model, policy_of, rlsp_layer
@@ -179,6 +180,9 @@ def train(
     group.check_batch(options.batch, options.pieces)
     leads = group.worker == 0
     progress = progress and leads
+    if leads:
+        # Pictures of a run among the clips would be one of them the next time.
+        check_apart(out, *data, replaced=False)
     with _in_turn(group):
         clips, notes = index_clips(
             data, cache=cache, scale=options.network.scale, halve=options.halve, progress=progress
@@ -197,6 +201,8 @@ def train(
         run = RunFolder(out)
         if run.started:
             _check_same(run, options, index, resume)
+        else:
+            run.check_free()
     model = compile_model(options, group)
     whole: keras.Model | None = None
     if leads:
@@ -224,7 +230,7 @@ def train(
             **course,
         )
     if step < options.steps:
-        with stop.on_signals(), group.training():
+        with stop.on_signals(), stop.asked_often(), group.training():
             batches = feed(sampler.share(group.worker, group.workers), step, options.steps, pace.waits)
             model.fit(batches, callbacks=[pace], shuffle=False, verbose=0)
     if pace.interrupted:

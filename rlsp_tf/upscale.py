@@ -5,6 +5,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
@@ -17,13 +18,15 @@ import psutil
 import tensorflow as tf
 from tqdm import tqdm
 
-from rlsp_tf import __version__
+from rlsp_tf._version import __version__
 from rlsp_tf.chroma import ChromaGeometry
+from rlsp_tf.divergence import Watch, divergence_notes
 from rlsp_tf.errors import Interrupted
 from rlsp_tf.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.journal import Journal
 from rlsp_tf.pipeline import Ahead, Behind
-from rlsp_tf.resumed import ResumedStep
+from rlsp_tf.published import published
+from rlsp_tf.resumed import EVERYTHING, ResumedStep, Stopped
 from rlsp_tf.segments import SEGMENT, SegmentedSink, frames_left, identity_of
 from rlsp_tf.shots import detect_shots, listed_shots
 from rlsp_tf.steps import KerasStep, Step
@@ -44,7 +47,7 @@ class Recipe:
     codec: str = "libx264"
     crf: int = 18
     preset: str | None = None
-    rate: float | None = None
+    rate: float | Fraction | None = None
     warm_start: int = WARM_START
     deinterlace: bool = False
     segment: int = SEGMENT
@@ -76,6 +79,7 @@ class Recipe:
         """All that the frames of a result depend on, for a journal."""
         cuts = sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts
         options = {f"--{name.replace('_', '-')}": value for name, value in asdict(self).items()}
+        options["--rate"] = None if self.rate is None else str(self.rate)
         options["segment length"] = options.pop("--segment")
         return {
             **options,
@@ -94,6 +98,13 @@ class _Output:
 
     frame: Frame
     unfinished: Unfinished | None
+    number: int = 0
+    """Of the frame in the clip, from 0."""
+
+    def is_far(self) -> bool:
+        """Whether it shows something else than the clip does; before :meth:`finished`."""
+        assert self.unfinished is not None
+        return self.unfinished.is_far()
 
     def finished(self) -> Frame:
         """The large frame, in its colours; once."""
@@ -121,7 +132,7 @@ def upscale(
     codec: str = "libx264",
     crf: int = 18,
     preset: str | None = None,
-    rate: float | None = None,
+    rate: float | Fraction | None = None,
     warm_start: int = WARM_START,
     scene_cuts: Literal["auto", "off"] | frozenset[int] = "auto",
     memory: float | None = None,
@@ -148,7 +159,8 @@ def upscale(
         model: as for :class:`rlsp_tf.StreamingUpscaler`.
         chroma: see :class:`rlsp_tf.StreamingUpscaler`.
         codec, crf, preset: of the video encoder, as FFmpeg names them.
-        rate: frames per second where the source has none (a folder of images); 25 by default.
+        rate: frames per second where the source has none (a folder of images); 25 by default. Where the
+            source has its own, that counts, and a note says so.
         warm_start: see :class:`rlsp_tf.streaming.RecurrentStream`; at the start of every shot.
         scene_cuts: where shots begin, each of which starts anew: found (:mod:`rlsp_tf.shots`), nowhere, or
             the indices of their first frames.
@@ -158,8 +170,9 @@ def upscale(
         force: replace a target that exists.
         resume: go on with what an interrupted run has left; else begin anew.
         segment: frames of a segment, see :func:`rlsp_tf.segments.frames_left`.
-        stop: asked after every frame; a run that is to stop does so when its segment is finished. A video
-            from standard input ends there, and what had come is written.
+        stop: asked before every step of the network. A run that is to stop ends its segment with the frame
+            before, so that the same call goes on with the next one. A video from standard input ends there,
+            and what had come is written.
         progress: show a progress bar with the frame rate and the time left, if standard error is a terminal.
 
     Returns:
@@ -174,6 +187,10 @@ def upscale(
     target = STDOUT if os.fspath(target) == "-" else Path(target)
     step = KerasStep(model) if isinstance(model, keras.Model) else model
     recipe = Recipe(chroma, codec, crf, preset, rate, warm_start, deinterlace, segment)
+    if resume and not force and source is not STDIN and target is not STDOUT:
+        finished = published(target, lambda: recipe.run(source, step, scene_cuts))
+        if finished is not None:
+            return finished
     with open_source(source, deinterlace=deinterlace) as frames:
         make = partial(recipe.sink, frames, step.config.scale)
         whole = make(target, force=force)
@@ -235,14 +252,16 @@ def render(
         keep: which of the frames the sink gets; the others are there for what the network knows of them.
 
     Returns:
-        What there is to say about ``frames``.
+        What there is to say about ``frames``, and whether the network diverged on them.
 
     Raises:
         Interrupted: if it was stopped.
         RLSPError: if a frame cannot be read or written.
     """
+    segmented = isinstance(sink, SegmentedSink)
     finished = sink.finished if isinstance(sink, SegmentedSink) else Journal({}, None)
-    if finished.notes is not None:
+    missing = [*sink.missing] if isinstance(sink, SegmentedSink) else []
+    if finished.notes is not None and not missing:
         return finished.notes
     if memory is None and finished.rows is not None:
         step = StripStep(step, finished.rows)
@@ -253,8 +272,16 @@ def render(
         step = within_memory(step, frames.height, frames.width, memory or free, at_once=at_once)
     if isinstance(sink, SegmentedSink):
         sink.rows = step.rows if isinstance(step, StripStep) else None
-    done = finished.segments[-1].steps if finished.segments else 0
-    counted = ResumedStep(step, done, sink.state if isinstance(sink, SegmentedSink) else list)
+    noted = finished.frames
+    piped = frames.path is STDIN
+    counted = ResumedStep(
+        step,
+        sink.stretches() if isinstance(sink, SegmentedSink) else EVERYTHING,
+        bool if piped else partial(bool, stop),
+    )
+    first = sink.first if isinstance(sink, SegmentedSink) else 0
+    # What was found in frames that are finished is noted with them.
+    watch = Watch(finished.diverged)
     upscaler = StreamingUpscaler(
         counted,
         chroma=recipe.chroma,
@@ -262,7 +289,7 @@ def render(
         target=sink.color,
         warm_start=recipe.warm_start,
     )
-    if piped := frames.path is STDIN:
+    if piped:
         shots = takewhile(lambda _: not stop, shots)
 
     def encode(item: Frame | _EndOfSegment) -> None:
@@ -274,47 +301,60 @@ def render(
             sink.end_segment(item.steps, item.state)
 
     def finish(item: _Output | _EndOfSegment) -> None:
-        encoder.put(item.finished() if isinstance(item, _Output) else item)
+        if isinstance(item, _Output):
+            watch.look(item.number, item.is_far())
+            if isinstance(sink, SegmentedSink):
+                sink.diverged = watch.since
+            encoder.put(item.finished())
+        else:
+            encoder.put(item)
 
     with (
+        stop.asked_often(),
         Behind("encoding", encode, ahead=1) as encoder,
         Behind("colour", finish, ahead=1) as finisher,
         Ahead("decoding", _enter(upscaler, shots, planar=frames.color is not None)) as decoded,
     ):
         number = in_segment = 0
-        told = False
-        for outputs, at_cut in _outputs(upscaler, decoded):
-            for output in outputs:
-                number += 1
-                if number - 1 not in keep:
-                    continue
-                in_segment += 1
-                if output is None:
-                    tick()
-                else:
+        # Frames since the end of a segment, and steps until the last of them.
+        unsaved = steps = 0
+        try:
+            for outputs, at_cut in _outputs(upscaler, decoded):
+                for output in outputs:
+                    number += 1
+                    if number - 1 not in keep:
+                        continue
+                    in_segment += 1
+                    index = number - 1 - keep.start
+                    if index < noted and not any(index in each for each in missing):
+                        tick()
+                        continue
+                    assert output is not None
+                    output.number = first + index
                     finisher.put(output)
-            left = (
-                frames_left(in_segment, recipe.segment, at_cut=at_cut)
-                if isinstance(sink, SegmentedSink)
-                else 0
-            )
-            if left <= 0 and isinstance(sink, SegmentedSink):
-                if counted.count > done:
-                    # After a cut no step takes a state from before.
-                    finisher.put(_EndOfSegment(counted.count, [] if at_cut else counted.kept()))
-                in_segment = 0
-            if stop and not piped and (left <= 0 or counted.count < done):
-                break
-            if stop and not piped and not told:
-                told = True
-                message = (
-                    f"rlsp: {stop.signal}: finishing a segment, {left} frames; once more to stop at once"
-                )
-                tqdm.write(message, file=sys.stderr)
+                    steps = counted.count
+                    unsaved += index >= noted
+                # A run that goes on ends segments at the same places; one that was ended early gets a rest.
+                if segmented and frames_left(in_segment, recipe.segment, at_cut=at_cut) <= 0:
+                    if unsaved:
+                        # After a cut no step takes a state from before.
+                        finisher.put(_EndOfSegment(counted.count, [] if at_cut else counted.kept()))
+                    in_segment = unsaved = 0
+            if segmented and unsaved:
+                finisher.put(_EndOfSegment(counted.count, []))
+        except Stopped:
+            message = f"rlsp: {stop.signal}: saving what is finished; once more to stop at once"
+            tqdm.write(message, file=sys.stderr)
+            if segmented and unsaved:
+                # Beyond the last frame only the beginning of the next shot has been run backwards.
+                finisher.put(_EndOfSegment(steps, counted.kept() if counted.count == steps else []))
     if stop and not (piped and counted.count):
         raise Interrupted(f"{sink.path}: stopped by {stop.signal}.")
+    watch.end()
+    if isinstance(sink, SegmentedSink):
+        sink.diverged = watch.since
     ended = [f"{frames.path}: ended by {stop.signal}; what had come until then is kept."] if stop else []
-    return [*frames.notes, *ended]
+    return [*frames.notes, *ended, *divergence_notes(frames.path, watch.since)]
 
 
 def _enter(

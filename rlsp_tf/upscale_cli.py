@@ -1,10 +1,20 @@
 """``rlsp upscale``, and ``rlsp clean`` for what it leaves when it is interrupted."""
 
 import argparse
+import contextlib
+import re
 import sys
+from fractions import Fraction
 from pathlib import Path
 
-from rlsp_tf.cli import DEFAULT_MODEL, MODEL_HELP, add_command, checked_warm_start, start_tensorflow
+from rlsp_tf.cli import (
+    DEFAULT_MODEL,
+    MODEL_HELP,
+    add_command,
+    checked_warm_start,
+    sentence_of,
+    start_tensorflow,
+)
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError
 
 
@@ -109,15 +119,46 @@ was. Until OUTPUT is complete, a folder OUTPUT.rlsp beside it holds what is fini
         "--crf",
         type=int,
         default=18,
-        help="quality: 0 is lossless, 18 looks so, 51 is worst (default: %(default)s)",
+        help="quality: 0 is lossless, 18 looks so, 51 is worst, 63 for VP9 and AV1 (default: %(default)s)",
     )
     parser.add_argument("--preset", help="speed against size, ultrafast to veryslow (default: the encoder's)")
-    parser.add_argument("--rate", type=float, help="frames per second for a folder of images (default: 25)")
+    parser.add_argument(
+        "--rate",
+        type=_rate,
+        help="frames per second for a folder of images, as a number, a fraction such as 24000/1001, or one "
+        "of FFmpeg's names: film, ntsc-film, pal, ntsc (default: 25)",
+    )
     parser.add_argument(
         "--no-resume", action="store_true", help="begin anew, whatever an interrupted run has left"
     )
     parser.add_argument("--force", action="store_true", help="replace OUTPUT if it exists")
     _add_clean(commands)
+
+
+RATES = {
+    "film": Fraction(24),
+    "ntsc-film": Fraction(24000, 1001),
+    "pal": Fraction(25),
+    "qpal": Fraction(25),
+    "spal": Fraction(25),
+    "ntsc": Fraction(30000, 1001),
+    "qntsc": Fraction(30000, 1001),
+    "sntsc": Fraction(30000, 1001),
+}
+"""Frames per second by FFmpeg's names for video standards."""
+
+
+def _rate(text: str) -> Fraction:
+    rate = RATES.get(text.lower())
+    # Fraction itself takes 1e999999999, and would compute for hours.
+    if rate is None and re.fullmatch(r"\d{1,9}(\.\d{1,9})?|\d{1,9}[/:]\d{1,9}", text):
+        with contextlib.suppress(ZeroDivisionError):
+            rate = Fraction(text.replace(":", "/"))
+    if rate is None or not Fraction(1, 1000) <= rate <= 1000:
+        raise argparse.ArgumentTypeError(
+            f"expected frames per second from 0.001 to 1000, such as 24, 24000/1001 or ntsc, not {text!r}"
+        )
+    return rate
 
 
 def _upscale(arguments: argparse.Namespace) -> None:
@@ -183,18 +224,19 @@ def _upscale(arguments: argparse.Namespace) -> None:
 
             pairs = list(zip(arguments.paths, targets_of(arguments.paths, arguments.out), strict=True))
             Path(arguments.out).mkdir(exist_ok=True)
-        step = load_step(arguments.model, precision=arguments.precision)
         stop, notes = Stop(), []
-        with stop.on_signals():
+        with stop.on_signals(grace=2):
+            step = load_step(arguments.model, precision=arguments.precision)
             for source, target in pairs:
                 try:
                     notes += upscale(source, target, step, **vars(recipe), stop=stop, **options)
                 except Interrupted:
                     raise
-                except RLSPError as error:
-                    if not arguments.out:
+                except Exception as error:
+                    sentence = sentence_of(error, arguments)
+                    if not arguments.out or sentence is None:
                         raise
-                    failed.append(str(error))
+                    failed.append(sentence)
     for note in notes:
         print(f"rlsp: note: {note}", file=sys.stderr)
     if failed:
@@ -230,3 +272,5 @@ def _clean(arguments: argparse.Namespace) -> None:
         journal, size = work.read(), work.size()
         work.remove()
         print(f"removed {work.path}: {journal.frames if journal else 0} frames, {size / 1e6:.1f} MB")
+        if work.path.is_dir():
+            print(f"{work.path}: holds what is not of rlsp upscale; that stays")

@@ -6,7 +6,9 @@ from fractions import Fraction
 from pathlib import Path
 
 from rlsp_tf.color import ColorSpec
+from rlsp_tf.encoders import check_encoder
 from rlsp_tf.errors import RLSPError, UsageError
+from rlsp_tf.files import check_apart
 from rlsp_tf.frames import VIDEO_SUFFIXES, Frame, FrameSink, FrameSource
 from rlsp_tf.images import FolderSink, FolderSource, ImageSink, is_image
 from rlsp_tf.video_sink import STDOUT, VideoSink
@@ -66,7 +68,8 @@ def open_sink(
     Args:
         path: what is to be written; may be :data:`STDOUT`.
         source: where the frames come from; see :class:`VideoSink`.
-        width, height, color, codec, crf, preset, rate, companions: see :class:`VideoSink`.
+        width, height, color, codec, crf, preset, companions: see :class:`VideoSink`.
+        rate: likewise; where it does not count, a note says so.
         force: replace what exists.
 
     Raises:
@@ -74,10 +77,11 @@ def open_sink(
     """
     path = path if isinstance(path, Path) else Path(path)
     suffix = path.suffix.lower()
-    if path.exists() and source.path.exists() and path.samefile(source.path):
-        raise RLSPError(f"{path}: is the input; give the output another name.")
+    check_apart(path, source.path)
     if path is STDOUT or (not path.is_dir() and suffix in VIDEO_SUFFIXES):
-        return VideoSink(
+        check_encoder(codec, crf)
+        ignored = rate is not None and source.rate is not None
+        video = VideoSink(
             path,
             source,
             width=width,
@@ -86,10 +90,16 @@ def open_sink(
             codec=codec,
             crf=crf,
             preset=preset,
-            rate=rate,
+            rate=None if ignored else rate,
             force=force,
             companions=companions,
         )
+        if ignored:
+            video.notes.append(
+                f"{source.path}: has a frame rate of its own ({float(source.rate or 0):.6g}), so --rate was "
+                "ignored."
+            )
+        return video
     if isinstance(source, VideoSource) and source.companions is not None:
         source.companions = deque(maxlen=0)  # nobody is going to take them
     sink: FolderSink | ImageSink
@@ -98,7 +108,10 @@ def open_sink(
             raise RLSPError(f"{path}: an image holds one frame; name a folder or a video file.")
         sink = ImageSink(path, force=force)
     else:
-        sink = FolderSink(path, force=force)
+        names = source.names if isinstance(source, FolderSource) else ()
+        sink = FolderSink(path, force=force, names=names)
+    if rate is not None:
+        sink.notes.append(f"{path}: images have no frame rate, so --rate was ignored.")
     if source.rate is not None:
         sink.notes.append(
             f"{path}: images hold neither sound nor time; {source.path} has both, if you need them."

@@ -117,7 +117,8 @@ class VideoSource:
             except av.FFmpegError as error:
                 raise RLSPError(libav_sentence(error, self.path, failure)) from error
             self._stream = self._choose_stream()
-            self._damaged = self.restamped = self._shift = 0
+            self._damaged = self.restamped = self._shift = self._packets = 0
+            self._first_damage: int | None = None
             self._interlaced = False
             self._gaps: list[Fraction] = []
             self._last: int | None = None
@@ -143,6 +144,17 @@ class VideoSource:
         self._note_damage(duration)
         if self._deinterlace and not self._interlaced:
             self.notes.append(f"{self.path}: no frame is marked as interlaced; all were left as they are.")
+
+    @property
+    def is_damaged_within(self) -> bool:
+        """Whether something, so far, could not be decoded as it should be, and more came after it."""
+        return self._first_damage is not None and self._first_damage < self._packets
+
+    def _note_places(self, places: int) -> None:
+        """Counts places that are damaged."""
+        self._damaged += places
+        if places and self._first_damage is None:
+            self._first_damage = self._packets
 
     def seek(self, pts: int) -> None:
         """Lets the frames begin at a time or somewhat before, as far as the file tells how to find it.
@@ -196,16 +208,17 @@ class VideoSource:
                 packet = next(packets, None)
             except av.FFmpegError:
                 # No further packet can be read; the decoder still holds frames of the ones before.
-                self._damaged += 1
+                self._note_places(1)
                 with contextlib.suppress(av.FFmpegError):
                     yield from self._stream.decode(None)
                 return
             if packet is None:
                 return
+            self._packets += bool(packet.size)
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                self._damaged += 1
+                self._note_places(1)
                 continue
             yield from frames
 
@@ -226,7 +239,7 @@ class VideoSource:
                     f"{self.path}: frames change from {self._form[0]}x{self._form[1]} {self._form[2]} to "
                     f"{form[0]}x{form[1]} {form[2]} within the video; split it there."
                 )
-            self._damaged += decoded.is_corrupt
+            self._note_places(decoded.is_corrupt)
             if decoded.interlaced_frame and not self._interlaced:
                 self._interlaced = True
                 if not self._deinterlace:

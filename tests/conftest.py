@@ -1,5 +1,6 @@
 """Where tests find data, and what makes them repeatable."""
 
+import importlib.util
 import os
 import random
 import sys
@@ -16,6 +17,14 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 # An example may be the one that traces a graph, so time says nothing; chance would make a run unrepeatable.
 hypothesis.settings.register_profile("rlsp_tf", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("rlsp_tf")
+
+
+def pytest_configure() -> None:
+    """Says once, and not for every test module, what is missing where rlsp_tf is not installed."""
+    if not (importlib.util.find_spec("rlsp_tf") and importlib.util.find_spec("rlsp_tf.converters")):
+        raise pytest.UsageError(
+            f"{sys.executable} finds no whole rlsp_tf; run make test, or pip install -e '.[test]'"
+        )
 
 
 @pytest.fixture(scope="session")

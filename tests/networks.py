@@ -32,6 +32,18 @@ def small_model(rng: np.random.Generator, config: RLSPConfig = SMALL, **kwargs: 
     return model
 
 
+def echo(gain: float) -> keras.Model:
+    """A network that adds ``gain`` times its last output to the luma of the frame."""
+    config = RLSPConfig(filters=2, layers=2)
+    model = small_model(np.random.default_rng(0), config, precision="float32")
+    weights = [np.zeros_like(weight) for weight in model.get_weights()]
+    first_feedback = 3 * config.window + config.hidden_channels
+    weights[0][1, 1, first_feedback, 0] = 1
+    weights[-2][1, 1, 0] = gain
+    model.set_weights(weights)
+    return model
+
+
 class Direct:
     """Calls a served network in threads, as a replica does."""
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from converters.tf1 import load_tf1
+from rlsp_tf.converters.tf1 import load_tf1
 from rlsp_tf.degradation import degrade
 from rlsp_tf.streaming import StreamingUpscaler
 

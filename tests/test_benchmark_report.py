@@ -11,10 +11,10 @@ from PIL import Image
 
 from networks import small_model
 from rlsp_tf.benchmark import heading
-from rlsp_tf.benchmark_quality import PRECISIONS, describe_quality
-from rlsp_tf.benchmark_report import write_report
+from rlsp_tf.benchmark_quality import PRECISIONS
+from rlsp_tf.benchmark_report import describe, write_report
 from rlsp_tf.benchmark_sections import SECTIONS
-from rlsp_tf.benchmark_video import benchmark_video, describe_video
+from rlsp_tf.benchmark_video import benchmark_video
 from rlsp_tf.cli import main
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluate import evaluate
@@ -42,7 +42,7 @@ def test_the_cost_is_the_difference_of_what_evaluate_finds(quality):
     assert result["protocol"] == "rlsp"
     assert result["sequences"] == ["one", "two"]
     assert [(sheet["name"], sheet["network"]) for sheet in result["models"]] == [("a", "3-6"), ("b", "3-6")]
-    printed = describe_quality(result)
+    printed = describe(result)
     for sheet in result["models"]:
         for precision in PRECISIONS:
             (found,) = evaluate(
@@ -53,7 +53,9 @@ def test_the_cost_is_the_difference_of_what_evaluate_finds(quality):
             if precision != "float32":
                 cost = sheet["psnr"]["float32"] - sheet["psnr"][precision]
                 assert sheet["cost"][precision] == cost != 0
-                assert f"{precision} {psnr:.3f} dB, costs {cost:.3f} dB" in printed
+        numbers = [*sheet["psnr"].values(), *sheet["cost"].values()]
+        cells = [sheet["name"], "3-6", *(f"{number:.3f}" for number in numbers)]
+        assert f"| {' | '.join(cells)} |" in printed
 
 
 def test_where_there_is_no_error_there_is_no_cost(tmp_path, capsys):
@@ -66,7 +68,8 @@ def test_where_there_is_no_error_there_is_no_cost(tmp_path, capsys):
     assert main(["benchmark", "quality", *map(str, arguments)]) == 0
     (sheet,) = json.loads((tmp_path / "out.json").read_text())["models"]
     assert sheet["cost"] == dict.fromkeys(PRECISIONS[1:])
-    assert "float16 - dB, costs - dB" in capsys.readouterr().out
+    cells = ["zero", "3-6", *["-"] * (2 * len(PRECISIONS) - 1)]
+    assert f"| {' | '.join(cells)} |" in capsys.readouterr().out
 
 
 def step_result(name, *, milliseconds=10.0, sizes=()):
@@ -231,7 +234,7 @@ def test_a_video_is_timed_in_parts_and_as_a_whole(tmp_path, monkeypatch):
     frames = [each["frames"] for each in result["lengths"]]
     assert frames[-1] == 12  # the whole video
     assert all(1e8 < each["peak"] < 1e10 for each in result["lengths"])
-    assert f"{result['ratio']:.2f}" in describe_video(result)
+    assert f"{result['ratio']:.2f}" in describe(result)
     Path("video.json").write_text(json.dumps(result))
     assert main(["benchmark", "report", "page.md", "video.json", "--plot", "plot.png"]) == 0
     page = Path("page.md").read_text()

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 
 import reference_numpy
-from converters.tf1 import save_tf1
 from networks import needs_bytes, small_model
 from rlsp_tf import benchmark
-from rlsp_tf.benchmark_profile import benchmark_profile, describe_profile, read_verbose
-from rlsp_tf.benchmark_report import PLOT
+from rlsp_tf.benchmark_report import PLOT, describe
 from rlsp_tf.benchmark_step import (
     CLIP_STEPS,
     ROUNDS,
@@ -21,14 +19,14 @@ from rlsp_tf.benchmark_step import (
     Preparation,
     benchmark_step,
     compare,
-    describe_step,
 )
 from rlsp_tf.cli import build_parser, main
 from rlsp_tf.config import RLSPConfig
 from rlsp_tf.contenders import AUTHORS, OTHERS, OURS, Contender, Ours
+from rlsp_tf.converters.tf1 import save_tf1
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.metrics import cost
-from rlsp_tf.precision import computes_int8, cpu_flags
+from rlsp_tf.precision import computes_int8
 from test_converters_verify import write_meta
 
 CONFIG = RLSPConfig(layers=3, filters=6)
@@ -128,20 +126,16 @@ def test_ours_is_timed_at_other_sizes(result):
 
 
 def test_every_number_is_printed(result):
-    printed = describe_step(result)
+    printed = describe(result)
     for sheet in result["networks"]:
         for each in sheet["contenders"]:
             times = each["rounds"]
-            assert re.search(
-                rf"{each['name']} +{each['milliseconds']:.1f} ms \({min(times):.1f} to {max(times):.1f} in 2",
-                printed,
-            )
+            row = f"| {each['name']} | {each['milliseconds']:.1f} ({min(times):.1f} to {max(times):.1f}) |"
+            assert row in printed
         for each in sheet["ratios"]:
-            assert re.search(rf"{each['ratio']:.2f} times as fast as {each['to']}", printed)
+            assert re.search(rf"\| {each['of']} \|.*\| {each['ratio']:.2f} \|", printed)
         for each in sheet["sizes"]:
-            assert re.search(
-                rf"{each['milliseconds']:.1f} ms .* at {each['width']}x{each['height']}", printed
-            )
+            assert re.search(rf"\| {each['width']}x{each['height']} \|.*{each['milliseconds']:.1f}", printed)
 
 
 def test_what_is_missing_is_named(only_float32):
@@ -152,9 +146,9 @@ def test_what_is_missing_is_named(only_float32):
     assert sheet["left_out"] == [{"name": AUTHORS.name, "reason": "give --authors"}]
     assert [each["name"] for each in sheet["contenders"]] == [OURS[0].name]
     assert sheet["ratios"] == []
-    printed = describe_step(result)
-    assert "left out: Fast (no-such-package and nor-this not installed)" in printed
-    assert f"{AUTHORS.name} left out: give --authors" in printed
+    printed = describe(result)
+    assert "Left out: Fast (no-such-package and nor-this not installed)" in printed
+    assert f"Left out: {AUTHORS.name} (give --authors)" in printed
 
 
 class Changed(Ours):
@@ -301,37 +295,3 @@ def test_wrong_options_are_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         main(["benchmark", "step", *arguments])
     assert "expected" in capsys.readouterr().err
-
-
-def test_the_profile_reads_what_onednn_prints():
-    """Two lines of its documentation's form: a convolution of 2 x 3x3 kernels, and something else."""
-    head = "onednn_verbose,v1,primitive,exec,cpu"
-    shape = "mb1_ic4oc8_ih10oh10kh3sh1dh0ph1_iw20ow20kw3sw1dw0pw1"
-    text = "\n".join(
-        [
-            "onednn_verbose,v1,info,cpu,runtime:threadpool",
-            *[f"{head},convolution,brg,forward_training,src:bf16,,alg:convolution_direct,{shape},0.5"] * 2,
-            f"{head},reorder,jit:uni,undef,src:f32 dst:bf16,,,1x4,0.1",
-        ]
-    )
-    convolution, reorder = read_verbose(text, steps=2)
-    # 2 operations x 10 x 20 pixels x 4 x 8 channels x 9 taps in half a millisecond.
-    gflops = 2 * 10 * 20 * 4 * 8 * 9 / 0.5e-3 / 1e9
-    expected = {"calls": 1, "milliseconds": 0.5, "gflops": pytest.approx(gflops)}
-    assert convolution == {"what": "convolution 4 to 8 channels", **expected}
-    assert reorder == {"what": "reorder", "calls": 0.5, "milliseconds": pytest.approx(0.05), "gflops": None}
-
-
-def test_the_profile_of_a_real_step():
-    if "avx2" not in cpu_flags():
-        pytest.skip("TensorFlow uses oneDNN on x86 processors only")
-    result = benchmark_profile("3-8", precision="float32", size=(32, 24), steps=2)
-    convolutions = [each for each in result["primitives"] if each["gflops"] is not None]
-    # The first, the second, the hidden state's, and the output's; two have the same shape.
-    assert sum(each["calls"] for each in convolutions) == 4
-    assert {each["what"] for each in convolutions} == {
-        "convolution 33 to 8 channels",
-        "convolution 8 to 8 channels",
-        "convolution 8 to 16 channels",
-    }
-    assert "8 to 16 channels" in describe_profile(result)

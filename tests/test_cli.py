@@ -1,9 +1,11 @@
 """rlsp as a user meets it: commands on files, sentences on standard error, exit codes."""
 
+import itertools
 import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -11,9 +13,11 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
+import rlsp_tf
 from networks import small_model
 from rlsp_tf.cli import main
 from synthetic import make_clip
+from videos import frame_times, make_video
 
 
 @pytest.fixture
@@ -64,6 +68,12 @@ def test_help_needs_no_tensorflow() -> None:
     )
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "--chroma" in result.stdout
+
+
+def test_python_m_is_the_command_and_says_its_version() -> None:
+    command = [sys.executable, "-m", "rlsp_tf", "--version"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout == f"rlsp {rlsp_tf.__version__}\n"
 
 
 def test_wrong_usage_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,7 +191,7 @@ def test_a_killed_run_leaves_no_file_under_the_final_name(
     number: signal.Signals, data: Path, model: str, tmp_path: Path
 ) -> None:
     source, target = data / "video" / "tears_of_steel_800x332.webm", tmp_path / "x.mkv"
-    command = [sys.executable, "-m", "rlsp_tf.cli", "upscale", str(source), str(target), "--model", model]
+    command = [sys.executable, "-m", "rlsp_tf", "upscale", str(source), str(target), "--model", model]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not list(tmp_path.glob("x.mkv.rlsp/.000000.*")):
         assert process.poll() is None
@@ -196,3 +206,73 @@ def test_a_killed_run_leaves_no_file_under_the_final_name(
         assert process.returncode == 130
         assert said.splitlines()[-1] == f"rlsp: error: {target}: interrupted."
         assert not list(tmp_path.glob("x.mkv*"))
+
+
+def test_inputs_that_cannot_be_read_do_not_stop_the_others(
+    folder: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "script").mkdir()
+    (tmp_path / "script" / "a.png").write_bytes(b"%!PS-Adobe-3.0\n{} loop\n")
+    inputs = [tmp_path / name for name in ("gone.mp4", "gone", "empty", "text.mp4", "script")]
+    arguments = [*inputs, folder, "--out", tmp_path / "large", "--model", model]
+    assert main(["upscale", *map(str, arguments)]) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    expected = [
+        "gone.mp4: no such file",
+        "gone: no such file",
+        "empty: has no images in it",
+        "text.mp4: not a video that can be read",
+        "script/a.png: not an image that can be read",
+    ]
+    assert len(said) == len(expected)
+    for line, sentence in zip(said, expected, strict=True):
+        assert line.startswith(f"rlsp: error: {tmp_path}/{sentence}")
+    assert [path.name for path in (tmp_path / "large").iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("24000/1001", Fraction(24000, 1001)),
+        ("30000:1001", Fraction(30000, 1001)),
+        ("ntsc", Fraction(30000, 1001)),
+        ("NTSC-film", Fraction(24000, 1001)),
+        ("pal", Fraction(25)),
+        ("12.5", Fraction(25, 2)),
+        ("0.1", Fraction(1, 10)),
+    ],
+)
+def test_a_rate_is_what_ffmpeg_takes_for_one(text, rate, folder: Path, model: str, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    assert main(["upscale", str(folder), str(film), "--model", model, "--rate", text]) == 0
+    times = frame_times(film)
+    assert [after - before for before, after in itertools.pairwise(times)] == [1 / rate] * (len(times) - 1)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1/0", "nan", "inf", "1e999999999", "fast", "1001", "24/1001/1"])
+def test_what_is_no_rate_is_wrong_usage(text, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        main(["upscale", "frames", "film.mp4", f"--rate={text}"])
+    assert exit.value.code == 2
+    assert "expected frames per second from 0.001 to 1000, such as 24, 24000/1001" in capsys.readouterr().err
+
+
+def test_a_rate_that_does_not_count_is_said_to_be_ignored(
+    folder: Path, model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = make_video(tmp_path / "film.mkv", [0, 3600, 7200], size=(32, 24))
+    for source, target, note in (
+        (film, "large.mkv", f"{film}: has a frame rate of its own (25), so --rate was ignored."),
+        (folder, "large", f"{tmp_path / 'large'}: images have no frame rate, so --rate was ignored."),
+    ):
+        words = [source, tmp_path / target, "--model", model, "--rate", "24"]
+        assert main(["upscale", *map(str, words)]) == 0
+        assert f"rlsp: note: {note}" in capsys.readouterr().err.splitlines()
+    assert frame_times(tmp_path / "large.mkv") == frame_times(film)
+
+
+def test_quality_out_of_range_is_wrong_usage(folder: Path, model: str, tmp_path: Path, capsys) -> None:
+    words = (folder, tmp_path / "film.mp4", "--model", model, "--crf", "52")
+    assert "--crf of libx264 is from 0 to 51, not 52." in fails(capsys, "upscale", *words, code=2)

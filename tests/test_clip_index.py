@@ -16,7 +16,10 @@ from rlsp_tf.config import PAPER_WEIGHTS
 from rlsp_tf.degradation import degrade
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.preparation import halve_frame
+from rlsp_tf.sequences import rgb_frames
+from rlsp_tf.video import open_source
 from synthetic import make_clip
+from videos import make_video
 
 
 def write_folder(folder, frames, suffix=".png"):
@@ -127,8 +130,12 @@ def test_what_killed_processes_left_in_the_cache_is_removed(tmp_path, cache):
     write_folder(tmp_path / "data" / "scene", make_clip(2, 32, 32))
     dead = cache / ".other-0123.4194305-89abcdef.part"  # more than the largest process id there can be
     dead.mkdir(parents=True)
+    foreign = cache / ".other-4567.4194305-89abcdef.part"
+    foreign.mkdir()
+    (foreign / "thesis.txt").touch()
     index(tmp_path / "data", cache=cache)
     assert not dead.exists()
+    assert (foreign / "thesis.txt").exists()
 
 
 def test_clips_made_ready_can_be_moved_and_used_without_their_source(tmp_path, cache):
@@ -179,6 +186,83 @@ def test_a_video_that_ends_early_is_named_and_used_so_far(data, tmp_path, cache)
     (clip,), notes = index(early, cache=cache)
     assert 0 < clip.shape[0] < 901
     assert f"{early}: is truncated; {clip.shape[0]} of 901 frames are used." in notes
+
+
+def test_a_video_that_is_damaged_within_is_skipped(data, tmp_path, cache):
+    content = bytearray((data / "video" / "world_480x270.mp4").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 20_000] = bytes(20_000)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "film.mp4").write_bytes(content)
+    write_folder(tmp_path / "data" / "good", make_clip(2, 32, 32))
+    clips, notes = index(tmp_path / "data", cache=cache)
+    assert [clip.name for clip in clips] == ["good"]
+    assert f"skipped {tmp_path / 'data' / 'film.mp4'}: is damaged; remove it or make it again." in notes
+
+
+def test_a_script_opens_nothing(tmp_path, cache):
+    """FFmpeg alone would take it for a video: the one that it names."""
+    film = make_video(tmp_path / "secret.mp4", range(0, 4 * 3600, 3600), size=(64, 64))
+    folder = tmp_path / "data"
+    write_folder(folder / "good", make_clip(2, 32, 32))
+    (folder / "script.mp4").write_text(f"ffconcat version 1.0\nfile '{film}'\n")
+    with av.open(str(folder / "script.mp4"), options={"safe": "0"}) as container:
+        assert next(container.decode(video=0)).width == 64
+    clips, notes = index(folder, cache=cache)
+    assert [clip.name for clip in clips] == ["good"]
+    assert f"skipped {folder}/script.mp4: not a video that can be read" in notes
+
+
+def test_a_frame_of_more_pixels_than_are_read_is_skipped(tmp_path, cache, monkeypatch):
+    folder = tmp_path / "data"
+    write_folder(folder / "good", make_clip(2, 32, 32))
+    make_video(folder / "large.mp4", range(0, 4 * 3600, 3600), size=(64, 64))
+    monkeypatch.setattr("rlsp_tf.video_source.MOST_PIXELS", 64 * 64 - 1)
+    clips, notes = index(folder, cache=cache)
+    assert [clip.name for clip in clips] == ["good"]
+    assert "large.mp4: claims frames of 64x64" in notes
+
+
+@pytest.mark.skipif(
+    not hasattr(av.VideoStream, "set_display_rotation"), reason="this PyAV cannot make such a file"
+)
+def test_a_video_is_seen_as_it_is_to_be_shown(tmp_path, cache):
+    for name, rotation in (("plain.mp4", None), ("turned.mp4", 90)):
+        make_video(tmp_path / name, range(0, 4 * 3600, 3600), size=(96, 64), rotation=rotation)
+    clips, _ = index(tmp_path / "plain.mp4", tmp_path / "turned.mp4", cache=cache, halve="never")
+    plain, turned = (clip.hr for clip in clips)
+    # Chroma is sited elsewhere in a frame that lies on its side.
+    luma = [frames.astype(float) @ PAPER_WEIGHTS for frames in (np.rot90(plain, axes=(1, 2)), turned)]
+    assert turned.shape == (4, 96, 64, 3)
+    assert np.abs(luma[0] - luma[1]).mean() < 2
+
+
+@pytest.mark.parametrize(("lines", "matrix"), [(96, "bt601"), (720, "bt709")])
+def test_a_matrix_that_is_not_told_is_taken_for_the_usual_one(lines, matrix, tmp_path, cache):
+    """Colours of a video for training are those that upscaling gives them."""
+    color = np.full((lines, 64, 3), [40, 180, 60], np.uint8)
+    film = make_video(
+        tmp_path / "film.mkv",
+        [0, 3600],
+        size=(64, lines),
+        frames=[av.VideoFrame.from_ndarray(color)] * 2,
+        codec="ffv1",
+        pixel_format="yuv444p",
+    )
+    (clip,), _ = index(film, cache=cache)
+    with open_source(film) as source:
+        assert source.color.matrix == matrix
+        shown = np.stack([*rgb_frames(source)])
+    np.testing.assert_allclose(clip.hr.astype(int), shown, atol=1)  # swscale rounds otherwise
+
+
+def test_links_to_nothing_and_in_circles_stop_no_training(tmp_path, cache):
+    folder = tmp_path / "data"
+    write_folder(folder / "good", make_clip(2, 32, 32))
+    (folder / "nothing").symlink_to(tmp_path / "gone")
+    (folder / "circle").symlink_to(folder)
+    (folder / "self").symlink_to(folder / "self")
+    clips, _ = index(folder, cache=cache)
+    assert [clip.name for clip in clips] == ["good"]
 
 
 def test_nothing_to_train_on_is_refused(tmp_path, cache):

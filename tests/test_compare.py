@@ -262,9 +262,9 @@ def test_sizes_that_do_not_go_together(clips, tmp_path, size):
 def test_an_input_is_never_overwritten(folders, tmp_path):
     image = folders[1] / "000.png"
     before = image.read_bytes()
-    with pytest.raises(RLSPError, match="is an input"):
+    with pytest.raises(RLSPError, match="is the input"):
         compare(folders[0] / "000.png", image, image, force=True)
-    with pytest.raises(RLSPError, match="is an input"):
+    with pytest.raises(RLSPError, match="is the input"):
         compare(*folders, folders[1], force=True)
     assert image.read_bytes() == before
 

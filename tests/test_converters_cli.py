@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.cli import main
-from converters.tf1 import save_tf1
+import rlsp_tf
 from networks import SMALL, small_model
+from rlsp_tf.converters.cli import main
+from rlsp_tf.converters.tf1 import save_tf1
 from rlsp_tf.model import load_model
 
 
@@ -36,11 +37,17 @@ def run(capsys: pytest.CaptureFixture, *arguments: object) -> tuple[int, str, st
 )
 def test_help_answers_with_examples_and_without_tensorflow(arguments: list[str]) -> None:
     program = (
-        "import sys\nfrom converters.cli import main\n"
+        "import sys\nfrom rlsp_tf.converters.cli import main\n"
         f"try: main({arguments})\nfinally: assert not {{'tensorflow', 'keras'}} & set(sys.modules)"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert "  rlsp-convert " in shown
+
+
+def test_the_version_is_that_of_rlsp_tf(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"rlsp-convert {rlsp_tf.__version__}\n"
 
 
 def test_the_direction_is_decided_by_the_side_that_ends_in_keras(prefix, tmp_path, capsys) -> None:

@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rlsp_tf.cli
-from converters.cli import main
-from converters.pytorch import config_of, keras_from_pytorch, load_pytorch, save_pytorch
 from networks import small_model
 from rlsp_tf.config import RLSPConfig
+from rlsp_tf.converters.cli import main
+from rlsp_tf.converters.pytorch import config_of, keras_from_pytorch, load_pytorch, save_pytorch
 from rlsp_tf.degradation import degrade
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.model import load_model, rlsp_layer
@@ -429,10 +429,10 @@ def test_without_pytorch_both_ways_say_how_to_get_it(checkpoint, tmp_path, rng, 
 
 def test_importing_the_converter_or_asking_for_help_does_not_load_pytorch() -> None:
     program = (
-        "import sys\nfrom converters.cli import main\n"
+        "import sys\nfrom rlsp_tf.converters.cli import main\n"
         "try: main(['pytorch', '--help'])\n"
         "except SystemExit: assert not {'torch', 'tensorflow', 'keras'} & set(sys.modules)\n"
-        "import converters.pytorch\nassert 'torch' not in sys.modules"
+        "import rlsp_tf.converters.pytorch\nassert 'torch' not in sys.modules"
     )
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert "  rlsp-convert pytorch " in shown

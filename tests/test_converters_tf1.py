@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reference_numpy
-from converters.tf1 import keras_from_tf1, load_tf1, read_shapes, read_tensors, save_tf1
 from networks import small_model
 from rlsp_tf.config import RLSPConfig
+from rlsp_tf.converters.tf1 import keras_from_tf1, load_tf1, read_shapes, read_tensors, save_tf1
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.model import load_model, rlsp_layer
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from converters.tf1 import keras_from_tf1, save_tf1
-from converters.verify import LIMIT, verify
 from networks import small_model
 from rlsp_tf.config import RLSPConfig
+from rlsp_tf.converters.tf1 import keras_from_tf1, save_tf1
+from rlsp_tf.converters.verify import LIMIT, verify
 from rlsp_tf.errors import RLSPError
 
 CONFIG = RLSPConfig(filters=5, layers=3, state_filters=4, scale=2)

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.download import FILES, RemoteFile, download, fetch
-from converters.tf1 import read_shapes, read_tensors, save_tf1
 from networks import SMALL, small_model
+from rlsp_tf.converters.download import FILES, RemoteFile, download, fetch
+from rlsp_tf.converters.tf1 import read_shapes, read_tensors, save_tf1
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.model import load_model, rlsp_layer
 

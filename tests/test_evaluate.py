@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import reference_numpy
-from converters.tf1 import load_tf1
 from networks import SMALL, small_model
 from rlsp_tf.config import RLSPConfig
+from rlsp_tf.converters.tf1 import load_tf1
 from rlsp_tf.degradation import degrade
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluate import evaluate
@@ -323,6 +323,18 @@ def test_damage_is_named_and_finished_sequences_are_kept(hr, clips, tmp_path, da
     assert result["unfinished"] == ["odd"]
     assert [sequence["name"] for sequence in result["models"][1]["sequences"]] == ["long"]
     assert result["models"][1]["mean"]["ssim_y"] == 1.0
+
+
+def test_a_sequence_that_cannot_be_measured_does_not_stop_those_after_it(hr, clips, tmp_path):
+    for name, clip in clips.items():
+        write_frames(tmp_path / "sr" / name, clip)
+    truncate(tmp_path / "sr" / "long")
+    kept = []
+    with pytest.raises(RLSPError, match=r"^[^ ]*sr/long/0003\.png: not an image that can be read"):
+        evaluate(hr, sr=[tmp_path / "sr"], finished=kept.append)
+    ((result,),) = kept
+    assert result["unfinished"] == ["long"]
+    assert [sequence["name"] for sequence in result["models"][1]["sequences"]] == ["odd"]
 
 
 def test_a_missing_frame_of_the_truth_is_found(hr, model):

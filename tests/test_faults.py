@@ -10,15 +10,17 @@ from PIL import Image
 
 import stand_ins
 from networks import SMALL, small_model
+from rlsp_tf import benchmark_kills as kills_module
 from rlsp_tf import benchmark_situations
 from rlsp_tf.benchmark_damage import OUTCOMES, benchmark_damage
 from rlsp_tf.benchmark_faults import counts, failures, survived_damage, survived_kill, survived_soak
-from rlsp_tf.benchmark_kills import benchmark_kills
+from rlsp_tf.benchmark_kills import benchmark_kills, benchmark_points
 from rlsp_tf.benchmark_soak import benchmark_soak, describe_memory
 from rlsp_tf.cli import main
 from rlsp_tf.damage import KINDS, damage
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.excerpts import cut, decodable, is_whole, loop, packets, reduce, shape
+from rlsp_tf.kill_points import recorded
 from videos import frame_times, make_video
 
 MEGABYTE = 1e6
@@ -47,6 +49,7 @@ def found(film, tmp_path_factory):
         names = ("an empty file", "a text file")
         few = {name: benchmark_situations.SITUATIONS[name] for name in names}
         patch.setattr(benchmark_situations, "SITUATIONS", few)
+        patch.setattr(kills_module, "recorded", lambda file: recorded(file)[-2:])
         assert main(["benchmark", "faults", *map(str, [*arguments, *numbers])]) == 0
     return folder, json.loads((folder / "faults.json").read_text())
 
@@ -55,6 +58,7 @@ def test_all_that_is_tried_is_counted_and_survived(found):
     _, result = found
     assert {name: (part["tried"], part["survived"]) for name, part in counts(result).items()} == {
         "damaged files": (12, 12),
+        "kills at changes": (2, 2),
         "kills": (1, 1),
         "situations": (2, 2),
         "long film": (1, 1),
@@ -85,12 +89,14 @@ def test_the_page_has_the_numbers_of_the_result(found, tmp_path):
     assert main(report) == 0
     text = page.read_text()
     assert text.startswith(
-        "# Reliability\n\nOf 16 runs in which something went wrong or could have, 16 ended"
+        "# Reliability\n\nOf 18 runs in which something went wrong or could have, 18 ended"
     )
     assert "Not as it should" not in text
     soak = result["soak"]
     for part in (
         "| damaged files | 12 | 12 | 0 |",
+        "| kills at changes | 2 | 2 | 0 |",
+        "| `remove once.mp4.rlsp 1` | 0 | 0 | nothing |",
         "| kills | 1 | 1 | 0 |",
         f"| memory in the last tenth, median | {soak['last'] / MEGABYTE:.1f} MB |",
         f"| memory at its highest | {max(soak['samples'], key=lambda each: each[1])[1] / MEGABYTE:.1f} MB |",
@@ -109,6 +115,7 @@ def test_the_page_says_what_was_not_survived(found, tmp_path):
     result = json.loads(json.dumps(result))
     result["damage"]["runs"][0] |= {"outcome": "written", "decodable": 12, "written": 11, "lost": 1}
     result["kills"]["kills"][0] |= {"different": 7}
+    result["points"][1] |= {"code": 1, "said": "rlsp: error: once.mp4: exists already."}
     result["situations"][0]["right"] = False
     result["situations"][1] = {"name": "a flood", "missing": "there is no water"}
     result["soak"] |= {"lost": 3}
@@ -121,11 +128,13 @@ def test_the_page_says_what_was_not_survived(found, tmp_path):
         == 0
     )
     text = (tmp_path / "page.md").read_text()
-    assert "Of 15 runs in which something went wrong or could have, 11 ended" in text
+    assert "Of 17 runs in which something went wrong or could have, 12 ended" in text
     assert "4 frames were lost" in text
     for line in (
         "- film.mp4, cut off (seed 0): written, 11 of 12 frames written.",
         "7 packets different, left nothing.",
+        "- killed before: remove once.mp4.rlsp 1: ended with 1, 0 frames lost, 0 packets different, left "
+        "nothing. rlsp: error: once.mp4: exists already.",
         "- an empty file: exit code 1, left film.mp4. rlsp: error: film.mp4: is empty;",
         f"- long film: ended with 0, 3 of {result['soak']['frames']} frames lost",
         "| a flood |  | not tried: there is no water |  |  |",
@@ -176,6 +185,17 @@ def test_what_a_kill_costs_is_found(short, tmp_path):
         assert 0 < kill["twice"] <= 15
         assert kill["left"] == ["once.began"]
         assert not survived_kill(kill)
+
+
+def test_what_a_kill_at_a_change_costs_is_found(short, tmp_path):
+    make = stand_ins.goes_on_with_a_frame_less
+    points = benchmark_points(short, tmp_path.resolve(), model="", make=make)
+    assert [point["name"] for point in points] == ["open once.began 1", "remove once.began 1"]
+    before, after = points
+    # Nothing had begun at the first.
+    assert (before["lost"], before["different"], before["left"]) == (0, 0, [])
+    assert (after["lost"], after["left"]) == (1, ["once.began"])
+    assert list(map(survived_kill, points)) == [True, False]
 
 
 PROGRAM = """

@@ -127,7 +127,7 @@ def test_the_manifest(folder, content, name):
     (folder / "manifest.json").write_bytes(content)
     (folder / "small.keras").write_bytes(b"weights")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rlsp_tf.model, "CHECKPOINTS", folder)
+        patch.setattr(rlsp_tf.model, "checkpoints", lambda: folder)
         with valid_or_one_sentence("manifest.json", "small.keras", name):
             assert find_weights(name).parent == folder
 

@@ -6,7 +6,6 @@ import importlib.metadata
 import re
 import subprocess
 import sys
-from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ import pytest
 import rlsp_tf
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("rlsp_tf", "converters")
-SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).glob("**/*.py"))]
+SOURCES = [path for folder in ("rlsp_tf", "converters") for path in sorted((ROOT / folder).glob("**/*.py"))]
 
 
 def imports(path):
@@ -30,19 +28,12 @@ def imports(path):
 
 
 def our_imports(path):
-    return {name for name in imports(path) if name.split(".")[0] in PACKAGES}
-
-
-def setup_argument(name):
-    """A literal argument of the call in setup.py."""
-    tree = ast.parse((ROOT / "setup.py").read_text("utf-8"))
-    (value,) = (node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == name)
-    return ast.literal_eval(value)
+    return {name for name in imports(path) if name.split(".")[0] == "rlsp_tf"}
 
 
 def test_rlsp_tf_imports_no_converter():
     for path in (ROOT / "rlsp_tf").glob("**/*.py"):
-        assert not [name for name in our_imports(path) if name.startswith("converters")], path
+        assert not [name for name in our_imports(path) if name.startswith("rlsp_tf.converters")], path
 
 
 def test_the_cell_knows_nothing_of_ours_but_the_config():
@@ -53,11 +44,11 @@ def test_the_cell_knows_nothing_of_ours_but_the_config():
 def test_only_a_command_line_imports_a_command_line():
     for path in SOURCES:
         used = {name for name in our_imports(path) if name.split(".")[1:2] == ["cli"]}
-        assert not used or path.name.endswith("cli.py"), path
+        assert not used or path.name.endswith(("cli.py", "__main__.py")), path
 
 
 def test_requirements_are_what_is_imported():
-    ours = {*PACKAGES, *sys.stdlib_module_names}
+    ours = {"rlsp_tf", *sys.stdlib_module_names}
     imported = {name.split(".")[0] for path in SOURCES for name in imports(path)} - ours
     distributions = importlib.metadata.packages_distributions()
     used = {distribution.lower() for name in imported for distribution in distributions.get(name, [name])}
@@ -66,18 +57,6 @@ def test_requirements_are_what_is_imported():
         (optional if "extra ==" in line else required).add(re.match(r"[\w.-]+", line)[0].lower())
     assert required <= used
     assert used <= required | optional
-
-
-def test_every_folder_with_code_or_weights_is_packaged():
-    packages = setup_argument("packages")
-    assert {".".join(path.relative_to(ROOT).parent.parts) for path in SOURCES} | {"checkpoints"} == set(
-        packages
-    )
-    patterns = setup_argument("package_data")["checkpoints"]
-    for path in (ROOT / "checkpoints").iterdir():
-        if path.name in ("unfinished", "__pycache__"):
-            continue  # trainings that can go on, which nobody loads
-        assert any(fnmatch(path.name, pattern) for pattern in patterns), path
 
 
 def test_the_version_is_the_same_everywhere():
@@ -91,7 +70,7 @@ def test_the_version_is_the_same_everywhere():
         "import rlsp_tf; dir(rlsp_tf)",
         "import rlsp_tf; rlsp_tf.RLSPConfig, rlsp_tf.PRESETS, rlsp_tf.RLSPError, rlsp_tf.degrade",
         "import rlsp_tf.cli as cli; cli.build_parser().format_help()",
-        "import converters.cli as cli; cli.build_parser().format_help()",
+        "import rlsp_tf.converters.cli as cli; cli.build_parser().format_help()",
     ],
 )
 def test_what_needs_no_network_loads_neither_tensorflow_nor_keras(code):
@@ -126,3 +105,12 @@ def test_weights_and_manifest_agree():
         assert find_weights(name).name == entry["file"]  # and its SHA-256 is the manifest's
     files = {path.name for path in (ROOT / "checkpoints").glob("*.keras")}
     assert files == {entry["file"] for entry in manifest.values()}
+
+
+def test_links_between_pages_lead_to_files():
+    pages = [path for pattern in ("*.md", "docs/*.md", "checkpoints/*.md") for path in ROOT.glob(pattern)]
+    assert len(pages) > 5
+    for page in pages:
+        prose = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+        for link in re.findall(r"\]\(([^)#]+)[^)]*\)", prose):
+            assert "://" in link or (page.parent / link).is_file(), f"{page}: {link}"

@@ -15,7 +15,7 @@ import pytest
 
 from networks import small_model
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.keras_file import LARGEST, check_weights
+from rlsp_tf.keras_file import LARGEST, LARGEST_TEXT, check_weights
 from rlsp_tf.model import load_model
 from test_cli import fails
 
@@ -233,7 +233,8 @@ def test_an_archive_that_would_fill_memory_is_refused_before_it_is_unpacked(whol
         place = content.rindex(name.encode()) - 22
         assert content[place : place + 4] == (1000).to_bytes(4, "little")
         path.write_bytes(content[:place] + (LARGEST + 1).to_bytes(4, "little") + content[place + 4 :])
-        with pytest.raises(RLSPError, match=rf"{name} would have more than {LARGEST} bytes"):
+        most = LARGEST_TEXT if name.endswith(".json") else LARGEST
+        with pytest.raises(RLSPError, match=rf"{name} would have more than {most} bytes"):
             load_model(path)
 
 
@@ -279,5 +280,19 @@ def test_no_module_asks_a_library_to_be_careless():
         r"|enable_unsafe_deserialization|saving\.load_model|models\.load_model|\beval\(|\bexec\("
     )
     root = Path(__file__).parent.parent
-    for file in [*root.glob("rlsp_tf/*.py"), *root.glob("converters/*.py")]:
+    for file in [*root.glob("rlsp_tf/**/*.py"), *root.glob("converters/*.py")]:
         assert not careless.search(file.read_text("utf-8")), file
+
+
+def test_json_that_is_large_when_unpacked_is_not_parsed(whole, path, tmp_path, capsys):
+    """48 MiB of brackets, 49 KB in the file, are 1.3 GB of Python's lists."""
+    brackets = b"[" + b"[]," * (16 * 2**20 - 1) + b"[]]"
+    write(path, whole | {"config.json": brackets}, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 2**20
+    said = fails(capsys, "upscale", tmp_path / "no.mp4", tmp_path / "x.mp4", "--model", path)
+    assert (
+        f"{path}: no RLSP model, or a damaged one (config.json would have more than 1048576 bytes); " in said
+    )
+    write(path, whole | {"metadata.json": brackets}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(RLSPError, match=r"metadata\.json would have more than 1048576 bytes"):
+        check_weights(path)

@@ -15,6 +15,7 @@ from PIL import Image
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.frames import Frame
 from rlsp_tf.images import FolderSink, FolderSource, ImageSink, read_image, write_png
+from rlsp_tf.sequences import holds_luma
 from small_disk import small_disk
 
 SHAPES = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -295,3 +296,38 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, rng):
         with pytest.raises(RLSPError, match=r"image\.png: no space left on device; free some space"):
             write_all(ImageSink(disk / "image.png"), [noise])
         assert contents(disk) == []
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 12\n%%EndComments\n{} loop\n%%EOF\n"
+
+
+@pytest.mark.parametrize("use", [read_image, FolderSource, holds_luma])
+def test_an_image_that_is_a_program_is_not_run(use, tmp_path, monkeypatch):
+    """Pillow gives PostScript to Ghostscript, whatever the file is called."""
+    mark = tmp_path / "mark"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {mark}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    path = tmp_path / "clip.png"
+    path.write_bytes(POSTSCRIPT)
+    with Image.open(path) as image:
+        assert image.format == "EPS"
+    with pytest.raises(
+        RLSPError, match=r"clip\.png: not an image that can be read \(its content is of no known"
+    ):
+        use(path)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("suffix", "known"), [(".png", True), (".webp", True), (".gif", False), (".ppm", False)]
+)
+def test_images_are_known_by_content_in_the_formats_that_are_promised(suffix, known, tmp_path):
+    path = tmp_path / "image.jpg"
+    iio.imwrite(path.with_suffix(suffix), BLACK)
+    path.with_suffix(suffix).rename(path)
+    if known:
+        assert read_image(path).shape == BLACK.shape
+    else:
+        with pytest.raises(RLSPError, match="of no known format"):
+            read_image(path)

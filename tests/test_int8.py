@@ -179,7 +179,7 @@ def test_a_network_that_loses_too_much_is_refused(rng, monkeypatch):
 def test_a_tensorflow_without_it_is_told(tmp_path):
     source, target = tmp_path / "small.png", tmp_path / "large.png"
     write_png(source, gradient(0, 16, 12))
-    words = [sys.executable, "-m", "rlsp_tf.cli", "upscale", source, target, "--precision", "int8"]
+    words = [sys.executable, "-m", "rlsp_tf", "upscale", source, target, "--precision", "int8"]
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "0"}
     ran = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert not target.exists()

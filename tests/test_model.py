@@ -231,7 +231,7 @@ class TestWeightSets:
         small_model(rng).save(tmp_path / "small.keras")
         manifest = {"small": {"file": "small.keras", "sha256": sha256_of(tmp_path / "small.keras")}}
         (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-        monkeypatch.setattr(rlsp_tf.model, "CHECKPOINTS", tmp_path)
+        monkeypatch.setattr(rlsp_tf.model, "checkpoints", lambda: tmp_path)
         return tmp_path
 
     def test_are_found_by_name(self, checkpoints: Path) -> None:

@@ -115,9 +115,10 @@ def test_an_excerpt_of_images_is_the_first_files(folder, tmp_path):
 
 
 def test_what_cannot_be_packed_is_named(folder, tmp_path, capsys):
-    (tmp_path / "broken.mp4").write_bytes(b"no video")
-    with pytest.raises(RLSPError, match=r"broken\.mp4: no video that can be read"):
-        pack(tmp_path, tmp_path / "kit", packages=())
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(RLSPError, match=r"broken\.mp4: not? .*video that can be read"):
+        pack(tmp_path / "data", tmp_path / "kit", packages=())
     assert not (tmp_path / "kit").exists()
     with pytest.raises(RLSPError, match=r"would take .* MiB, more than 0"):
         pack(folder / "data", tmp_path / "kit", packages=(), limit=10_000)
@@ -125,7 +126,23 @@ def test_what_cannot_be_packed_is_named(folder, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
     assert main(["pack", str(folder / "data"), str(tmp_path / "mine")]) == 1
-    assert "mine: exists and is no offline kit; give another name" in capsys.readouterr().err
+    assert "mine: exists and is no offline kit, or not as it was made; " in capsys.readouterr().err
+    assert [*(tmp_path / "mine").iterdir()] == [tmp_path / "mine" / "thesis.txt"]
+
+
+def test_only_a_kit_as_it_was_made_is_replaced(folder, tmp_path):
+    kit = tmp_path / "kit"
+    pack(folder / "data", kit, packages=())
+    pack(folder / "data", kit, packages=())
+    thesis = kit / "clips" / "thesis.txt"
+    thesis.touch()
+    with pytest.raises(RLSPError, match="kit: exists and is no offline kit, or not as it was made; "):
+        pack(folder / "data", kit, packages=())
+    thesis.unlink()
+    for data, what in ((kit / "clips", "contains the input"), (kit.parent, "lies in the input")):
+        with pytest.raises(RLSPError, match=f"kit: {what} "):
+            pack(data, kit, packages=())
+    assert (kit / "clips" / "a.mp4").is_file()
 
 
 def test_a_kit_is_the_same_whenever_it_is_packed(folder, tmp_path):
@@ -234,7 +251,7 @@ def test_a_loss_that_is_no_number_stops_jax_with_the_batches_saved(folder, tmp_p
     model.set_weights([np.full_like(weight, np.nan) for weight in model.get_weights()])
     model.save(tmp_path / "nan.keras")
     cache = tmp_path / "cache"
-    command = [sys.executable, "-m", "rlsp_tf.cli", "train", "--data", str(folder / "data"), "--out", "run"]
+    command = [sys.executable, "-m", "rlsp_tf", "train", "--data", str(folder / "data"), "--out", "run"]
     command += ["--cache", str(cache), "--init", "nan.keras", "--batch", "2", "--frames", "3", "--crop", "8"]
     run = subprocess.run(
         command, cwd=tmp_path, env=without_tensorflow(tmp_path), capture_output=True, text=True

@@ -27,7 +27,7 @@ def film(tmp_path):
 
 
 def command(*arguments):
-    return [sys.executable, "-m", "rlsp_tf.cli", "upscale", *map(str, arguments)]
+    return [sys.executable, "-m", "rlsp_tf", "upscale", *map(str, arguments)]
 
 
 def test_a_pipe_gives_what_a_file_gives(film, model, tmp_path):

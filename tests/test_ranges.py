@@ -4,12 +4,14 @@ import json
 from fractions import Fraction
 
 import av
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from networks import SMALL, small_model
+from rlsp_tf import ray_engine
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.images import write_png
 from rlsp_tf.ranges import Plan, join_ranges, make_plan, render_range, targets_of
@@ -180,6 +182,33 @@ def test_a_part_with_a_run_up_goes_on_where_it_was(take, step, tmp_path, monkeyp
     assert len(written) == 11 + 70 - 8
     join_ranges(take, work, tmp_path / "large.mkv", step, recipe, plan)
     assert packets(tmp_path / "large.mkv", "video") == packets(tmp_path / "once.mkv", "video")
+
+
+def test_a_range_that_is_damaged_in_a_store_is_computed_again(step, tmp_path, monkeypatch):
+    """Tasks of a cluster, one after the other; a store of objects is anything that has an address."""
+    film = make_video(tmp_path / "film.mkv", range(0, 20 * 3600, 3600), size=(32, 24))
+    recipe = Recipe(segment=2, preset="ultrafast")
+    upscale(film, tmp_path / "once.mp4", step, scene_cuts=frozenset({10}), **vars(recipe))
+    monkeypatch.setattr(ray_engine, "_step_of", lambda model, precision: step)
+    store = fsspec.filesystem("memory")
+    target = "memory://damaged/large.mp4"
+    job = ray_engine.Job(
+        str(film), target, "", "float32", recipe, frozenset({10}), None, force=False, resume=True, length=5
+    )
+    plan = ray_engine._plan(job)
+    for index in (0, 1):
+        ray_engine._render(job, plan, index)
+    segment = "/damaged/large.mp4.rlsp/000001.mp4.rlsp/000000.mp4"
+    store.pipe(segment, bytes(store.size(segment)))
+    with pytest.raises(
+        RLSPError, match=r"000001\.mp4\.rlsp/000000\.mp4 was damaged on the disk; run it again"
+    ):
+        ray_engine._join(job, plan)
+    for index in (0, 1):
+        ray_engine._render(job, plan, index)
+    ray_engine._join(job, plan)
+    assert store.cat("/damaged/large.mp4") == (tmp_path / "once.mp4").read_bytes()
+    assert store.find("/damaged") == ["/damaged/large.mp4"]
 
 
 def test_a_missing_range_is_said(step, tmp_path):

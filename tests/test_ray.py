@@ -202,7 +202,7 @@ def test_films_in_a_store_of_objects(film, model, bucket, tmp_path):
         *("--scene-cuts", str(tmp_path / "cuts.txt")),
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "rlsp_tf.cli", *command],
+        [sys.executable, "-m", "rlsp_tf", *command],
         capture_output=True,
         text=True,
         env={**os.environ, **PATHS},
@@ -243,7 +243,7 @@ def test_without_a_cluster_many_inputs_come_one_after_the_other(film, model, tmp
 def test_an_address_where_nothing_answers_is_said(film, model, tmp_path):
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "rlsp_tf.cli", "upscale", str(film), "--out", str(tmp_path / "x")),
+            *(sys.executable, "-m", "rlsp_tf", "upscale", str(film), "--out", str(tmp_path / "x")),
             *("--engine", "ray", "--address", "127.0.0.1:1", "--model", str(model)),
         ],
         capture_output=True,

@@ -21,8 +21,9 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from rlsp_tf.compare import find_regions
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.files import others_in
 from rlsp_tf.metrics import METRICS, PROTOCOLS, Meter, luma
-from rlsp_tf.report import Recorder, format_metric, write_report
+from rlsp_tf.report import OURS, Recorder, format_metric, write_report
 from synthetic import make_clip
 
 MODELS = ("bicubic", "7-64 <b>", 'a "better" one')
@@ -401,8 +402,12 @@ def test_a_folder_that_is_there_is_replaced_with_force_only(results, recorder, t
     with pytest.raises(RLSPError, match="is not empty"):
         write_report(tmp_path, results, recorder)
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    write_report(tmp_path, results, recorder, force=True)
-    assert not (tmp_path / "notes.txt").exists()
+    with pytest.raises(RLSPError, match=r"holds notes\.txt, which this command does not write"):
+        write_report(tmp_path, results, recorder, force=True)
+    assert [*tmp_path.iterdir()] == [tmp_path / "notes.txt"]
+    for _ in range(2):
+        write_report(tmp_path / "report", results, recorder, force=True)
+    assert [*others_in(tmp_path / "report", OURS)] == []
 
 
 def test_a_page_that_fails_leaves_nothing(results, recorder, tmp_path):

@@ -44,7 +44,7 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
         with (self.folder / "stderr").open("w") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rlsp_tf.cli", "serve", "--port", "0", *options],
+                [sys.executable, "-m", "rlsp_tf", "serve", "--port", "0", *options],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,

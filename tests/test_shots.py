@@ -1,5 +1,8 @@
 """Shots are found while frames pass, and each begins anew, warmed by its own first frames."""
 
+import os
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -188,3 +191,17 @@ def test_the_commands(rng, tmp_path, capsys):
     assert not np.array_equal(found[0], warm[0])
     assert "cannot be read" in fails(capsys, *command, tmp_path / "x", "--scene-cuts", tmp_path / "none")
     assert "from 0 to 100" in fails(capsys, *command, tmp_path / "x", "--warm-start", "-1", code=2)
+
+
+def test_no_program_of_the_path_is_run(tmp_path):
+    """PySceneDetect, when it is imported as a whole, runs what is called ffmpeg."""
+    mark = tmp_path / "mark"
+    for name in ("ffmpeg", "mkvmerge", "gs"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho $0 >> {mark}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    code = "import sys, rlsp_tf.shots as s; s.CutDetector(); print('scenedetect' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr, mark.exists()) == ("False\n", "", False)
+    subprocess.run([sys.executable, "-c", "import scenedetect"], env=environment, check=True)
+    assert "ffmpeg" in mark.read_text()

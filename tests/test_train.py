@@ -85,7 +85,7 @@ def test_a_run_that_is_stopped_and_killed_goes_on_as_if_nothing_had_happened(dat
     def start(out):
         """Always in a process of its own: how threads share the work is decided when TensorFlow starts."""
         return subprocess.Popen(
-            [sys.executable, "-m", "rlsp_tf.cli", *command(out)],
+            [sys.executable, "-m", "rlsp_tf", *command(out)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

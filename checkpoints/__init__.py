@@ -1,0 +1,1 @@
+"""Weights that come with rlsp_tf, installed as ``rlsp_tf.checkpoints``; README.md describes them."""

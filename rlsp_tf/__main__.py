@@ -1,0 +1,8 @@
+"""``python -m rlsp_tf`` is the command ``rlsp``."""
+
+import sys
+
+from rlsp_tf.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
