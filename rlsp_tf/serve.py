@@ -24,7 +24,6 @@ from rlsp_tf.threads import cores
 
 if TYPE_CHECKING:
     from rlsp_tf.serve_access import Access
-    from rlsp_tf.serve_http import App
     from rlsp_tf.serve_replica import RayBackend
 
 OBJECT_STORE = 2**29
@@ -41,6 +40,7 @@ def serve(
     limits: Limits = DEFAULT_LIMITS,
     proxies: Sequence[str] = LOOPBACK,
     hosts: Sequence[str] = (),
+    jobs: str | os.PathLike[str] | None = None,
     token_file: str | os.PathLike[str] | None = None,
     tls: tuple[Path, Path] | None = None,
     log_format: Literal["text", "json"] | None = None,
@@ -58,6 +58,7 @@ def serve(
         proxies: addresses and networks of proxies whose ``X-Forwarded-For`` names the client.
         hosts: names of the server, besides ``localhost`` and IP addresses; see
             :class:`rlsp_tf.serve_access.CheckAccess`.
+        jobs: a folder for jobs, which then go on when a server with the same folder is started again.
         token_file: a file of tokens, one per line, of which every request must bear one. Everybody who can
             reach the port may use the server if it is not given.
         tls: certificate chain and private key, as PEM files.
@@ -69,7 +70,7 @@ def serve(
     """
     _check_installed()
     from rlsp_tf.serve_access import Access, read_tokens
-    from rlsp_tf.serve_folder import server_folder
+    from rlsp_tf.serve_folder import jobs_folder, server_folder
     from rlsp_tf.serve_server import check_tls, log_to_stderr
 
     access = Access(hosts, read_tokens(token_file) if token_file is not None else ())
@@ -83,6 +84,7 @@ def serve(
                 file=sys.stderr,
             )
         folder = stack.enter_context(server_folder())
+        kept = stack.enter_context(jobs_folder(Path(jobs) if jobs is not None else folder / "jobs"))
         gpus = stack.enter_context(_ray(folder, replicas))
         from rlsp_tf.serve_replica import deploy
 
@@ -96,7 +98,7 @@ def serve(
             folder=os.fspath(folder),
         )
         (videos := folder / "videos").mkdir()
-        run = _serve(backend, limits, videos, listener, proxies, access, tls, log_format, grace)
+        run = _serve(backend, limits, videos, kept, listener, proxies, access, tls, log_format, grace)
         asyncio.run(run)
 
 
@@ -104,6 +106,7 @@ async def _serve(
     backend: "RayBackend",
     limits: Limits,
     folder: Path,
+    jobs: Path,
     listener: socket.socket,
     proxies: Sequence[str],
     access: "Access",
@@ -115,24 +118,12 @@ async def _serve(
     from rlsp_tf.serve_server import Server
 
     models = await backend.about()
-    app = App(backend, models, limits, folder, access=access, log_format=log_format)
+    app = App(backend, models, limits, folder, jobs_folder=jobs, access=access, log_format=log_format)
     server = Server(app, grace, proxies, tls)
-    expiring = asyncio.create_task(_expire(app, limits.idle))
     host, port = listener.getsockname()[:2]
     scheme, shown = "https" if tls else "http", f"[{host}]" if ":" in host else host
     print(f"rlsp: serving {', '.join(models)} on {scheme}://{shown}:{port}", flush=True)
-    try:
-        await server.serve(sockets=[listener])
-    finally:
-        expiring.cancel()
-
-
-async def _expire(app: "App", idle: float) -> None:
-    while True:
-        await asyncio.sleep(min(1, idle / 4))
-        # A replica that is being replaced just now forgets its sessions anyway.
-        with contextlib.suppress(RLSPError):
-            await app.expire()
+    await server.serve(sockets=[listener])
 
 
 def _check_installed() -> None:

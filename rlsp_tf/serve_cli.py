@@ -56,6 +56,12 @@ requests and answers.""",
     _add_access(parser)
     _add_limits(parser)
     parser.add_argument(
+        "--jobs",
+        metavar="FOLDER",
+        help="keep jobs in this folder, so that they go on when the server is started again; without it "
+        "they end with the server",
+    )
+    parser.add_argument(
         "--log",
         choices=("text", "json", "off"),
         default="off",
@@ -109,7 +115,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         type=_share,
         default=DEFAULT_LIMITS.client_share,
         metavar="PART",
-        help="part of the sessions, queue, videos and connections that one client may have; 1 if all "
+        help="part of the sessions, queue, videos, jobs and connections that one client may have; 1 if all "
         "requests come from one program of yours (default: %(default)s)",
     )
     group.add_argument(
@@ -175,6 +181,20 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="duration of a video (default: %(default)s)",
     )
+    group.add_argument(
+        "--max-jobs",
+        type=positive,
+        default=DEFAULT_LIMITS.jobs,
+        metavar="N",
+        help="jobs, from the upload until they are removed (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-job-age",
+        type=float,
+        default=DEFAULT_LIMITS.job_age,
+        metavar="SECONDS",
+        help="time after its end until a job is removed with its result (default: %(default)s)",
+    )
 
 
 def _network(text: str) -> str:
@@ -221,11 +241,14 @@ def _serve(arguments: argparse.Namespace) -> None:
             videos=arguments.max_videos,
             upload=int(arguments.max_upload * 2**20),
             seconds=arguments.max_seconds,
+            jobs=arguments.max_jobs,
+            job_age=arguments.max_job_age,
             client_share=arguments.client_share,
             connections=arguments.max_connections,
         ),
         proxies=arguments.trusted_proxy or LOOPBACK,
         hosts=arguments.allowed_host,
+        jobs=arguments.jobs,
         token_file=arguments.token_file,
         tls=arguments.tls_cert and (arguments.tls_cert, arguments.tls_key),
         log_format=None if arguments.log == "off" else arguments.log,

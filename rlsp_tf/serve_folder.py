@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, describe_os_error
 
 PREFIX = "rlsp-"
 LOCK = "server.lock"
@@ -44,6 +44,30 @@ def server_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def jobs_folder(path: Path) -> Iterator[Path]:
+    """Makes a folder that outlives the server, if there is none, and locks it as long as the block runs.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        RLSPError: if it cannot be made or written, or another server uses it.
+    """
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise RLSPError(describe_os_error(error)) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield path
+    except BlockingIOError as error:
+        raise RLSPError(f"{path}: is used by another server; give another folder by --jobs.") from error
+    finally:
         os.close(descriptor)
 
 

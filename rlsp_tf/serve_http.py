@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
@@ -24,6 +24,7 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.serve_access import Access, CheckAccess
 from rlsp_tf.serve_edge import CountAndDrain
 from rlsp_tf.serve_frames import MEDIA_TYPES, max_bytes
+from rlsp_tf.serve_jobs import Job, JobBackend, Jobs
 from rlsp_tf.serve_limits import Capacity, Limits, Refused, TooLarge
 from rlsp_tf.serve_metrics import Metrics
 from rlsp_tf.serve_rate import RateLimit
@@ -37,14 +38,14 @@ BLOCK = 2**16
 taken most of the ones before, so that an answer that is not read takes no memory of its own."""
 POLL_SECONDS = 0.5
 """How often a client whose video is at work is looked after: has it gone?"""
+EVENT_SECONDS = 1
+"""How often the progress of a job is sent as an event."""
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class VideoBackend(Backend, Protocol):
+class VideoBackend(Backend, JobBackend, Protocol):
     """Computes sessions and videos, see :class:`rlsp_tf.serve_replica.RayBackend`."""
 
-    async def video(self, job: str, source: str, target: str, model: str) -> tuple[list[str], int]: ...
-    async def stop(self, job: str) -> None: ...
     async def about(self) -> dict[str, dict[str, Any]]: ...
 
 
@@ -56,12 +57,15 @@ class App:
         models: the result of its ``about()``.
         limits: how much is accepted.
         folder: for videos, while they are here.
+        jobs_folder: for jobs, which go on if a server with the same folder is started again; a part of
+            ``folder`` by default.
         access: who may use the server; everybody by default.
         log_format: how requests are logged; not at all by default.
 
     Attributes:
         app: the application, to be run by an ASGI server.
         sessions: the sessions.
+        jobs: the jobs.
         metrics: the counters.
         limits: how much is accepted.
     """
@@ -73,6 +77,7 @@ class App:
         limits: Limits,
         folder: Path,
         *,
+        jobs_folder: Path | None = None,
         access: Access | None = None,
         log_format: Literal["text", "json"] | None = None,
     ) -> None:
@@ -81,7 +86,10 @@ class App:
         self.sessions = Sessions(backend, models, limits, self._observe)
         self._videos = Capacity(limits.videos, "videos", limits.share_of(limits.videos))
         self._rate, self._read_rate = RateLimit(limits.rate), RateLimit(limits.rate)
-        self._jobs: set[str] = set()
+        self._plain: set[str] = set()
+        jobs_folder = jobs_folder or folder / "jobs"
+        jobs_folder.mkdir(exist_ok=True)
+        self.jobs = Jobs(backend, limits, jobs_folder, self._videos, models, self._observe_job)
         self._default = next(iter(models))
         work, read = self._rate_limited(self._rate), self._rate_limited(self._read_rate)
         self.app = Starlette(
@@ -93,6 +101,11 @@ class App:
                 Route("/sessions/{session}/frames/{index}", work(self._frame), methods=["PUT"]),
                 Route("/sessions/{session}", work(self._flush), methods=["DELETE"]),
                 Route("/videos", work(self._video), methods=["POST"]),
+                Route("/jobs", work(self._submit), methods=["POST"]),
+                Route("/jobs/{job}", read(self._job)),
+                Route("/jobs/{job}", work(self._remove), methods=["DELETE"]),
+                Route("/jobs/{job}/events", read(self._events)),
+                Route("/jobs/{job}/result", work(self._result)),
             ],
             middleware=[
                 Middleware(CountAndDrain, metrics=self.metrics, log_format=log_format),
@@ -113,12 +126,25 @@ class App:
 
     def drain(self) -> None:
         """Refuses new work from now on. Sessions can still be flushed, and videos are finished."""
-        self.sessions.draining = True
+        self.sessions.draining = self.jobs.draining = True
+
+    async def run(self) -> None:
+        """Begins jobs and forgets what is idle, until it is cancelled."""
+        computing = asyncio.create_task(self.jobs.run())
+        try:
+            while True:
+                await asyncio.sleep(min(1, self.limits.idle / 4))
+                # A replica that is being replaced just now forgets its sessions anyway.
+                with contextlib.suppress(RLSPError):
+                    await self.expire()
+        finally:
+            computing.cancel()
 
     async def stop_videos(self) -> None:
-        """Stops the videos that are at work; they are answered with 503."""
-        for job in list(self._jobs):
-            await self._backend.stop(job)
+        """Stops the videos that are computed. Requests for them are answered with 503; jobs wait again."""
+        for name in list(self._plain):
+            await self._backend.stop(name)
+        await self.jobs.stop()
 
     async def expire(self) -> None:
         """Forgets idle sessions. To be called now and then."""
@@ -206,7 +232,14 @@ class App:
         response.held = held
         return response
 
-    async def _video(self, request: Request) -> Response:
+    def _observe_job(self, job: Job) -> None:
+        if job.state == "done":
+            self.metrics.frames.labels("video").inc(job.frames)
+        if job.began and job.ended:
+            self.metrics.video_seconds.observe(job.ended - job.began)
+
+    def _options_of_video(self, request: Request) -> tuple[str, str]:
+        """The model and the container that a request for a video asks for."""
         if self.sessions.draining:
             raise shutting_down()
         model = request.query_params.get("model", self._default)
@@ -214,6 +247,44 @@ class App:
         container = request.query_params.get("container", "mp4")
         if container not in CONTAINERS:
             raise Refused(f"the result can be {' or '.join(CONTAINERS)}, not {container[:40]!r}.", 400)
+        return model, container
+
+    async def _submit(self, request: Request) -> Response:
+        model, container = self._options_of_video(request)
+        receive = functools.partial(self._receive, request)
+        job = await self.jobs.submit(request.state.client, model, container, receive)
+        return JSONResponse(job.describe(), 202, headers={"Location": f"/jobs/{job.name}"})
+
+    def _job_of(self, request: Request) -> Job:
+        return self.jobs.get(request.state.client, request.path_params["job"])
+
+    async def _job(self, request: Request) -> Response:
+        return JSONResponse(self._job_of(request).describe())
+
+    async def _remove(self, request: Request) -> Response:
+        await self.jobs.remove(self._job_of(request))
+        return Response(status_code=204)
+
+    async def _events(self, request: Request) -> Response:
+        job = self._job_of(request)
+
+        async def events() -> AsyncIterator[str]:
+            while True:
+                yield f"data: {json.dumps(job.describe())}\n\n"
+                if job.is_over or self.sessions.draining:
+                    return
+                await asyncio.sleep(EVENT_SECONDS)
+
+        headers = {"Cache-Control": "no-store"}
+        return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+
+    async def _result(self, request: Request) -> Response:
+        job = self._job_of(request)
+        path = self.jobs.result(job)
+        return FileResponse(path, media_type=CONTAINERS[job.container])
+
+    async def _video(self, request: Request) -> Response:
+        model, container = self._options_of_video(request)
         with contextlib.ExitStack() as held:
             held.enter_context(self._videos.one(request.state.client))
             # The server chooses the names: nothing that a client sends becomes part of a path.
@@ -242,7 +313,7 @@ class App:
     async def _work(self, request: Request, source: Path, target: Path, model: str) -> tuple[list[str], int]:
         """Has a video upscaled, and stops that if its client goes away."""
         job = secrets.token_hex(8)
-        self._jobs.add(job)
+        self._plain.add(job)
         task = asyncio.ensure_future(self._backend.video(job, os.fspath(source), os.fspath(target), model))
         try:
             with self.metrics.video_seconds.time():
@@ -260,7 +331,7 @@ class App:
             # Anything else that the backend says is about a file that it could not upscale.
             raise Refused(str(error), 415) from error
         finally:
-            self._jobs.discard(job)
+            self._plain.discard(job)
 
 
 class _BlockResponse(Response):

@@ -37,8 +37,10 @@ class Limits:
         videos: videos at a time, from the first byte of the upload to the last byte of the result.
         upload: bytes of a video.
         seconds: duration of a video.
-        client_share: part of ``sessions``, ``queue``, ``videos`` and ``connections`` that one client may
-            have, 0 to 1; at least one of each.
+        jobs: jobs, from the upload until they are removed.
+        job_age: seconds after its end until a job is removed.
+        client_share: part of ``sessions``, ``queue``, ``videos``, ``jobs`` and ``connections`` that one
+            client may have, 0 to 1; at least one of each.
         connections: open connections.
         head_seconds: seconds in which the head of a request must be complete.
         stall_seconds: seconds after which a transfer that is slower than ``least_rate`` is given up.
@@ -54,6 +56,8 @@ class Limits:
     videos: int = 4
     upload: int = 2**30
     seconds: float = 600
+    jobs: int = 32
+    job_age: float = 3600
     client_share: float = 0.25
     connections: int = 256
     head_seconds: float = 10

@@ -33,6 +33,22 @@ MAX_RATE = 60
 
 
 @dataclass
+class Progress:
+    """How far the work on a video is.
+
+    Attributes:
+        frames: how many frames of the result are there.
+        total: how many there will be, once that is known.
+    """
+
+    frames: int = 0
+    total: int | None = None
+
+    def tick(self) -> None:
+        self.frames += 1
+
+
+@dataclass
 class _Stream:
     """The state of a session, and how many frames it has seen."""
 
@@ -147,6 +163,7 @@ class Engine:
         pixels: int,
         seconds: float,
         stop: threading.Event,
+        progress: Progress | None = None,
     ) -> tuple[list[str], int]:
         """Upscales a video file with the default options of ``rlsp upscale``.
 
@@ -157,6 +174,7 @@ class Engine:
             pixels: the most pixels that a frame may have.
             seconds: the longest duration, counted with at most MAX_RATE frames per second.
             stop: set it to end the work at the next step.
+            progress: is kept up to date.
 
         Returns:
             Sentences about what was assumed or left out, and the number of frames.
@@ -175,9 +193,11 @@ class Engine:
             return sentence.replace(os.fspath(source), "the video").replace(os.fspath(target), "the result")
 
         try:
-            frames = self._measure(source, pixels, seconds, stop)
+            progress = progress or Progress()
+            progress.total = self._measure(source, pixels, seconds, stop)
             step = _StoppableStep(self._steps[model], stop)
-            return [named(note) for note in upscale(source, target, step)], frames
+            notes = upscale(source, target, step, tick=progress.tick)
+            return [named(note) for note in notes], progress.total
         except Refused:
             raise
         except (RLSPError, OSError, MemoryError, tf.errors.ResourceExhaustedError) as error:

@@ -46,12 +46,14 @@ class Replica:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
         # Several replicas may share a GPU.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-        from rlsp_tf.serve_network import Engine
+        from rlsp_tf.serve_network import Engine, Progress
 
+        self._new_progress = Progress
         self._limits = limits
         self._frames = ThreadPoolExecutor(limits.queue, "frame")
         self._videos = ThreadPoolExecutor(limits.videos, "video")
         self._stops: dict[str, threading.Event] = {}
+        self._progress: dict[str, Any] = {}
         self._failure: RLSPError | None = None
         try:
             self._engine = Engine(models, precision=precision, sessions=limits.sessions)
@@ -76,20 +78,28 @@ class Replica:
         self._engine.drop(session)
 
     async def video(self, job: str, source: str, target: str, model: str) -> Any:
-        """See :meth:`rlsp_tf.serve_network.Engine.video`. ``job`` is a name for :meth:`stop`."""
-        stop = self._stops[job] = threading.Event()
+        """See :meth:`rlsp_tf.serve_network.Engine.video`. ``job`` is a name for the methods below."""
         work = functools.partial(
-            self._engine.video, pixels=self._limits.pixels, seconds=self._limits.seconds, stop=stop
+            self._engine.video,
+            pixels=self._limits.pixels,
+            seconds=self._limits.seconds,
+            stop=self._stops.setdefault(job, threading.Event()),
+            progress=self._progress.setdefault(job, self._new_progress()),
         )
         try:
             return await self._call(self._videos, work, source, target, model)
         finally:
-            del self._stops[job]
+            del self._stops[job], self._progress[job]
 
     async def stop(self, job: str) -> None:
         """Ends a video at its next step, if it is computed or waits."""
         if job in self._stops:
             self._stops[job].set()
+
+    async def progress(self, job: str) -> tuple[int, int | None]:
+        """How many frames of a video are finished, and how many there will be, once that is known."""
+        progress = self._progress.get(job)
+        return (progress.frames, progress.total) if progress else (0, None)
 
     async def _call(self, pool: ThreadPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -145,6 +155,10 @@ class RayBackend:
     async def stop(self, job: str) -> None:
         """Ends a video."""
         await self._call("stop", job)
+
+    async def progress(self, job: str) -> tuple[int, int | None]:
+        """See :meth:`Replica.progress`."""
+        return await self._call("progress", job)
 
     async def about(self) -> dict[str, dict[str, Any]]:
         """See :meth:`rlsp_tf.serve_network.Engine.about`."""

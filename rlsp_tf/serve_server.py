@@ -89,7 +89,12 @@ class Server(uvicorn.Server):
             )
             for each in sockets or []
         ]
+        self._background = asyncio.create_task(self._app.run())
         self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._background.cancel()
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % TICKS == 0:

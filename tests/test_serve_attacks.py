@@ -5,21 +5,17 @@ Clients have addresses of their own, as machines on a network would: all of 127.
 
 import asyncio
 import contextlib
-import http.client
 import json
 import logging
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -28,123 +24,28 @@ from rlsp_tf.errors import RLSPError
 pytest.importorskip("limits", reason="needs rlsp_tf[serve]")
 pytest.importorskip("uvicorn", reason="needs rlsp_tf[serve]")
 
+import served
 from rlsp_tf import serve_folder
 from rlsp_tf.serve_access import Access, read_tokens
 from rlsp_tf.serve_folder import server_folder
-from rlsp_tf.serve_http import BLOCK, App
-from rlsp_tf.serve_limits import Limits
-from rlsp_tf.serve_server import OncePerMinute, Server, check_tls
+from rlsp_tf.serve_http import BLOCK
+from rlsp_tf.serve_server import OncePerMinute, check_tls
+from served import ANSWER, BEGIN, LIMITS, Client, wait_until
 
 MEDIA_TYPE = "application/octet-stream"
 RAW = {"Content-Type": MEDIA_TYPE}
 FRAME = bytes(range(256)) * 3
-WIDTH, HEIGHT = 16, 16
-ANSWER = bytes(2**22)
-"""What the stand-in for the network answers: more than the buffers of the system hold."""
-LIMITS = Limits(rate=10_000, connections=16)
 PATIENT = 3600
 """Seconds that no test waits for, where a limit of time must not be the reason."""
-BEGIN = f"/sessions?width={WIDTH}&height={HEIGHT}"
-
-
-class StandIn:
-    """Answers like a replica, without computing anything."""
-
-    def __init__(self):
-        self.stopped = threading.Event()
-        self.results = True
-
-    async def about(self):
-        return {"small": {"scale": 4, "latency": 1, "bits": 32}}
-
-    async def push(self, session, index, model, size, media_type, data):
-        if data == b"bug":
-            raise ZeroDivisionError("a bug")
-        return (ANSWER if index else None), 1
-
-    async def flush(self, session, index, media_type):
-        return ANSWER
-
-    async def drop(self, session):
-        pass
-
-    async def video(self, job, source, target, model):
-        while not self.results and not self.stopped.is_set():
-            await asyncio.sleep(0.01)
-        Path(target).write_bytes(ANSWER)
-        return [], 1
-
-    async def stop(self, job):
-        self.stopped.set()
-
-
-class Client:
-    """A client with an address of its own."""
-
-    def __init__(self, port, address="127.0.0.2"):
-        self.port, self.address = port, address
-
-    def connect(self, **options):
-        connection = socket.socket()
-        # Small, so that it is soon the server where an answer waits to be read.
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.settimeout(60)
-        connection.bind((self.address, 0))
-        connection.connect(("127.0.0.1", self.port))
-        return connection
-
-    def send(self, method, path, body=b"", length=None, **headers):
-        """Sends a request and returns the connection, with the answer still to be read."""
-        length = len(body) if length is None else length
-        lines = [f"{method} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {length}"]
-        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-        connection = self.connect()
-        connection.sendall("\r\n".join([*lines, "", ""]).encode() + body)
-        return connection
-
-    def ask(self, method, path, body=b"", headers=None):
-        connection = http.client.HTTPConnection(
-            "127.0.0.1", self.port, timeout=60, source_address=(self.address, 0)
-        )
-        with contextlib.closing(connection):
-            connection.request(method, path, body, headers or {})
-            answer = connection.getresponse()
-            content = answer.read()
-        return SimpleNamespace(
-            status=answer.status,
-            headers=answer.headers,
-            content=content,
-            error=json.loads(content)["error"] if answer.status >= 400 and content else "",
-        )
-
-    def begin(self):
-        answer = self.ask("POST", BEGIN)
-        assert answer.status == 201, answer.error
-        return f"/sessions/{json.loads(answer.content)['session']}"
 
 
 @pytest.fixture
 def serving(tmp_path):
-    """Starts servers; a call gives one with its port, application and log."""
+    """Starts servers, see :func:`served.serving`."""
     with contextlib.ExitStack() as servers:
 
-        def serve(limits=LIMITS, access=None, tls=None, proxies=(), **options):
-            listener = servers.enter_context(socket.create_server(("127.0.0.1", 0)))
-            backend = StandIn()
-            models = asyncio.run(backend.about())
-            app = App(backend, models, limits, tmp_path, access=access, **options)
-            server = Server(app, 1, proxies, tls)
-            thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
-            thread.start()
-            servers.callback(thread.join)
-            servers.callback(setattr, server, "force_exit", True)
-            servers.callback(setattr, server, "should_exit", True)
-            return SimpleNamespace(
-                port=listener.getsockname()[1],
-                app=app,
-                backend=backend,
-                connections=server.server_state.connections,
-            )
+        def serve(*arguments, **options):
+            return servers.enter_context(served.serving(tmp_path, *arguments, **options))
 
         yield serve
 
@@ -162,13 +63,6 @@ def log():
     yield lines
     for logger in loggers:
         logger.removeHandler(handler)
-
-
-def wait_until(true):
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def is_closed(connection):
@@ -201,8 +95,9 @@ class TestAnswers:
             for _ in range(12):
                 stack.enter_context(client.send("PUT", f"{session}/frames/1", FRAME, Content_Type=MEDIA_TYPE))
             wait_until(lambda: client.ask("PUT", f"{session}/frames/1", FRAME, RAW).status == 503)
+            wait_until(lambda: waiting_bytes(server))
             # PATIENT seconds at a byte per second, and a block, for the two that a session may have.
-            assert 0 < waiting_bytes(server) <= 2 * (PATIENT + BLOCK + 1000)
+            assert waiting_bytes(server) <= 2 * (PATIENT + BLOCK + 1000)
         wait_until(lambda: not waiting_bytes(server))
         wait_until(lambda: client.ask("PUT", f"{session}/frames/1", FRAME, RAW).content == ANSWER)
 
@@ -348,7 +243,7 @@ class TestSlowness:
         server = serving()
         server.backend.results = False
         with Client(server.port).send("POST", "/videos", b"video"):
-            wait_until(lambda: server.app._jobs)
+            wait_until(lambda: server.app._plain)
         assert server.backend.stopped.wait(60)
         wait_until(lambda: not server.app._videos.taken)
 
@@ -370,11 +265,11 @@ class TestShares:
         server.backend.results = False
         first, second = Client(server.port), Client(server.port, "127.0.0.3")
         with first.send("POST", "/videos", b"video"), ThreadPoolExecutor(1) as pool:
-            wait_until(lambda: server.app._jobs)
+            wait_until(lambda: server.app._plain)
             answer = first.ask("POST", "/videos", b"video")
             assert (answer.status, "1 videos of this client already" in answer.error) == (429, True)
             other = pool.submit(second.ask, "POST", "/videos", b"video")
-            wait_until(lambda: len(server.app._jobs) == 2)
+            wait_until(lambda: len(server.app._plain) == 2)
             server.backend.results = True
             assert other.result().content == ANSWER
 
