@@ -27,6 +27,7 @@ from rlsp_tf.serve_frames import MEDIA_TYPES, max_bytes
 from rlsp_tf.serve_jobs import Job, JobBackend, Jobs
 from rlsp_tf.serve_limits import Capacity, Limits, Refused, TooLarge
 from rlsp_tf.serve_metrics import Metrics
+from rlsp_tf.serve_openapi import describe_api
 from rlsp_tf.serve_rate import RateLimit
 from rlsp_tf.serve_refusals import on_exception
 from rlsp_tf.serve_sessions import Backend, Sessions, check_model, shutting_down
@@ -92,21 +93,24 @@ class App:
         self.jobs = Jobs(backend, limits, jobs_folder, self._videos, models, self._observe_job)
         self._default = next(iter(models))
         work, read = self._rate_limited(self._rate), self._rate_limited(self._read_rate)
+        routes = [
+            Route("/", read(self._about)),
+            Route("/openapi.json", read(self._api)),
+            Route("/healthz", read(self._health)),
+            Route("/metrics", read(self._metrics)),
+            Route("/sessions", work(self._begin), methods=["POST"]),
+            Route("/sessions/{session}/frames/{index}", work(self._frame), methods=["PUT"]),
+            Route("/sessions/{session}", work(self._flush), methods=["DELETE"]),
+            Route("/videos", work(self._video), methods=["POST"]),
+            Route("/jobs", work(self._submit), methods=["POST"]),
+            Route("/jobs/{job}", read(self._job)),
+            Route("/jobs/{job}", work(self._remove), methods=["DELETE"]),
+            Route("/jobs/{job}/events", read(self._events)),
+            Route("/jobs/{job}/result", work(self._result)),
+        ]
+        self._description = describe_api(routes, models, limits.pixels)
         self.app = Starlette(
-            routes=[
-                Route("/", read(self._about)),
-                Route("/healthz", read(self._health)),
-                Route("/metrics", read(self._metrics)),
-                Route("/sessions", work(self._begin), methods=["POST"]),
-                Route("/sessions/{session}/frames/{index}", work(self._frame), methods=["PUT"]),
-                Route("/sessions/{session}", work(self._flush), methods=["DELETE"]),
-                Route("/videos", work(self._video), methods=["POST"]),
-                Route("/jobs", work(self._submit), methods=["POST"]),
-                Route("/jobs/{job}", read(self._job)),
-                Route("/jobs/{job}", work(self._remove), methods=["DELETE"]),
-                Route("/jobs/{job}/events", read(self._events)),
-                Route("/jobs/{job}/result", work(self._result)),
-            ],
+            routes=routes,
             middleware=[
                 Middleware(CountAndDrain, metrics=self.metrics, log_format=log_format),
                 Middleware(CheckAccess, access=access or Access(), rate=self._rate),
@@ -171,6 +175,9 @@ class App:
 
     async def _about(self, request: Request) -> Response:
         return JSONResponse({"rlsp_tf": __version__, "models": self._models, "limits": vars(self.limits)})
+
+    async def _api(self, request: Request) -> Response:
+        return JSONResponse(self._description)
 
     async def _health(self, request: Request) -> Response:
         if self.sessions.draining:

@@ -5,6 +5,7 @@ import logging
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 
 from rlsp_tf.serve_limits import Refused, ServerFault, SessionLost, TooLarge, server_error
 
@@ -47,4 +48,8 @@ def answer_refusal(error: Exception, path: str = "") -> JSONResponse:
 
 async def on_exception(request: Request, error: Exception) -> JSONResponse:
     """:func:`answer_refusal` as an exception handler of Starlette."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        # Starlette names the methods of the first route with this path only.
+        routes = [route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE]
+        error.headers = {"Allow": ", ".join(sorted({method for route in routes for method in route.methods}))}
     return answer_refusal(error, request.url.path)
