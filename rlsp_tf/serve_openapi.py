@@ -42,6 +42,7 @@ JOB = {
         "error": {"type": ["string", "null"]},
     },
 }
+EVENT = {"type": "object", "properties": {"data": {"type": "string", "description": "A Job, as JSON."}}}
 ABOUT = {"type": "object", "required": ["rlsp_tf", "models", "limits"]}
 SCHEMAS = {"Error": ERROR, "Session": SESSION, "Job": JOB, "About": ABOUT}
 
@@ -86,7 +87,7 @@ _UPLOAD: dict[str, Any] = {
         _MODEL,
         _query("container", "Of the result.", {"enum": ["mp4", "mkv"], "default": "mp4"}),
     ],
-    "body": {"application/octet-stream": BINARY},
+    "body": {"application/octet-stream": {"schema": {**BINARY["schema"], "minLength": 1}}},
     "refusals": (400, 408, 413),
 }
 OPERATIONS: dict[str, dict[str, Any]] = {
@@ -143,7 +144,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     },
     "events": {
         "summary": "The same as of GET /jobs/{job}, every second until it is over, as server-sent events.",
-        "answers": {200: {"text/event-stream": {"schema": {"type": "string"}}}},
+        "answers": {200: {"text/event-stream": {"schema": EVENT}}},
         "refusals": (404,),
     },
     "result": {
