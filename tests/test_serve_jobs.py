@@ -2,7 +2,11 @@
 
 import contextlib
 import json
+import re
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
@@ -203,3 +207,13 @@ def test_a_damaged_note_of_a_job_harms_no_other(tmp_path):
         (tmp_path / "jobs" / name / "job.json").write_text(text)
     with served.serving(tmp_path) as server:
         assert state_of(Client(server.port), path)["state"] == "done"
+
+
+def test_the_client_of_the_page_gets_its_video(serving, tmp_path):
+    page = (Path(__file__).parents[1] / "docs" / "scale.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(# job_client\.py.*?)```", page, re.DOTALL)
+    url = f"http://127.0.0.1:{serving().port}"
+    (tmp_path / "job_client.py").write_text(code.replace("http://127.0.0.1:8000", url))
+    (tmp_path / "film.mp4").write_bytes(b"video")
+    subprocess.run([sys.executable, "job_client.py", "film.mp4", "large.mp4"], cwd=tmp_path, check=True)
+    assert (tmp_path / "large.mp4").read_bytes() == ANSWER
