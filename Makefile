@@ -32,7 +32,7 @@ format: $(INSTALLED)  ## Puts style right.
 DATA ?= $(or $(RLSP_DATA),../shared/data)/train
 
 offline-kit: $(INSTALLED)  ## Packs what training needs where there is JAX but no TensorFlow and no network.
-	$(BIN)/python -m rlsp_tf.offline_kit pack $(DATA) dist/offline-kit
+	$(BIN)/python -m rlsp_tf.training.offline_kit pack $(DATA) dist/offline-kit
 
 $(RUNTIME): WANTED := .
 $(INSTALLED): WANTED := .[$(EXTRAS)]

@@ -145,6 +145,6 @@ setup(
         "rlsp_tf.checkpoints": ["*.keras", "manifest.json", "README.md"],
     },
     entry_points={
-        "console_scripts": ["rlsp = rlsp_tf.cli:main", "rlsp-convert = rlsp_tf.converters.cli:main"]
+        "console_scripts": ["rlsp = rlsp_tf.cli.main:main", "rlsp-convert = rlsp_tf.converters.cli:main"]
     },
 )

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from rlsp_tf._version import __version__
-from rlsp_tf.cli import add_command, run, start_tensorflow
+from rlsp_tf.cli.common import add_command, run, start_tensorflow
 from rlsp_tf.errors import RLSPError, UsageError
 
 DESCRIPTION = """\
@@ -117,7 +117,7 @@ def _tf1(arguments: argparse.Namespace) -> None:
     to_keras = _to_keras(source, target)
     start_tensorflow()
     from rlsp_tf.converters.tf1 import keras_from_tf1, save_tf1
-    from rlsp_tf.model import load_model
+    from rlsp_tf.network.weights import load_model
 
     if to_keras:
         keras_from_tf1(source, target, force=arguments.force)
@@ -193,7 +193,7 @@ def _pytorch(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{source}: knows its scale; leave out --scale.")
     start_tensorflow()
     from rlsp_tf.converters.pytorch import keras_from_pytorch, save_pytorch
-    from rlsp_tf.model import load_model
+    from rlsp_tf.network.weights import load_model
 
     if to_keras:
         found = keras_from_pytorch(source, target, scale=arguments.scale, force=arguments.force)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.files import check_target
+from rlsp_tf.system.files import check_target
 
 BASE_URL = "https://raw.githubusercontent.com/dariofuoli/RLSP/master/evaluate/checkpoints"
 
@@ -285,7 +285,7 @@ def _intact(file: Path, remote: RemoteFile) -> bool:
     """Whether a file is what it has to be; weights of unknown SHA-256 by the index that lies beside them."""
     # See download() for why these are imported late.
     from rlsp_tf.converters.tf1 import data_of, index_of, prefix_of, read_tensors
-    from rlsp_tf.files import sha256_of
+    from rlsp_tf.system.files import sha256_of
 
     if file.stat().st_size != remote.size:
         return False

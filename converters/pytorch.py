@@ -24,12 +24,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from rlsp_tf.authors_layout import Shapes, listed, misshapen
-from rlsp_tf.config import RLSPConfig
 from rlsp_tf.converters.tf1 import variables_of
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.files import atomic_file
-from rlsp_tf.model import build_model, rlsp_layer
+from rlsp_tf.network.authors_layout import Shapes, listed, misshapen
+from rlsp_tf.network.config import RLSPConfig
+from rlsp_tf.network.model import build_model, rlsp_layer
+from rlsp_tf.system.files import atomic_file
 
 PARTS = {"rlsp", "optimizer", "iteration"}
 """What the authors' training puts into a file."""
@@ -47,7 +47,7 @@ def load_pytorch(path: str | os.PathLike[str], *, scale: int | None = None) -> k
         scale: of the network; by default that which makes the hidden state as wide as the filters.
 
     Returns:
-        A float32 model with RGB output as :func:`rlsp_tf.model.build_model` makes it, with weights
+        A float32 model with RGB output as :func:`rlsp_tf.network.model.build_model` makes it, with weights
         equal bit for bit.
 
     Raises:

@@ -17,10 +17,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rlsp_tf.authors_layout import ADAM_POWERS, ADAM_SLOTS, Shapes, config_of, listed
 from rlsp_tf.errors import RLSPError, first_line
-from rlsp_tf.files import atomic_file
-from rlsp_tf.model import build_model, rlsp_layer
+from rlsp_tf.network.authors_layout import ADAM_POWERS, ADAM_SLOTS, Shapes, config_of, listed
+from rlsp_tf.network.model import build_model, rlsp_layer
+from rlsp_tf.system.files import atomic_file
 
 
 def load_tf1(prefix: str | os.PathLike[str]) -> keras.Model:
@@ -32,7 +32,7 @@ def load_tf1(prefix: str | os.PathLike[str]) -> keras.Model:
         prefix: the checkpoint's prefix, or the path of one of its files.
 
     Returns:
-        A float32 model as :func:`rlsp_tf.model.build_model` makes it, with weights equal bit for bit.
+        A float32 model as :func:`rlsp_tf.network.model.build_model` makes it, with weights equal bit for bit.
 
     Raises:
         RLSPError: if a file is missing or damaged, or if the tensors are not exactly those of an RLSP

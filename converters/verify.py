@@ -8,18 +8,19 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from rlsp_tf.authors_graph import AuthorsGraph
-from rlsp_tf.authors_layout import config_of
-from rlsp_tf.config import RLSPConfig
 from rlsp_tf.converters.tf1 import data_of, prefix_of, read_shapes, read_tensors, variables_of
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.model import load_model, rlsp_layer
+from rlsp_tf.inference.authors_graph import AuthorsGraph
+from rlsp_tf.network.authors_layout import config_of
+from rlsp_tf.network.config import RLSPConfig
+from rlsp_tf.network.model import rlsp_layer
+from rlsp_tf.network.weights import load_model
 
 STEPS = 3
 """Recurrent steps, so that the state made from a state is compared too."""
 SIZES = ((24, 40), (17, 23))
 """Heights and widths of the low-resolution frames: blocks of eight, and primes."""
-LIMIT = 1e-3
+LARGEST_DIFFERENCE = 1e-3
 """Largest difference of outputs in grey levels, two to three times what summing in another order makes."""
 
 
@@ -38,8 +39,8 @@ def verify(prefix: str | os.PathLike[str], model_path: str | os.PathLike[str]) -
         Sentences that say what was compared, with the numbers, and what was not, for want of a file.
 
     Raises:
-        RLSPError: if anything differs (outputs by more than :data:`LIMIT`), or if a file is missing
-            without which nothing can be compared, or is damaged.
+        RLSPError: if anything differs (outputs by more than :data:`LARGEST_DIFFERENCE`), or if a file is
+            missing without which nothing can be compared, or is damaged.
     """
     prefix = prefix_of(prefix)
     shapes = read_shapes(prefix)
@@ -90,12 +91,13 @@ def _compare_outputs(
         difference = float(np.max(np.abs(ours - theirs)))
         height, width = clip.shape[1:3]
         measured = f"{STEPS} steps of {width}x{height} noise differ by at most {difference:.1e} grey levels"
-        # Not "difference > LIMIT", which is false for NaN.
-        if not difference <= LIMIT:
+        # Not "difference > LARGEST_DIFFERENCE", which is false for NaN.
+        if not difference <= LARGEST_DIFFERENCE:
             raise RLSPError(
-                f"{model_path}: {measured} from the graph in {meta}, more than {LIMIT}; report this as a bug."
+                f"{model_path}: {measured} from the graph in {meta}, more than {LARGEST_DIFFERENCE}; report "
+                "this as a bug."
             )
-        report.append(f"outputs: {measured} from the authors' graph (limit {LIMIT:.0e}).")
+        report.append(f"outputs: {measured} from the authors' graph (limit {LARGEST_DIFFERENCE:.0e}).")
     return report
 
 

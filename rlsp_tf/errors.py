@@ -48,6 +48,7 @@ def describe_os_error(error: OSError) -> str:
         errno.EISDIR: "name a file, not a folder",
         errno.EPIPE: "what read it has ended before its end",
         errno.EEXIST: "choose another name",
+        errno.ENAMETOOLONG: "give it a shorter name",
     }.get(error.errno or 0, "check the file and try again")
     name = error.filename if error.filename is not None else "the file"
     reason = (error.strerror or str(error)).lower()

@@ -1,0 +1,257 @@
+"""How much faster two workers of Ray are than one, beside one process, and what keeps it from being twice."""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from rlsp_tf.benchmarks.excerpts import cut, packets
+from rlsp_tf.benchmarks.harness import REST, Worker, heading, installed, ratio
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.system.cores import ONE_CORE
+
+CLIPS = 4
+"""Copies of the beginning of a video, which workers share among them."""
+FEW, MANY = 8, 72
+"""Frames of each. What the longer take beyond the shorter is what frames take, without starts."""
+ROUNDS = 3
+TASKS = 400
+"""Tasks that do nothing, to learn what Ray takes for one."""
+STAGES = ("plan", "render", "join")
+"""What is done with a clip, in the words of :mod:`rlsp_tf.upscaling.plan`."""
+CONTENDERS: dict[str, tuple[str, ...]] = {
+    "one process": (),
+    "one worker": ("--engine", "ray", "--workers", "1"),
+    "two workers": ("--engine", "ray", "--workers", "2"),
+}
+"""Options of rlsp upscale. A process uses all cores, a worker one."""
+
+
+def benchmark_ray(
+    video: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] = "7-48",
+    preset: str = "ultrafast",
+    rounds: int = ROUNDS,
+    progress: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Times ``rlsp upscale`` over several clips in one process, and by one and two workers of Ray.
+
+    All take turns on the same clips; their results have to be the same, byte for byte. Then the stages of a
+    clip are timed in a process with one thread, alone and with another one beside it that does the same.
+
+    Args:
+        video: the beginning of which is taken, as MP4.
+        model: as for ``rlsp upscale --model``.
+        preset: of the encoder.
+        rounds: how often all take turns.
+        progress: show a progress bar on standard error.
+        command: what to note as the command behind the result.
+
+    Returns:
+        :func:`rlsp_tf.benchmarks.harness.heading`, and::
+
+            {"video", "model", "preset", "clips", "few", "many", "size": [width, height],
+             "contenders": {name: {"few": [seconds], "many": [seconds], "per_frame": median seconds}},
+             "ratio": how many times as fast two workers are as one, per frame, median over the rounds,
+             "ratio_process": likewise, as one process,
+             "whole_ratio": two workers to one, with starts,
+             "alone": {stage: seconds per frame}, "beside": {stage: seconds per frame},
+             "task": seconds that Ray takes for one, "start": seconds until a worker has its first frame,
+             "bytes": {"in", "out"} per frame, "memory": bytes of a worker at most}
+
+    Raises:
+        RLSPError: if Ray is not installed, the video is too short, or a run fails or gives another result.
+    """
+    if not installed("ray"):
+        raise RLSPError("this benchmark needs Ray; install it by: pip install 'rlsp_tf[ray]'.")
+    result = heading("ray", command, ("ray", "av"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sets = {}
+        for count in (FEW, MANY):
+            first = folder / f"{count}_0.mp4"
+            cut(Path(video), first, count)
+            if (frames := len(packets(first).get("0 video", ()))) < count:
+                raise RLSPError(f"{os.fspath(video)}: has {frames} frames, too few; give a longer one.")
+            others = [folder / f"{count}_{index}.mp4" for index in range(1, CLIPS)]
+            for other in others:
+                shutil.copyfile(first, other)
+            sets[count] = [first, *others]
+        seconds = _turns(sets, folder, os.fspath(model), preset, rounds, progress)
+        side = (os.fspath(model), preset, os.fspath(sets[MANY][0]), name)
+        workers = [Worker(f"worker {index}", Stages, *side, index) for index in range(2)]
+        try:
+            alone = workers[0].call("run")
+            with ThreadPoolExecutor() as pool:
+                beside, _ = pool.map(lambda worker: worker.call("run"), workers)
+            about, start = workers[0].about, workers[0].call("begun")
+        finally:
+            for worker in workers:
+                worker.close()
+        task = _seconds_of_a_task()
+    frames = CLIPS * (MANY - FEW)
+    per_frame = {
+        name: [(long - short) / frames for short, long in zip(each[FEW], each[MANY], strict=True)]
+        for name, each in seconds.items()
+    }
+    return (
+        result
+        | about
+        | {
+            "video": Path(video).name,
+            "model": Path(model).stem,
+            "preset": preset,
+            "clips": CLIPS,
+            "few": FEW,
+            "many": MANY,
+            "contenders": {
+                name: {
+                    "few": each[FEW],
+                    "many": each[MANY],
+                    "per_frame": statistics.median(per_frame[name]),
+                }
+                for name, each in seconds.items()
+            },
+            "ratio": ratio(per_frame["one worker"], per_frame["two workers"]),
+            "ratio_process": ratio(per_frame["one process"], per_frame["two workers"]),
+            "whole_ratio": ratio(seconds["one worker"][MANY], seconds["two workers"][MANY]),
+            "alone": {stage: alone[stage] for stage in STAGES},
+            "beside": {stage: beside[stage] for stage in STAGES},
+            "start": start,
+            "task": task,
+            "bytes": alone["bytes"],
+            "memory": beside["memory"],
+        }
+    )
+
+
+class Stages:
+    """What a worker does with a clip, in a process with one thread.
+
+    Args:
+        model, preset: see :func:`benchmark_ray`.
+        clip: a file.
+        folder: to work in.
+        index: of the worker.
+
+    Attributes:
+        about: ``{"size", "scale", "precision"}``.
+    """
+
+    def __init__(self, model: str, preset: str, clip: str, folder: str, index: int) -> None:
+        began = time.perf_counter()
+        os.environ.update(ONE_CORE)
+        from rlsp_tf.inference.load import load_step
+        from rlsp_tf.media.open import open_source
+        from rlsp_tf.upscaling.plan import make_plan, render_range
+        from rlsp_tf.upscaling.upscale import Recipe
+
+        self._folder, self._clip = Path(folder) / f"stages_{index}", Path(clip)
+        self._folder.mkdir()
+        self._step, self._recipe = load_step(model), Recipe(preset=preset)
+        with open_source(self._clip) as source:
+            size = [source.width, source.height]
+        first = self._folder / "first.mp4"
+        cut(self._clip, first, 1)
+        plan = make_plan(first, self._step, self._recipe)
+        render_range(first, self._folder / "start.mp4", self._step, self._recipe, plan, 0)
+        shutil.rmtree(self._folder)
+        self._folder.mkdir()
+        self._begun = time.perf_counter() - began
+        self.about = {
+            "size": size,
+            "scale": self._step.config.scale,
+            "precision": self._step.precision,
+        }
+
+    def begun(self) -> float:
+        """Seconds until it had its first frame."""
+        return self._begun
+
+    def run(self) -> dict[str, Any]:
+        """Seconds per frame of each of ``STAGES``, and bytes: per frame, and of memory."""
+        import psutil
+
+        from rlsp_tf.upscaling.plan import join_ranges, make_plan, render_range
+
+        target, work = self._folder / "large.mp4", self._folder / "large.mp4.rlsp"
+        target.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        times = [time.perf_counter()]
+        plan = make_plan(self._clip, self._step, self._recipe)
+        times.append(time.perf_counter())
+        for index in range(len(plan.ranges)):
+            render_range(self._clip, work / target.name, self._step, self._recipe, plan, index)
+        times.append(time.perf_counter())
+        join_ranges(self._clip, work, target, self._step, self._recipe, plan)
+        times.append(time.perf_counter())
+        frames = plan.ranges[-1].stop
+        seconds = [(later - earlier) / frames for earlier, later in pairwise(times)]
+        sizes = {"in": self._clip.stat().st_size / frames, "out": target.stat().st_size / frames}
+        memory = psutil.Process().memory_info().rss
+        return {**dict(zip(STAGES, seconds, strict=True)), "bytes": sizes, "memory": memory}
+
+
+def _turns(
+    sets: dict[int, list[Path]], folder: Path, model: str, preset: str, rounds: int, progress: bool
+) -> dict[str, dict[int, list[float]]]:
+    """Seconds of every run, by contender and by the length of clips."""
+    seconds: dict[str, dict[int, list[float]]] = {name: {count: [] for count in sets} for name in CONTENDERS}
+    first: dict[str, bytes] = {}
+    total = rounds * len(CONTENDERS) * len(sets)
+    with tqdm(total=total, desc="turns", disable=not progress, leave=False) as bar:
+        for _ in range(rounds):
+            for name, options in CONTENDERS.items():
+                for count, clips in sets.items():
+                    bar.set_postfix_str(name)
+                    out = folder / "out"
+                    time.sleep(REST)
+                    began = time.perf_counter()
+                    _upscale(clips, out, model, ("--preset", preset, *options))
+                    seconds[name][count].append(time.perf_counter() - began)
+                    for file in out.iterdir():
+                        if first.setdefault(file.name, content := file.read_bytes()) != content:
+                            raise RLSPError(f"{name}: gives another {file.name} than the first run.")
+                    shutil.rmtree(out)
+                    bar.update()
+    return seconds
+
+
+def _upscale(clips: Sequence[Path], out: Path, model: str, options: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "rlsp_tf", "upscale", *map(os.fspath, clips)]
+    command += ["--out", os.fspath(out), "--model", model, *options]
+    run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if run.returncode:
+        last = (run.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        raise RLSPError(f"rlsp upscale {' '.join(options)} failed: {last.removeprefix('rlsp: error: ')}")
+
+
+def _seconds_of_a_task() -> float:
+    """What Ray takes for a task that does nothing, on a worker that is there already."""
+    from rlsp_tf.upscaling.cluster import as_they_end, start_ray
+
+    ray = start_ray(None, 1)
+    try:
+        nothing = ray.remote(lambda: None)
+        ray.get(nothing.remote())
+        began = time.perf_counter()
+        waiting = {nothing.remote(): index for index in range(TASKS)}
+        for done in as_they_end(ray, waiting):
+            ray.get(done)
+            del waiting[done]
+        return (time.perf_counter() - began) / TASKS
+    finally:
+        ray.shutdown()

@@ -1,0 +1,202 @@
+"""Parts of videos and copies of them for benchmarks, and what is in a video, all by FFmpeg alone."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.video_reader import libav_sentence, open_input
+
+ERRORS = 100
+"""Of reading one after the other, after which there is nothing more to be had of a file."""
+
+
+def cut(source: Path, target: Path, frames: int, *, sound: bool = False) -> None:
+    """Copies the packets of the first frames of a video as they are.
+
+    Args:
+        source: the video.
+        target: a file that does not exist; its suffix says the container.
+        frames: how many, in the order of decoding.
+        sound: take the first sound along, as far as these frames go.
+
+    Raises:
+        RLSPError: if the video cannot be read, or the container does not hold what is in it.
+    """
+    with _reading(source) as given, _writing(target, source) as made:
+        streams = [given.streams.video[0], *(given.streams.audio[:1] if sound else ())]
+        copies = {stream.index: made.add_stream_from_template(stream) for stream in streams}
+        left, end = frames, Fraction(0)
+        for packet in given.demux(streams):
+            if not packet.size:
+                continue
+            # Matroska does not tell when to decode the first packets.
+            moment = packet.pts if packet.dts is None else packet.dts
+            time, is_video = (moment or 0) * packet.time_base, packet.stream.type == "video"
+            if not left and (not sound or (time > end and not is_video)):
+                break
+            if is_video and left:
+                left, end = left - 1, time
+            elif is_video:
+                continue
+            packet.stream = copies[packet.stream_index]
+            made.mux(packet)
+
+
+def reduce(source: Path, target: Path, *, width: int, frames: int, every: int = 1) -> None:
+    """Makes a small H.264 file of the beginning of a video, with its sound.
+
+    Args:
+        source: the video.
+        target: an .mp4 that does not exist.
+        width: of the frames to be at most, in pixels, even; the height follows.
+        frames: of the source, at most.
+        every: how many of these give one.
+
+    Raises:
+        RLSPError: if the video cannot be read or has no frame.
+    """
+    with _reading(source) as given, _writing(target, source) as made:
+        video, sounds = given.streams.video[0], given.streams.audio[:1]
+        width = min(width, video.width // 2 * 2)
+        height = max(2, round(width * video.height / video.width / 2) * 2)
+        small = made.add_stream("libx264", rate=(video.average_rate or Fraction(25)) / every)
+        small.width, small.height, small.pix_fmt = width, height, "yuv420p"
+        # Frames in the order of their times, so that copies can be put behind each other.
+        small.options = {"bf": "0"}
+        copies = [made.add_stream_from_template(sound) for sound in sounds]
+        end = Fraction(0)
+        for index, frame in enumerate(islice(given.decode(video), frames)):
+            if index % every == 0:
+                assert frame.pts is not None
+                end = frame.pts * frame.time_base
+                made.mux(small.encode(frame.reformat(width, height, "yuv420p")))
+        made.mux(small.encode(None))
+        given.seek(0)
+        for packet in given.demux(*sounds) if sounds else ():
+            if packet.size and packet.pts is not None and 0 <= packet.pts * packet.time_base < end:
+                packet.stream = copies[0]
+                made.mux(packet)
+
+
+def loop(source: Path, target: Path, frames: int) -> None:
+    """Puts a video behind itself until there are so many frames, its packets as they are, at later times.
+
+    Args:
+        source: made by :func:`reduce`.
+        target: a file that does not exist.
+        frames: how many there are to be at least; whole copies are made.
+
+    Raises:
+        RLSPError: if a file cannot be read or written.
+    """
+    with _reading(source) as given, _writing(target, source) as made:
+        copies = {stream.index: made.add_stream_from_template(stream) for stream in given.streams}
+        packets = [packet for packet in given.demux() if packet.size]
+        video = given.streams.video[0]
+        shown = [packet for packet in packets if packet.stream_index == video.index]
+        length = (shown[-1].pts + shown[-1].duration - shown[0].pts) * shown[-1].time_base
+        times = [(packet.pts, packet.dts, packet.time_base) for packet in packets]
+        for number in range(-(-frames // len(shown))):
+            for packet, (pts, dts, unit) in zip(packets, times, strict=True):
+                later = round(number * length / unit)
+                # Muxing has turned the times into the units of the copy.
+                packet.time_base, packet.pts, packet.dts = unit, pts + later, dts + later
+                packet.stream = copies[packet.stream_index]
+                made.mux(packet)
+
+
+def shape(path: Path) -> tuple[int, int, Fraction]:
+    """Width, height and frames per second of a video.
+
+    Raises:
+        RLSPError: if it cannot be read.
+    """
+    with _reading(path) as container:
+        video = container.streams.video[0]
+        return video.width, video.height, video.average_rate or Fraction(25)
+
+
+def packets(path: Path) -> dict[str, list[tuple[Fraction, str]]]:
+    """All packets of a file: for every stream, by number and type, their times and what is in them.
+
+    Raises:
+        RLSPError: if it cannot be read.
+    """
+    with _reading(path) as container:
+        found: dict[str, list[tuple[Fraction, str]]] = {
+            f"{stream.index} {stream.type}": [] for stream in container.streams
+        }
+        for packet in container.demux():
+            if packet.size:
+                time = (packet.pts or 0) * packet.time_base
+                digest = hashlib.md5(bytes(packet), usedforsecurity=False).hexdigest()
+                found[f"{packet.stream_index} {packet.stream.type}"].append((time, digest))
+    return found
+
+
+def decodable(path: Path) -> int:
+    """How many frames FFmpeg gets out of a file that may be damaged, before, between and after the damage.
+
+    It shares nothing with how videos are read here, so that neither covers for the other.
+    """
+    count = errors = 0
+    # What is damaged may be the names of things.
+    lenient = "surrogateescape"
+    with contextlib.suppress(av.FFmpegError), av.open(f"file:{path}", metadata_errors=lenient) as container:
+        stream: Any = container.streams.best("video")
+        if stream is None or stream.codec_context is None:
+            return 0
+        # Threads by frame lose good ones beside a broken one.
+        stream.thread_type = "NONE"
+        while errors < ERRORS:
+            try:
+                for packet in container.demux(stream):
+                    with contextlib.suppress(av.FFmpegError):
+                        count += len(packet.decode())
+                    errors = 0
+                break
+            except av.FFmpegError:
+                errors += 1
+        else:
+            with contextlib.suppress(av.FFmpegError):
+                count += len(stream.decode(None))
+    return count
+
+
+def is_whole(path: Path) -> int | None:
+    """How many frames a file has, if every one of its packets decodes and gives one; else ``None``."""
+    try:
+        with _reading(path) as container:
+            frames = held = 0
+            for packet in container.demux(container.streams.video[0]):
+                held += packet.size > 0
+                frames += len(packet.decode())
+    except (RLSPError, av.FFmpegError, IndexError):
+        return None
+    return frames if frames == held > 0 else None
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    try:
+        with open_input(path) as container:
+            yield container
+    except av.FFmpegError as error:
+        raise RLSPError(libav_sentence(error, path, "cannot be read; check the file")) from error
+
+
+@contextlib.contextmanager
+def _writing(path: Path, source: Path) -> Iterator[Any]:
+    try:
+        with av.open(os.fspath(path), "w") as container:
+            yield container
+    except (av.FFmpegError, ValueError) as error:
+        raise RLSPError(f"{source}: {path.suffix} does not hold what is in it; give another.") from error

@@ -1,0 +1,221 @@
+"""The page of what ``rlsp benchmark faults`` has found, with a plot of memory over time."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlsp_tf.benchmarks.faults.damage import KINDS
+from rlsp_tf.benchmarks.faults.damaged_files import OUTCOMES, last_line
+from rlsp_tf.benchmarks.faults.kills import FRAMES as FEW
+from rlsp_tf.benchmarks.faults.kills import SEGMENT
+from rlsp_tf.benchmarks.faults.long_film import WARM_UP
+from rlsp_tf.benchmarks.faults.run import counts, failures, outcomes
+from rlsp_tf.benchmarks.harness import describe_machine
+from rlsp_tf.evaluation.tables import markdown_table
+
+Result = Mapping[str, Any]
+
+
+def page(result: Result, picture: str, command: str) -> list[str]:
+    """The page as lines of Markdown.
+
+    Args:
+        result: of :func:`rlsp_tf.benchmarks.faults.run.benchmark_faults`.
+        picture: the link to what :func:`draw_memory` has drawn.
+        command: the command line behind the page.
+    """
+    lines = [*summary(result), "", *_damage(result["damage"]), ""]
+    lines += [*_points(result["points"]), "", *_kills(result["kills"])]
+    lines += ["", *_situations(result["situations"]), "", *_soak(result["soak"])]
+    lines += ["", f"![Memory of the process over the time of the long run]({picture})"]
+    lines += ["", "## Commands", "", "Written by these commands, not by hand:", ""]
+    return [*lines, "```sh", result["command"], command, "```"]
+
+
+def summary(result: Result) -> list[str]:
+    """The beginning of the page: what was found, the machine, and a table of everything that was tried.
+
+    Args:
+        result: of :func:`rlsp_tf.benchmarks.faults.run.benchmark_faults`.
+    """
+    lines = ["# Reliability", "", *_meaning(result), ""]
+    for line in describe_machine(result):
+        lines += [f"{line}.", ""]
+    return [*lines, *_summary(result)]
+
+
+def draw_memory(path: Path, result: Result) -> None:
+    """Draws memory over time, with the line whose slope is told.
+
+    Args:
+        path: the picture, a ``.png`` say.
+        result: of :func:`rlsp_tf.benchmarks.faults.run.benchmark_faults`.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    soak = result["soak"]
+    seconds, memory = np.array(soak["samples"], float).T
+    with matplotlib.rc_context({"font.size": 10}):
+        figure = Figure(figsize=(8, 4), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(seconds / 60, memory / 1e6, linewidth=1.2, label="resident memory")
+        after = seconds >= WARM_UP * seconds[-1]
+        times = seconds[after] - np.median(seconds[after])
+        middle = np.median(memory[after]) + soak["slope"] / 3600 * times
+        axes.plot(seconds[after] / 60, middle / 1e6, "--", label=f"{soak['slope'] / 1e6:+.1f} MB per hour")
+        axes.set_ylim(0, 1.2 * memory.max() / 1e6)
+        axes.set_xlabel(f"minutes ({soak['frames']} frames)")
+        axes.set_ylabel("MB")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+        figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _meaning(result: Result) -> list[str]:
+    parts = counts(result).values()
+    tried, survived, lost = (sum(part[name] for part in parts) for name in ("tried", "survived", "lost"))
+    kills, points, soak = result["kills"]["kills"], result["points"], result["soak"]
+    twice = [kill["twice"] for kill in kills]
+    different = sum(kill["different"] for kill in [*kills, *points])
+    return [
+        f"Of {tried} runs in which something went wrong or could have, {survived} ended as they should: with "
+        "everything that there was to be had under the name that was asked for, or with one sentence that "
+        f"says what to do and nothing half-written; {lost} frames were lost in all of them together.",
+        f"Where a run is killed, the same command goes on: of {len(kills) + len(points)} results after "
+        f"`kill -9`, at each of the {len(points)} changes that a run makes on the disk and at {len(kills)} "
+        f"random moments, {different} packets are others than without it, and at most {max(twice)} frames "
+        "had to be computed twice.",
+        f"A film of {soak['frames']} frames came out with {soak['frames'] - soak['lost']}, and the memory of "
+        f"the process was {soak['first'] / 1e6:.0f} MB in the first tenth of the time and "
+        f"{soak['last'] / 1e6:.0f} MB in the last.",
+    ]
+
+
+def _summary(result: Result) -> list[str]:
+    rows = [["", "tried", "as it should", "frames lost"], ["---", "---:", "---:", "---:"]]
+    for name, part in counts(result).items():
+        rows.append([name, str(part["tried"]), str(part["survived"]), str(part["lost"])])
+    failed = [f"- {line}" for line in failures(result)]
+    return [*markdown_table(rows), *(["", "Not as it should:", "", *failed] if failed else [])]
+
+
+def _damage(damage: Result) -> list[str]:
+    runs = damage["runs"]
+    formats = list(dict.fromkeys(Path(run["file"]).suffix for run in runs))
+    groups = {kind: [run for run in runs if run["kind"] == kind] for kind in KINDS}
+    groups |= {suffix: [run for run in runs if Path(run["file"]).suffix == suffix] for suffix in formats}
+    header = ["", "files", *OUTCOMES, "frames that decode", "frames written", "frames lost"]
+    rows = [header, ["---", *["---:"] * (len(header) - 1)]]
+    for name, those in {**groups, "all": runs}.items():
+        if those:
+            kept = [run for run in those if run["outcome"] == "written"]
+            frames = [str(sum(run[key] for run in kept)) for key in ("decodable", "written", "lost")]
+            rows.append([name, str(len(those)), *map(str, outcomes(those).values()), *frames])
+    refused = [run for run in runs if run["outcome"] == "refused" and run["decodable"]]
+    lines = [
+        "## Damaged files",
+        "",
+        f"The first {damage['frames']} frames of each video in its own container, in Matroska and in MPEG-TS "
+        "where they take it, each damaged at random places. *Written*: a file of which everything decodes; "
+        "*refused*: one sentence, and nothing left; *hung*: no end within "
+        f"{damage['limit']:g} s; *half-written*: something left that is not whole; *traceback*: anything "
+        "else, a process that dies included. Frames are those of files that were written: what FFmpeg "
+        "decodes of the damaged file, and what is in the result.",
+        "",
+        *markdown_table(rows),
+    ]
+    if refused:
+        lines += ["", "Refused though some of their frames decode:", ""]
+        lines += [f"- {run['decodable']} frames: {run['said']}" for run in refused]
+    return lines
+
+
+def _points(points: Sequence[Result]) -> list[str]:
+    rows = [["killed before", "frames lost", "packets different", "left"], ["---", "---:", "---:", "---"]]
+    for point in points:
+        left = ", ".join(point["left"]) or "nothing"
+        rows.append([f"`{point['name']}`", str(point["lost"]), str(point["different"]), left])
+    return [
+        "## Kills at every change of the disk",
+        "",
+        f"`kill -9` before each change that upscaling {FEW} frames in segments of at least {SEGMENT} makes "
+        "on the disk, in their order; the number says which of its kind it is. *Half a line* is what a "
+        "failing power may leave of a journal. Then the same call again; compared as below.",
+        "",
+        *markdown_table(rows),
+    ]
+
+
+def _kills(kills: Result) -> list[str]:
+    header = ["killed after [s]", "frames finished", "computed twice", "frames lost", "packets different"]
+    rows = [header, ["---:"] * len(header)]
+    for kill in kills["kills"]:
+        numbers = [kill[key] for key in ("finished", "twice", "lost", "different")]
+        rows.append([f"{kill['after']:.2f}", *map(str, numbers)])
+    sums = [str(sum(kill[key] for kill in kills["kills"])) for key in ("twice", "lost", "different")]
+    rows.append(["all", "", *sums])
+    return [
+        "## Kills",
+        "",
+        f"`kill -9` at a random moment of the {kills['seconds']:.1f} s that {kills['frames']} frames take, "
+        "then the same call again until it is done; every packet, sound included, is held against that of a "
+        "run that was left alone. *Computed twice* are steps of the network.",
+        "",
+        *markdown_table(rows),
+    ]
+
+
+def _situations(situations: Sequence[Result]) -> list[str]:
+    rows = [["", "exit code", "said", "left", "as it should"], ["---", "---:", "---", "---", "---"]]
+    for each in situations:
+        if "missing" in each:
+            rows.append([each["name"], "", f"not tried: {each['missing']}", "", ""])
+            continue
+        name = f"{each['name']} ({each['how']})" if "how" in each else each["name"]
+        said = last_line(each["said"]) + (f" Then {each['then']}." if each["then"] else "")
+        left = ", ".join(each["left"])
+        rows.append([name, str(each["code"]), said, left, "yes" if each["right"] else "**no**"])
+    return [
+        "## Situations",
+        "",
+        "The command line in a folder of its own, where `film.mp4` is the input; *left* is all that lies "
+        "there afterwards. *As it should* says whether it ended with one sentence, everything that was there "
+        "is as it was, and a run that can be gone on with ends with the whole film, packet by packet.",
+        "",
+        *markdown_table(rows),
+    ]
+
+
+def _soak(soak: Result) -> list[str]:
+    width, height = soak["size"]
+    (long, got), (sound, heard) = soak["duration"], soak["sound"]
+    rows = [
+        ["", ""],
+        ["---", "---"],
+        ["film", f"{soak['frames']} frames of {width}x{height}, {soak['minutes']:.1f} minutes"],
+        ["time", f"{soak['seconds'] / 60:.1f} minutes, exit code {soak['code']}"],
+        ["frames lost", str(soak["lost"])],
+        ["frames at another time", str(soak["moved"])],
+        ["from the first frame to the last", f"{long:.3f} s in the film, {got:.3f} s in the result"],
+        ["packets of sound", f"{sound} in the film, {heard} in the result"],
+        ["memory in the first tenth of the time, median", f"{soak['first'] / 1e6:.1f} MB"],
+        ["memory in the last tenth, median", f"{soak['last'] / 1e6:.1f} MB"],
+        ["memory at its highest", f"{max(each[1] for each in soak['samples']) / 1e6:.1f} MB"],
+        [
+            f"slope after the first {WARM_UP:.0%}, median of those between any two looks",
+            f"{soak['slope'] / 1e6:+.1f} MB per hour",
+        ],
+    ]
+    return [
+        "## A long film",
+        "",
+        "Packets of a small film behind each other, upscaled by the command line, whose resident memory is "
+        "looked at every second; the result is read to its end. The last seconds are those in which segments "
+        "are joined: the times of all packets, sound included, are in memory then, in tables of the "
+        "container and in ours.",
+        "",
+        *markdown_table(rows),
+    ]

@@ -1,0 +1,173 @@
+"""Whether anything gets lost: damaged files, kills, signals, full disks and a long film, each counted."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlsp_tf.benchmarks.excerpts import cut, reduce
+from rlsp_tf.benchmarks.faults.damaged_files import OUTCOMES, benchmark_damage, last_line
+from rlsp_tf.benchmarks.faults.kills import FRAMES as FEW
+from rlsp_tf.benchmarks.faults.kills import benchmark_kills, benchmark_points
+from rlsp_tf.benchmarks.faults.long_film import benchmark_soak
+from rlsp_tf.benchmarks.faults.situations import benchmark_situations
+from rlsp_tf.benchmarks.harness import heading
+from rlsp_tf.errors import RLSPError
+
+WIDTH = 96
+"""Of the frames in all parts that are about many of them, in pixels."""
+FRAMES = 900
+"""Of the first video, of which these parts are made: several segments."""
+
+Result = Mapping[str, Any]
+
+
+def benchmark_faults(
+    videos: Sequence[str | os.PathLike[str]],
+    *,
+    model: str,
+    damages: int,
+    kills: int,
+    minutes: float,
+    progress: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Tries in a temporary folder what a long run may meet.
+
+    Damage is done to the beginnings of all videos as they are. Kills, situations and the long film are made
+    of the first one in a small size; the long film has half its frame rate.
+
+    Args:
+        videos: files of real video.
+        model: as for :func:`rlsp_tf.inference.load.load_step`.
+        damages: how many files are damaged.
+        kills: how many runs are killed.
+        minutes: of the long film.
+        progress: show progress bars on standard error.
+        command: what to note as the command behind the result.
+
+    Returns:
+        :func:`rlsp_tf.benchmarks.harness.heading` and ``{"videos", "model",
+        "damage", "points", "kills", "situations", "soak"}``, the last five as the functions of the same names
+        in ``rlsp_tf.benchmark_*`` give them.
+
+    Raises:
+        RLSPError: if there is no such video, or one cannot be upscaled where nothing goes wrong.
+    """
+    paths = [Path(video) for video in videos]
+    for path in paths:
+        if not path.is_file():
+            raise RLSPError(f"{path}: no such file; check the path.")
+    result = heading("faults", command, ("av", "psutil"))
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name).resolve()
+
+        def folder(part: str) -> Path:
+            (root / part).mkdir()
+            return root / part
+
+        film, slow, short = root / "film.mp4", root / "slow.mp4", root / "short.mp4"
+        reduce(paths[0], film, width=WIDTH, frames=FRAMES)
+        reduce(paths[0], slow, width=WIDTH, frames=FRAMES, every=2)
+        cut(film, short, FEW, sound=True)
+        given: dict[str, Any] = {"model": model, "progress": progress}
+        return result | {
+            "videos": [path.name for path in paths],
+            "model": Path(model).stem,
+            "damage": benchmark_damage(paths, folder("damage"), runs=damages, **given),
+            "points": benchmark_points(short, folder("points"), **given),
+            "kills": benchmark_kills(film, folder("kills"), kills=kills, **given),
+            "situations": benchmark_situations(film, folder("situations"), **given),
+            "soak": benchmark_soak(slow, folder("soak"), minutes=minutes, **given),
+        }
+
+
+def survived_damage(run: Result) -> bool:
+    """Whether a damaged file was upscaled as far as it decodes, or refused in a sentence."""
+    return run["outcome"] in ("written", "refused") and not run["lost"]
+
+
+def survived_kill(kill: Result) -> bool:
+    """Whether a killed run was gone on with as if nothing had been, and nothing is left of it."""
+    return kill["code"] == 0 and not (kill["lost"] or kill["different"] or kill["left"])
+
+
+def survived_soak(soak: Result) -> bool:
+    """Whether all of a long film came out, at its times and with its sound."""
+    given, got = soak["sound"]
+    return soak["code"] == 0 and not soak["lost"] and not soak["moved"] and given == got
+
+
+def counts(result: Result) -> dict[str, dict[str, int]]:
+    """How many faults of each part were tried and survived, and frames lost in it.
+
+    Args:
+        result: of :func:`benchmark_faults`.
+
+    Returns:
+        For each part ``{"tried", "survived", "lost"}``. Situations are not about frames; one of which the
+        film did not come out whole did not survive.
+    """
+    damage, kills, soak = result["damage"]["runs"], result["kills"]["kills"], result["soak"]
+    situations = [each for each in result["situations"] if "missing" not in each]
+
+    def part(those: Iterable[Any], survived: Callable[[Any], bool]) -> dict[str, int]:
+        those = list(those)
+        return {
+            "tried": len(those),
+            "survived": sum(map(survived, those)),
+            "lost": sum(each.get("lost", 0) for each in those),
+        }
+
+    return {
+        "damaged files": part(damage, survived_damage),
+        "kills at changes": part(result["points"], survived_kill),
+        "kills": part(kills, survived_kill),
+        "situations": part(situations, lambda each: each["right"]),
+        "long film": part([soak], survived_soak),
+    }
+
+
+def failures(result: Result) -> list[str]:
+    """A line for each fault that was not survived."""
+    lines = [
+        f"{run['file']}, {run['kind']} (seed {run['seed']}): {run['outcome']}, {run['written']} of "
+        f"{run['decodable']} frames written. {last_line(run['said'])}".rstrip()
+        for run in result["damage"]["runs"]
+        if not survived_damage(run)
+    ]
+    lines += [
+        f"killed before: {point['name']}: ended with {point['code']}, {point['lost']} frames lost, "
+        f"{point['different']} packets different, left {', '.join(point['left']) or 'nothing'}. "
+        f"{point['said']}".rstrip()
+        for point in result["points"]
+        if not survived_kill(point)
+    ]
+    lines += [
+        f"kill {number} after {kill['after']:.1f} s: ended with {kill['code']}, {kill['lost']} frames lost, "
+        f"{kill['different']} packets different, left {', '.join(kill['left']) or 'nothing'}. "
+        f"{kill['said']}".rstrip()
+        for number, kill in enumerate(result["kills"]["kills"])
+        if not survived_kill(kill)
+    ]
+    lines += [
+        f"{each['name']}: exit code {each['code']}, left {', '.join(each['left']) or 'nothing'}. "
+        f"{last_line(each['said'])} {each['then']}".rstrip()
+        for each in result["situations"]
+        if not each.get("right", True)
+    ]
+    soak = result["soak"]
+    if not survived_soak(soak):
+        lines.append(
+            f"long film: ended with {soak['code']}, {soak['lost']} of {soak['frames']} frames lost, "
+            f"{soak['moved']} moved, {soak['sound'][1]} of {soak['sound'][0]} packets of sound. "
+            f"{last_line(soak['said'])}".rstrip()
+        )
+    return lines
+
+
+def outcomes(runs: Iterable[Result]) -> dict[str, int]:
+    """How many runs of :func:`benchmark_damage` had each of OUTCOMES."""
+    found = [run["outcome"] for run in runs]
+    return {outcome: found.count(outcome) for outcome in OUTCOMES}

@@ -1,0 +1,409 @@
+"""What goes wrong around the command line: signals, full disks, wrong inputs; each is tried."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+from tqdm import tqdm
+
+from rlsp_tf.benchmarks.excerpts import is_whole, packets
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.images import write_png
+from rlsp_tf.upscaling.work_folder import SUFFIX
+
+PROGRAM = (sys.executable, "-m", "rlsp_tf")
+"""The command line."""
+TIME_LIMIT = 600
+"""Seconds for a run of some, after which it hangs."""
+FILM, LARGE = "film.mp4", "large.mp4"
+
+
+@dataclass
+class Sandbox:
+    """Where a situation takes place.
+
+    Attributes:
+        folder: its own, empty.
+        film: a video of some hundred frames.
+        program: the command line, without arguments.
+        options: for every run.
+        log: suffix of the file beside the folder that holds what a run says.
+        said: what a run has said on standard error, by lines.
+        peak: bytes of the most that lay in the folder, as far as looked.
+    """
+
+    folder: Path
+    film: Path
+    program: Sequence[str]
+    options: Sequence[str]
+    log: str = ".log"
+    said: list[str] = field(default_factory=list)
+    peak: int = 0
+
+    def start(self, source: str, target: str, *more: str, limit_bytes: int | None = None) -> Any:
+        """Starts ``rlsp upscale`` of files in the folder, whose files may have ``limit_bytes`` each."""
+        files = (str(self.folder / source), str(self.folder / target))
+        with self._log.open("wb") as log:
+            process = subprocess.Popen(
+                [*self.program, "upscale", *files, *self.options, *more],
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+        if limit_bytes:
+            psutil.Process(process.pid).rlimit(psutil.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+        return process
+
+    def end(self, process: Any) -> int | None:
+        """The exit code of a run, ``None`` for one that hung and was killed; sets ``said``."""
+        try:
+            deadline = time.monotonic() + TIME_LIMIT
+            while process.poll() is None and time.monotonic() < deadline:
+                self.peak = max(self.peak, self._bytes())
+                time.sleep(0.02)
+            code = process.poll()
+        finally:
+            process.kill()
+            process.wait()
+        lines = self._log.read_text("utf-8", "replace").replace(f"{self.folder}/", "").splitlines()
+        self.said = [line for line in lines if line.startswith("rlsp: error: ")]
+        if len(self.said) != 1 or "Traceback" in "\n".join(lines):
+            self.said = lines if code else []
+        return code
+
+    def run(self, source: str, target: str, *more: str, limit_bytes: int | None = None) -> int | None:
+        """:meth:`start` and :meth:`end`."""
+        return self.end(self.start(source, target, *more, limit_bytes=limit_bytes))
+
+    def with_film(self) -> None:
+        """Puts the film into the folder."""
+        shutil.copyfile(self.film, self.folder / FILM)
+
+    def wait_for(self, process: Any, happens: Callable[[], bool]) -> None:
+        """Waits for something, as long as a process runs."""
+        while process.poll() is None and not happens():
+            time.sleep(0.01)
+
+    def at_work(self) -> bool:
+        """Whether a run has begun to upscale."""
+        return (self.folder / (LARGE + SUFFIX)).exists()
+
+    def told_to_stop(self) -> bool:
+        """Whether a run has said that it heard a signal."""
+        return b"once more to stop" in self._log.read_bytes()
+
+    @property
+    def left(self) -> list[str]:
+        """Names in the folder."""
+        return sorted(path.name for path in self.folder.iterdir())
+
+    @property
+    def _log(self) -> Path:
+        return self.folder.with_suffix(self.log)
+
+    def _bytes(self) -> int:
+        total = 0
+        for path in self.folder.rglob("*"):
+            with contextlib.suppress(OSError):
+                total += path.stat().st_size if path.is_file() else 0
+        return total
+
+
+Situation = Callable[[Sandbox, "Whole"], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What an upscaling of the film gives that is left alone.
+
+    Attributes:
+        packets: of the result, see :func:`rlsp_tf.benchmarks.excerpts.packets`.
+        size: bytes of the result.
+        peak: bytes that lay in the folder at most, source and result included.
+    """
+
+    packets: dict[str, Any]
+    size: int
+    peak: int
+
+    def is_in(self, folder: Path, *, in_parts: bool = False) -> bool:
+        """Whether the same lies there, beside the film and nothing else.
+
+        Args:
+            folder: where.
+            in_parts: a segment may have been encoded in two parts; then all frames are there at their times,
+                and all decode.
+        """
+        names = {path.name for path in folder.iterdir()}
+        try:
+            found = packets(folder / LARGE)
+            if names != {FILM, LARGE} or found.keys() != self.packets.keys():
+                return False
+            if not in_parts:
+                return found == self.packets
+            video = "0 video"
+            times, expected = ([time for time, _ in each[video]] for each in (found, self.packets))
+            others = {**found, video: []} == {**self.packets, video: []}
+            return others and sorted(times) == sorted(expected) and is_whole(folder / LARGE) == len(times)
+        except RLSPError:
+            return False
+
+
+def benchmark_situations(
+    film: Path,
+    folder: Path,
+    *,
+    model: str,
+    program: Sequence[str] = PROGRAM,
+    progress: bool = False,
+) -> list[dict[str, Any]]:
+    """Lets the command line into all SITUATIONS.
+
+    Args:
+        film: a video of some hundred frames, .mp4.
+        folder: an empty one to work in.
+        model: as for :func:`rlsp_tf.inference.load.load_step`.
+        program: what takes ``upscale INPUT OUTPUT``, options and ends with an exit code.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        For each ``{"name", "code", "said": on standard error, "left": names in the folder, "then": what
+        the same call did afterwards, "right": whether all that is as it should be}``, or ``{"name",
+        "missing": why it could not be tried}``.
+
+    Raises:
+        RLSPError: if the film cannot be upscaled where nothing goes wrong.
+    """
+    options = ("--model", model, "--preset", "ultrafast", "--crf", "4")
+    scenes = iter(range(sys.maxsize))
+
+    def scene() -> Sandbox:
+        own = folder / f"scene{next(scenes)}"
+        own.mkdir()
+        return Sandbox(own, film, program, options)
+
+    alone = scene()
+    alone.with_film()
+    large = alone.folder / LARGE
+    if alone.run(FILM, LARGE) != 0 or not large.exists():
+        raise RLSPError(f"{film}: cannot be upscaled ({'; '.join(alone.said)}); give another video.")
+    whole = Whole(packets(large), large.stat().st_size, alone.peak)
+    found = []
+    with _heard(signal.SIGINT):
+        for name, situation in tqdm(SITUATIONS.items(), desc="situations", disable=not progress, leave=False):
+            try:
+                found.append({"name": name, **situation(scene(), whole)})
+            except _Impossible as error:
+                found.append({"name": name, "missing": str(error)})
+    return found
+
+
+@contextlib.contextmanager
+def _heard(number: signal.Signals) -> Iterator[None]:
+    """Lets programs that are started hear a signal, to which a shell makes those in the background deaf."""
+    usual = signal.getsignal(number)
+    if usual is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if usual is signal.SIG_IGN:
+            signal.signal(number, usual)
+
+
+class _Impossible(Exception):
+    """This machine or user cannot come into a situation."""
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, kib: int, *options: str) -> Iterator[None]:
+    """Mounts a file system of ``kib`` KiB on a folder that exists, which only the superuser may.
+
+    Args:
+        folder: an empty one.
+        kib: its size.
+        options: more of ``mount -o``.
+
+    Raises:
+        OSError: if there is no such command.
+        subprocess.CalledProcessError: if it is not permitted.
+    """
+    mount = ["mount", "-t", "tmpfs", "-o", ",".join([f"size={kib}k", *options]), "tmpfs", str(folder)]
+    subprocess.run(mount, check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def _interrupted(*names: str) -> Situation:
+    def situation(scene: Sandbox, whole: Whole) -> dict[str, Any]:
+        scene.with_film()
+        process = scene.start(FILM, LARGE)
+        scene.wait_for(process, scene.at_work)
+        for number, name in enumerate(names):
+            if number:
+                scene.wait_for(process, scene.told_to_stop)
+            process.send_signal(getattr(signal, name))
+        return _gone_on_with(scene, scene.end(process), 130, whole, in_parts=True)
+
+    return situation
+
+
+def _full_disk(scene: Sandbox, whole: Whole) -> dict[str, Any]:
+    try:
+        with small_disk(scene.folder, whole.peak * 6 // 10 // 1024):
+            scene.with_film()
+            code = scene.run(FILM, LARGE)
+            room = f"remount,size={4 * whole.peak // 1024}k"
+            subprocess.run(["mount", "-o", room, str(scene.folder)], check=True)
+            return {"how": "a file system of its own"} | _gone_on_with(scene, code, 1, whole)
+    except (OSError, subprocess.CalledProcessError):
+        if not hasattr(psutil, "RLIMIT_FSIZE"):
+            raise _Impossible("nothing can be mounted, and no limit be set") from None
+    scene.with_film()
+    code = scene.run(FILM, LARGE, limit_bytes=whole.size // 2)
+    return {"how": "a limit of the size of files"} | _gone_on_with(scene, code, 1, whole)
+
+
+def _gone_on_with(
+    scene: Sandbox, code: int | None, expected: int, whole: Whole, *, in_parts: bool = False
+) -> dict[str, Any]:
+    """What an interrupted run has left, and what the same call makes of it."""
+    said, left = " ".join(scene.said), scene.left
+    right = code == expected and len(scene.said) == 1
+    right = right and {FILM} <= set(left) <= {FILM, LARGE + SUFFIX}
+    again = scene.run(FILM, LARGE)
+    same = again == 0 and whole.is_in(scene.folder, in_parts=in_parts)
+    then = "the same call ended with the whole film" if same else f"the same call ended with {again}"
+    return {"code": code, "said": said, "left": left, "then": then, "right": right and same}
+
+
+def _two_at_once(scene: Sandbox, whole: Whole) -> dict[str, Any]:
+    scene.with_film()
+    other = replace(scene, log=".other.log")
+    first = scene.start(FILM, LARGE)
+    scene.wait_for(first, scene.at_work)
+    code = other.run(FILM, LARGE)
+    said, left = other.said, other.left
+    same = scene.end(first) == 0 and whole.is_in(scene.folder)
+    return {
+        "code": code,
+        "said": " ".join(said),
+        "left": left,
+        "then": "the first run ended with the whole film" if same else "the first run did not end well",
+        "right": code == 1 and len(said) == 1 and same,
+    }
+
+
+def _refused(prepare: Callable[[Sandbox], tuple[str, ...]], expected: int = 1) -> Situation:
+    """A situation in which nothing can be done, and everything stays as it was."""
+
+    def situation(scene: Sandbox, whole: Whole) -> dict[str, Any]:
+        arguments = prepare(scene)
+        before = _contents(scene.folder)
+        code = scene.run(*arguments)
+        right = code == expected and len(scene.said) == 1 and _contents(scene.folder) == before
+        return {"code": code, "said": " ".join(scene.said), "left": scene.left, "then": "", "right": right}
+
+    return situation
+
+
+def _contents(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        for path in folder.rglob("*")
+    }
+
+
+def _unwritable(scene: Sandbox, whole: Whole) -> dict[str, Any]:
+    locked = scene.folder / "locked"
+    locked.mkdir(mode=0o555)
+
+    def prepare(scene: Sandbox) -> tuple[str, ...]:
+        scene.with_film()
+        return FILM, f"locked/{LARGE}"
+
+    if not os.access(locked, os.W_OK):
+        return {"how": "its permissions"} | _refused(prepare)(scene, whole)
+    # The superuser may write everywhere but on a disk that is read only.
+    try:
+        with small_disk(locked, 64, "ro"):
+            return {"how": "a file system that is read only"} | _refused(prepare)(scene, whole)
+    except (OSError, subprocess.CalledProcessError):
+        raise _Impossible("this user may write everywhere and mount nothing") from None
+
+
+def _exists(scene: Sandbox) -> tuple[str, ...]:
+    scene.with_film()
+    (scene.folder / LARGE).write_text("mine")
+    return FILM, LARGE
+
+
+def _onto_itself(*options: str) -> Callable[[Sandbox], tuple[str, ...]]:
+    def prepare(scene: Sandbox) -> tuple[str, ...]:
+        scene.with_film()
+        return FILM, FILM, *options
+
+    return prepare
+
+
+def _holding(name: str, content: bytes) -> Callable[[Sandbox], tuple[str, ...]]:
+    def prepare(scene: Sandbox) -> tuple[str, ...]:
+        (scene.folder / name).write_bytes(content)
+        return name, LARGE
+
+    return prepare
+
+
+def _without_images(scene: Sandbox) -> tuple[str, ...]:
+    (scene.folder / "frames").mkdir()
+    (scene.folder / "frames" / "readme.txt").write_text("The images are elsewhere.")
+    return "frames", "frames-4x"
+
+
+def _image_named_mp4(scene: Sandbox) -> tuple[str, ...]:
+    import numpy as np
+
+    write_png(scene.folder / "image.png", np.zeros((48, 64, 3), np.uint8))
+    (scene.folder / "image.png").rename(scene.folder / FILM)
+    return FILM, LARGE
+
+
+def _enormous(scene: Sandbox) -> tuple[str, ...]:
+    """A picture of GIF's cannot be so large; a stream of YUV4MPEG2 says its size in words."""
+    (scene.folder / "film.y4m").write_bytes(b"YUV4MPEG2 W100000 H100000 F25:1 C420\nFRAME\n" + bytes(1000))
+    return "film.y4m", LARGE
+
+
+PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n/etc/passwd\n#EXT-X-ENDLIST\n"
+
+SITUATIONS: dict[str, Situation] = {
+    "SIGINT": _interrupted("SIGINT"),
+    "SIGTERM": _interrupted("SIGTERM"),
+    "SIGINT twice": _interrupted("SIGINT", "SIGINT"),
+    "SIGTERM twice": _interrupted("SIGTERM", "SIGTERM"),
+    "a disk that is full": _full_disk,
+    "two runs on one target": _two_at_once,
+    "a folder that cannot be written": _unwritable,
+    "a target that exists": _refused(_exists),
+    "the input as output": _refused(_onto_itself()),
+    "the input as output, --force": _refused(_onto_itself("--force")),
+    "an empty file": _refused(_holding(FILM, b"")),
+    "a text file": _refused(_holding(FILM, b"It was a dark and stormy night.\n")),
+    "a folder without images": _refused(_without_images),
+    "an image named .mp4": _refused(_image_named_mp4),
+    "a header that claims 100000x100000": _refused(_enormous),
+    "a playlist": _refused(_holding("film.m3u8", PLAYLIST)),
+    "a playlist named .mp4": _refused(_holding(FILM, PLAYLIST)),
+}
+"""What is tried, by its name."""

@@ -1,0 +1,283 @@
+"""What a page says of each benchmark: a section of Markdown from its result."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from rlsp_tf.benchmarks.cluster import STAGES
+from rlsp_tf.benchmarks.harness import describe_machine
+from rlsp_tf.benchmarks.quality import format_decibels
+from rlsp_tf.benchmarks.stability import of_clip
+from rlsp_tf.benchmarks.step import agreement
+from rlsp_tf.evaluation.tables import markdown_table
+from rlsp_tf.pixels.metrics import TYPICAL
+
+Result = Mapping[str, Any]
+
+
+def _step(result: Result) -> list[str]:
+    width, height = result["size"]
+    steps, warm_up, limits = result["steps"], result["warm_up"], result["limits"]
+    lines = [
+        "## A step",
+        "",
+        f"Milliseconds from {width}x{height} frames to one frame of luma, median of the rounds (least to "
+        f"most); {steps} steps of each contender in each round, after {warm_up} that do not count. All take "
+        "turns in one run, on the CPU, with the same weights, and had to agree with ours in float32: in "
+        f"float32 to {limits['float32']}, otherwise at a cost of at most "
+        f"{', '.join(f'{limit} in {name}' for name, limit in limits.items() if name != 'float32')} to a "
+        f"network of {TYPICAL:g} dB.",
+    ]
+    for sheet in result["networks"]:
+        columns = _rivals(sheet)
+        header = ["", "ms", "steps/s", *(f"ratio to {rival}" for rival in columns), "beside ours in float32"]
+        rows = [header, ["---", *["---:"] * (len(header) - 2), "---"]]
+        for each in sheet["contenders"]:
+            ratios = {entry["to"]: entry["ratio"] for entry in sheet["ratios"] if entry["of"] == each["name"]}
+            rows.append(
+                [
+                    each["name"],
+                    _spread(each),
+                    f"{1e3 / each['milliseconds']:.1f}",
+                    *(f"{ratios[rival]:.2f}" if rival in ratios else "" for rival in columns),
+                    agreement(each),
+                ]
+            )
+        lines += [
+            "",
+            f"### {sheet['network']}",
+            "",
+            f"Weights: {sheet['weights']}.",
+            "",
+            *markdown_table(rows),
+        ]
+        if columns:
+            lines += ["", "Ratios are how many times as fast ours is, median over the rounds."]
+        for missing in (*sheet["left_out"], *result["left_out"]):
+            lines += ["", f"Left out: {missing['name']} ({missing['reason']})."]
+        if sheet["sizes"]:
+            curves = curves_of(sheet["sizes"])
+            sizes = dict.fromkeys((point["width"], point["height"]) for point in sheet["sizes"])
+            rows = [["ms at", *curves], ["---", *["---:"] * len(curves)]]
+            for width, height in sizes:
+                cells = [
+                    _spread(point)
+                    for points in curves.values()
+                    for point in points
+                    if (point["width"], point["height"]) == (width, height)
+                ]
+                rows.append([f"{width}x{height}", *cells])
+            lines += ["", *markdown_table(rows)]
+    return lines
+
+
+def _train(result: Result) -> list[str]:
+    rows = [["", "steps/s", ""], ["---", "---:", "---"]]
+    for name in ("authors", "ours"):
+        rates = result[name]["rounds"]
+        spread = f"{result[name]['steps_per_second']:.2f} ({min(rates):.2f} to {max(rates):.2f})"
+        rows.append([name, spread, result[name]["what"]])
+    return [
+        "## Training",
+        "",
+        f"{result['network']}, {result['step']}; steps per second, median of "
+        f"{len(result['ours']['rounds'])} rounds (least to most), in turn. Ours is {result['ratio']:.2f} "
+        f"times as fast, in the median of the rounds; {result['waiting']:.1%} of its time it waits for "
+        "clips.",
+        "",
+        *markdown_table(rows),
+    ]
+
+
+def _quality(result: Result) -> list[str]:
+    sheets = result["models"]
+    reduced = list(sheets[0]["cost"])
+    rows = [
+        ["", "network", *sheets[0]["psnr"], *(f"cost of {name}" for name in reduced)],
+        ["---", "---", *["---:"] * (len(sheets[0]["psnr"]) + len(reduced))],
+    ]
+    for sheet in sheets:
+        numbers = [*sheet["psnr"].values(), *sheet["cost"].values()]
+        rows.append([sheet["name"], sheet["network"], *map(format_decibels, numbers)])
+    return [
+        "## Quality",
+        "",
+        f"PSNR of luma in dB under the protocol `{result['protocol']}`, mean of "
+        f"{', '.join(result['sequences'])}.",
+        "",
+        *markdown_table(rows),
+    ]
+
+
+def _cuts(result: Result) -> list[str]:
+    frames = list(next(iter(result["after"].values())))
+    header = [["", *frames], ["---", *["---:"] * len(frames)]]
+    after, none = (
+        [*header, *([way, *map(format_decibels, row.values())] for way, row in result[key].items())]
+        for key in ("after", "none")
+    )
+    found = [["", "frames", "cuts", "found", "found that are none", "off", "auto"], ["---", *["---:"] * 6]]
+    for row in result["materials"]:
+        counts = (row["frames"], row["cuts"], row["found"], row["wrong"])
+        found.append([row["name"], *map(str, counts), *map(format_decibels, row["psnr"].values())])
+    width, height = result["size"]
+    return [
+        "## Scene cuts",
+        "",
+        f"PSNR of luma in dB, model {result['model']} in float32, {', '.join(result['sequences'])} at "
+        f"{width}x{height}. Frames after a cut, counted from 0, where sequences follow each other; the state "
+        f"of the network is carried over, begun anew, or begun anew after {result['warm_start']} frames run "
+        "backwards:",
+        "",
+        *markdown_table(after),
+        "",
+        "The same in the middle of each sequence, where there is no cut, so that starting anew is a mistake:",
+        "",
+        *markdown_table(none),
+        "",
+        "What is found in sequences that follow each other, in each alone, with flashes in it, and in fast "
+        "pans over a frame of each; and PSNR of all their frames with `--scene-cuts off` and `auto`:",
+        "",
+        *markdown_table(found),
+    ]
+
+
+def _stability(result: Result) -> list[str]:
+    window, frames = result["window"], result["frames"]
+    width, height = result["size"]
+    lines = [
+        "## Stability",
+        "",
+        "Largest departure of the output from bicubic interpolation, in grey levels (in brackets the root "
+        f"mean square over a frame), in the first {window} and in the last {window} of {frames} frames of "
+        f"{width}x{height}, with the state carried over all of them. It must not grow.",
+    ]
+    sheets: dict[str, list[Any]] = {}
+    for sheet in result["models"]:
+        sheets.setdefault(f"{sheet['name']} ({sheet['network']})", []).append(sheet)
+    for title, own in sheets.items():
+        rows = [["", *(sheet["precision"] for sheet in own)], ["---", *["---:"] * len(own)]]
+        for clips in zip(*(sheet["clips"] for sheet in own), strict=True):
+            cells = (" to ".join(of_clip(clip)) + ("" if clip["stable"] else " (unstable)") for clip in clips)
+            rows.append([clips[0]["name"], *cells])
+        lines += ["", f"### {title}", "", *markdown_table(rows)]
+    if result["notes"]:
+        lines += ["", "Left out: " + " ".join(result["notes"])]
+    return lines
+
+
+def _video(result: Result) -> list[str]:
+    (width, height), scale = result["size"], result["scale"]
+    times = result["milliseconds"]
+    rows = [["", "ms per frame"], ["---", "---:"]]
+    for name, entry in times.items():
+        rows.append([name, _spread({"milliseconds": entry["median"], "rounds": entry["rounds"]})])
+    lengths = [["frames", "seconds", "peak memory [GB]"], ["---:"] * 3]
+    for each in result["lengths"]:
+        lengths.append([str(each["frames"]), f"{each['seconds']:.1f}", f"{each['peak'] / 1e9:.2f}"])
+    sizes = f"{width}x{height} to {scale * width}x{scale * height}"
+    return [
+        "## A video",
+        "",
+        f"`{result['video']}`, {sizes}, network {result['model']} in {result['precision']}, "
+        f"{result['codec']} with preset {result['preset']}: {1e3 / times['whole']['median']:.1f} frames per "
+        "second. The whole, in which the parts overlap, takes "
+        f"{result['ratio']:.2f} times the sum of the parts alone (median of the rounds).",
+        "",
+        *markdown_table(rows),
+        "",
+        *markdown_table(lengths),
+    ]
+
+
+def _serve(result: Result) -> list[str]:
+    (width, height), (model, about) = result["size"], next(iter(result["models"].items()))
+    rows = [
+        ["clients", "frames/s", "median [s]", "99 % [s]", "streams/step", "refused", "lost", "memory [MB]"],
+        ["---:"] * 8,
+    ]
+    for each in result["rounds"]:
+        latency = each["latency"]
+        numbers = (each["rate"], latency["p50"], latency["p99"])
+        memory = f"{sum(each['memory'].values()) / 1e6:.0f}"
+        lost = str(each["lost"] + each["wrong"])
+        texts = [*(f"{number:.2f}" for number in numbers), f"{each['streams']:.1f}"]
+        rows.append([str(each["clients"]), *texts, str(each["refused"]), lost, memory])
+    sizes = f"{width}x{height} to {about['scale'] * width}x{about['scale'] * height}"
+    return [
+        "## Serving",
+        "",
+        f"Network {model} in {about['bits']} bits, frames of {sizes}. Each client has a session and sends "
+        f"the next frame when the one before was answered, for {result['seconds']:g} s.",
+        "",
+        *markdown_table(rows),
+    ]
+
+
+def _ray(result: Result) -> list[str]:
+    (width, height), scale = result["size"], result["scale"]
+    rows = [["", "ms per frame", f"s for {result['many']} frames of each", f"for {result['few']}"]]
+    rows.append(["---", *["---:"] * 3])
+    for name, each in result["contenders"].items():
+        times = (_spread({"milliseconds": median(each[key]), "rounds": each[key]}) for key in ("many", "few"))
+        rows.append([name, f"{1e3 * each['per_frame']:.1f}", *times])
+    stages = [["ms per frame", *STAGES], ["---", *["---:"] * len(STAGES)]]
+    for key, title in (("alone", "one thread"), ("beside", "with another one beside")):
+        stages.append([title, *(f"{1e3 * result[key][stage]:.2f}" for stage in STAGES)])
+    return [
+        "## Workers of Ray",
+        "",
+        f"{result['clips']} clips, the beginning of `{result['video']}`, {width}x{height} to "
+        f"{scale * width}x{scale * height}, network {result['model']} in {result['precision']}, preset "
+        f"{result['preset']}; results equal byte for byte. Per frame, that is without starts, two workers "
+        f"are {result['ratio']:.2f} times as fast as one and {result['ratio_process']:.2f} times as one "
+        "process with a thread for each core (medians of the rounds).",
+        "",
+        *markdown_table(rows),
+        "",
+        "What limits it: the stages of a clip by one thread, alone and with another one beside it that does "
+        f"the same. A worker starts in {result['start']:.1f} s, and Ray takes "
+        f"{1e3 * result['task']:.1f} ms for a task.",
+        "",
+        *markdown_table(stages),
+    ]
+
+
+SECTIONS: dict[str, Callable[[Result], list[str]]] = {
+    "step": _step,
+    "video": _video,
+    "serve": _serve,
+    "ray": _ray,
+    "train": _train,
+    "quality": _quality,
+    "cuts": _cuts,
+    "stability": _stability,
+}
+"""What writes the section of each benchmark, by its name in the JSON."""
+
+
+def origin_of(result: Result) -> list[str]:
+    """The command behind a section, machine and versions."""
+    about = [f"{line}." for line in describe_machine(result)]
+    return ["```sh", result["command"], "```", "", about[0], "", about[1]]
+
+
+def _rivals(sheet: Result) -> list[str]:
+    return list(dict.fromkeys(entry["to"] for entry in sheet["ratios"]))
+
+
+def _spread(entry: Result) -> str:
+    return f"{entry['milliseconds']:.1f} ({min(entry['rounds']):.1f} to {max(entry['rounds']):.1f})"
+
+
+def curves_of(sizes: Sequence[Result]) -> dict[str, list[Result]]:
+    """Times at sizes, by whose they are."""
+    curves: dict[str, list[Result]] = {}
+    for point in sizes:
+        curves.setdefault(point["name"], []).append(point)
+    return curves
+
+
+def has_sizes(result: Result) -> bool:
+    """Whether times at several sizes are there to be drawn."""
+    return any(sheet.get("sizes") for sheet in result.get("networks", ()))

@@ -1,0 +1,317 @@
+"""How fast a step is: ours beside the authors' graph and the same network in other libraries."""
+
+import contextlib
+import math
+import os
+import statistics
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlsp_tf.benchmarks.contenders import AUTHORS, OTHERS, OURS, Contender
+from rlsp_tf.benchmarks.harness import Worker, heading, installed, ratio, take_turns
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.network.config import RLSPConfig
+from rlsp_tf.pixels.metrics import cost
+
+NETWORKS = ("7-48", "7-64", "7-128")
+SIZE = (480, 270)
+"""Width and height of low-resolution frames; the output is Full HD."""
+ROUNDS = 7
+STEPS = 10
+"""Of a round, for each contender."""
+WARM_UP = 3
+"""Steps more, of every round, that do not count: threads wake up, and caches fill."""
+
+CLIP_SIZE, CLIP_STEPS = (44, 30), 5
+"""Of the clip on which contenders have to agree, the beginning of the scene that ``rlsp demo`` renders."""
+LARGEST_DIFFERENCE = 1e-3
+"""Largest difference from ours in float32 that another one in float32 may have, in grey levels."""
+COSTS = {"bfloat16": 0.05, "int8": 0.5}
+"""What a reduced precision may cost, in dB; see :func:`rlsp_tf.pixels.metrics.cost`."""
+SAME_QUALITY = 0.01
+"""Difference of costs, in dB, that decides nothing."""
+
+
+def benchmark_step(
+    networks: Sequence[str] = NETWORKS,
+    *,
+    authors: str | os.PathLike[str] | None = None,
+    sizes: Sequence[tuple[int, int]] = (),
+    size: tuple[int, int] = SIZE,
+    rounds: int = ROUNDS,
+    steps: int = STEPS,
+    warm_up: int = WARM_UP,
+    others: Iterable[Contender] = OTHERS,
+    progress: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Milliseconds per step: ours in float32, bfloat16 and int8, the authors' graph, and other libraries.
+
+    A step takes the low-resolution frames around the present one and the state of the step before, and
+    gives the luma of a frame: all that the network does, and nothing of colour and files. All contenders
+    have the same weights: those of the authors where they have published them, else random ones. Before the
+    time is taken, each upscales a clip and has to agree with ours in float32: within ``LARGEST_DIFFERENCE``
+    in float32, at a cost of at most ``COSTS`` otherwise. Each has a process of its own, may use all cores
+    that this process may use, and rests while the others work. Only the CPU is used.
+
+    Args:
+        networks: the paper's names.
+        authors: the folder of the authors' checkpoints; their graph is left out without.
+        sizes: widths and heights of low-resolution frames at which ours is timed, too.
+        size: at which all are timed.
+        rounds: how often all take turns.
+        steps: of each contender in each round.
+        warm_up: steps before these that do not count.
+        others: who takes part beside ours and the authors; they are left out where what they need is not
+            installed.
+        progress: show a progress bar on standard error.
+        command: what to note as the command behind the result.
+
+    Returns:
+        :func:`rlsp_tf.benchmarks.harness.heading`, ``"size"``, ``"steps"``,
+        ``"warm_up"``, ``"limits"``, ``"left_out": [{"name", "reason"}]``, and for every network::
+
+            {"network", "weights": where they are from,
+             "contenders": [{"name", "precision", "milliseconds": median of the rounds, "rounds": [...],
+                             "difference": largest, in grey levels, "cost": in dB}],
+             "left_out": [{"name", "reason"}],
+             "ratios": [{"of", "to", "ratio"}]: how many times faster ours is, median over the rounds; to the
+                       authors' graph, and to the fastest of all others that cost no more quality,
+             "sizes": [{"width", "height", "name", "milliseconds", "rounds"}]}
+
+    Raises:
+        RLSPError: if a contender disagrees or fails, or the authors' files are damaged.
+    """
+    configs = [RLSPConfig.from_name(name) for name in networks]
+    present, left_out = [], []
+    for contender in others:
+        if missing := [package for package in contender.packages if not installed(package)]:
+            left_out.append({"name": contender.name, "reason": f"{' and '.join(missing)} not installed"})
+        else:
+            present.append(contender)
+    packages = dict.fromkeys(package for contender in present for package in contender.packages)
+    result = heading("step", command, packages) | {
+        "size": list(size),
+        "steps": steps,
+        "warm_up": warm_up,
+        "limits": {"float32": f"{LARGEST_DIFFERENCE} grey levels"}
+        | {name: f"{db} dB" for name, db in COSTS.items()},
+        "left_out": left_out,
+        "networks": [],
+    }
+    for config in configs:
+        with _Contest(config, authors, present) as contest:
+            own, sheet = [], contest.sheet
+            for contender, worker in contest.workers.items():
+                worker.call("begin", *reversed(size))
+                if contender in OURS:
+                    own.append(worker)
+            turns = take_turns(list(contest.workers.values()), rounds, steps, warm_up, progress=progress)
+            for entry, times in zip(sheet["contenders"], turns, strict=True):
+                entry |= _median(times)
+            sheet["ratios"] = _ratios(sheet["contenders"])
+            for width, height in sizes:
+                for worker in own:
+                    worker.call("begin", height, width)
+                turns = take_turns(own, rounds, steps, warm_up, progress=progress)
+                sheet["sizes"] += [
+                    {"width": width, "height": height, "name": worker.name} | _median(times)
+                    for worker, times in zip(own, turns, strict=True)
+                ]
+            result["networks"].append(sheet)
+    return result
+
+
+def agreement(entry: Mapping[str, Any]) -> str:
+    """How a contender agrees with ours, in words."""
+    if entry["precision"] == "float32":
+        return f"at most {entry['difference']:.1e} grey levels apart"
+    return f"costs {entry['cost']:.3f} dB"
+
+
+class _Contest(contextlib.ExitStack):
+    """All contenders for one network, in their processes, found to agree.
+
+    Args:
+        config: the network.
+        authors: folder of the authors' checkpoints.
+        others: who takes part beside ours and the authors.
+
+    Attributes:
+        workers: by contender, ours first.
+        sheet: of the network, see :func:`benchmark_step`, without times.
+    """
+
+    def __init__(
+        self, config: RLSPConfig, authors: str | os.PathLike[str] | None, others: Sequence[Contender]
+    ) -> None:
+        super().__init__()
+        folder = Path(self.enter_context(tempfile.TemporaryDirectory()))
+        self.sheet: dict[str, Any] = {
+            "network": config.name,
+            "contenders": [],
+            "left_out": [],
+            "ratios": [],
+            "sizes": [],
+        }
+        self.workers: dict[Contender, Worker] = {}
+        try:
+            preparation = Worker("preparing", Preparation, config, folder, authors)
+            preparation.close()
+            meta = preparation.about["meta"]
+            self.sheet["weights"] = preparation.about["weights"]
+            if meta is None:
+                reason = "give --authors" if authors is None else f"no graph of it in {os.fspath(authors)}"
+                self.sheet["left_out"].append({"name": AUTHORS.name, "reason": reason})
+            clip = np.load(folder / "clip.npy")
+            for contender in (*OURS, *([AUTHORS] if meta else ()), *others):
+                try:
+                    worker = Worker(contender.name, contender.side, config, folder, meta, contender.precision)
+                except RLSPError as error:
+                    if contender not in OURS or contender.precision != "int8":
+                        raise
+                    # Ours refuses 8 bits by itself: where they cost too much, or gain nothing.
+                    reason = str(error).removeprefix(f"{contender.name}: ").rstrip(".")
+                    self.sheet["left_out"].append({"name": contender.name, "reason": reason})
+                    continue
+                self.callback(worker.close)
+                output = worker.call("clip", clip)
+                if not self.workers:
+                    reference = output
+                entry = compare_outputs(contender, output, reference)
+                if contender.precision == "int8" and entry["cost"] > COSTS["int8"]:
+                    reason = f"costs {entry['cost']:.3f} dB, more than {COSTS['int8']}"
+                    self.sheet["left_out"].append({"name": contender.name, "reason": reason})
+                    worker.close()
+                    continue
+                self.workers[contender] = worker
+                self.sheet["contenders"].append(entry)
+        except BaseException:
+            self.close()
+            raise
+
+
+def compare_outputs(contender: Contender, output: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
+    """How an output agrees with ours in float32.
+
+    Raises:
+        RLSPError: if it does not, unless it is in 8 bits.
+    """
+    if output.shape != reference.shape:
+        raise RLSPError(f"{contender.name}: its output has shape {output.shape}, not {reference.shape}.")
+    difference = np.abs(output - reference)
+    entry: dict[str, Any] = {
+        "name": contender.name,
+        "precision": contender.precision,
+        "difference": float(difference.max()),
+        "cost": cost(difference),
+    }
+    exact = contender.precision == "float32"
+    found, limit = (
+        (entry["difference"], LARGEST_DIFFERENCE) if exact else (entry["cost"], COSTS[contender.precision])
+    )
+    # What 8 bits cost depends on the weights, so that much is no mistake.
+    lossy = contender.precision == "int8" and math.isfinite(found)
+    # Not "found > limit", which is false for NaN.
+    if not (found <= limit or lossy):
+        unit = "grey levels" if exact else "dB"
+        raise RLSPError(
+            f"{contender.name}: computes something else than ours in float32, by {found:.3g} {unit} where "
+            f"{limit} are allowed; its time would mean nothing. Report this as a bug."
+        )
+    return entry
+
+
+def _median(times: Sequence[float]) -> dict[str, Any]:
+    return {"milliseconds": statistics.median(times), "rounds": list(times)}
+
+
+def _ratios(contenders: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Ours to the authors' graph, and to the fastest other whose quality is as good."""
+    names = {contender.name for contender in OURS}
+    others = [each for each in contenders if each["name"] not in names]
+    ratios = []
+    for own in contenders:
+        if own["name"] in names:
+            rest = [
+                each
+                for each in others
+                if each["name"] != AUTHORS.name and each["cost"] <= own["cost"] + SAME_QUALITY
+            ]
+            rivals = [each for each in others if each["name"] == AUTHORS.name]
+            rivals += sorted(rest, key=lambda each: each["milliseconds"])[:1]
+            ratios += [
+                {"of": own["name"], "to": rival["name"], "ratio": ratio(rival["rounds"], own["rounds"])}
+                for rival in rivals
+            ]
+    return ratios
+
+
+class Preparation:
+    """Writes what contenders need into a folder; see :mod:`rlsp_tf.benchmarks.contenders`.
+
+    Args:
+        config: the network.
+        folder: where to.
+        authors: folder of the authors' checkpoints.
+
+    Attributes:
+        about: ``{"meta", "weights"}``: the authors' graph of this network, and where weights are from.
+
+    Raises:
+        RLSPError: if the authors' files are damaged.
+    """
+
+    def __init__(self, config: RLSPConfig, folder: Path, authors: str | os.PathLike[str] | None) -> None:
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")
+        from rlsp_tf.exporting.export import scene, step_inputs
+        from rlsp_tf.exporting.litert import write_litert
+        from rlsp_tf.inference.authors_graph import find_graphs, read_weights
+        from rlsp_tf.network.model import build_model, rlsp_layer
+
+        meta = find_graphs(authors).get(config.name) if authors else None
+        weights = read_weights(meta) if meta else None
+        origin = f"the authors' ({meta.stem})" if meta and weights else "random"
+        self.about = {"meta": meta, "weights": origin}
+        model = build_model(config, precision="float32")
+        rng = np.random.default_rng(0)
+        arrays: dict[str, Any] = {}
+        for layer in rlsp_layer(model).cell.convolutions:
+            values = [
+                random_weight(variable.shape, rng) if weights is None else weights[f"{layer.name}/{part}"]
+                for part, variable in (("kernel", layer.kernel), ("bias", layer.bias))
+            ]
+            layer.set_weights(values)
+            arrays |= {f"{layer.name}/kernel": values[0], f"{layer.name}/bias": values[1]}
+        model.save(folder / "model.keras")
+        np.savez(folder / "weights.npz", **arrays)
+        width, height = CLIP_SIZE
+        np.save(folder / "clip.npy", scene(height, width, config.scale)[0][:CLIP_STEPS])
+        examples = list(step_inputs(model, height, width))
+        columns: dict[str, Any] = {
+            name: np.concatenate([each[name] for each in examples]) for name in examples[0]
+        }
+        np.savez(folder / "inputs.npz", **columns)
+        for precision in ("float32", "int8"):
+            file = folder / f"{precision}.tflite"
+            write_litert(model, file, precision=precision, size=None, examples=lambda: examples)
+        if installed("onnx"):
+            from rlsp_tf.exporting.onnx_graph import write_onnx
+
+            write_onnx(model, folder / "step.onnx")
+
+
+def random_weight(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """A kernel or bias that keeps a signal of 0..255 from growing.
+
+    Rectified features are halved in power by every layer, so the last adds some ten grey levels to the
+    residual, as in a network that has been trained.
+    """
+    spread = 1 / math.sqrt(math.prod(shape[:-1])) if len(shape) == 4 else 1.0
+    return rng.normal(0, spread, shape).astype(np.float32)

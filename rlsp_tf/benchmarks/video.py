@@ -1,0 +1,232 @@
+"""How fast a video is upscaled from file to file, beside what its parts take alone, and at what memory."""
+
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+
+from rlsp_tf.benchmarks.excerpts import cut
+from rlsp_tf.benchmarks.harness import Worker, heading, ratio, take_turns
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.inference.load import load_step
+from rlsp_tf.inference.upscaler import StreamingUpscaler
+from rlsp_tf.media.open import Frame, VideoSink, VideoSource
+from rlsp_tf.upscaling.upscale import upscale
+
+ROUNDS = 5
+FRAMES = 90
+"""Of the video, for every part and every round."""
+FEW = 30
+"""Frames at the beginning that do not count; a run over these alone is taken off the whole."""
+PARTS = ("decoding", "network", "encoding")
+
+
+def benchmark_video(
+    video: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] = "7-48",
+    precision: str = "auto",
+    codec: str = "libx264",
+    preset: str = "ultrafast",
+    rounds: int = ROUNDS,
+    frames: int = FRAMES,
+    few: int = FEW,
+    progress: bool = False,
+    command: str = "",
+) -> dict[str, Any]:
+    """Milliseconds per frame of ``rlsp upscale``, and of decoding, network and encoding, each alone.
+
+    All are timed in turn on the same frames of the video. The network's part includes chroma. Then runs of
+    several lengths, up to the whole video, in processes of their own, tell time and peak memory.
+
+    Args:
+        video: the file.
+        model, precision: as for :func:`rlsp_tf.inference.load.load_step`.
+        codec, preset: of the encoder, as FFmpeg names them.
+        rounds: how often all take turns.
+        frames: of the video that are timed.
+        few: of these that do not count, because something may only start.
+        progress: show a progress bar on standard error.
+        command: what to note as the command behind the result.
+
+    Returns:
+        :func:`rlsp_tf.benchmarks.harness.heading` and ``{"video", "size",
+        "model", "codec", "preset", "frames", "milliseconds": {"decoding", "network", "encoding", "whole":
+        {"median", "rounds"}}, "ratio": whole to the sum of the parts, median over the rounds,
+        "lengths": [{"frames", "seconds", "peak": bytes}]}``.
+
+    Raises:
+        RLSPError: if the video cannot be upscaled or has fewer than ``frames`` frames.
+    """
+    result = heading("video", command, ("av",))
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (os.fspath(video), os.fspath(model), precision, codec, preset, folder)
+        worker = Worker("upscaling", VideoSide, *arguments, frames, few)
+        try:
+            (turns,) = take_turns([worker], rounds, progress=progress)
+            about = worker.about
+        finally:
+            worker.close()
+        lengths = []
+        for count in (few, frames, None):
+            worker = Worker("upscaling", VideoSide, *arguments, frames, few)
+            try:
+                lengths.append(worker.call("once", count))
+            finally:
+                worker.close()
+    names = (*PARTS, "whole")
+    times = {name: [turn[name] for turn in turns] for name in names}
+    sums = [sum(turn[name] for name in PARTS) for turn in turns]
+    return (
+        result
+        | about
+        | {
+            "codec": codec,
+            "preset": preset,
+            "frames": frames,
+            "milliseconds": {
+                name: {"median": statistics.median(times[name]), "rounds": times[name]} for name in names
+            },
+            "ratio": ratio(times["whole"], sums),
+            "lengths": lengths,
+        }
+    )
+
+
+class VideoSide:
+    """What is timed, in a process of its own.
+
+    Args:
+        video, model, precision: see :func:`benchmark_video`.
+        codec, preset: of the encoder.
+        folder: for what is written.
+        frames, few: see :func:`benchmark_video`.
+
+    Attributes:
+        about: ``{"video", "size", "scale", "model", "precision"}``.
+
+    Raises:
+        RLSPError: see :func:`benchmark_video`.
+    """
+
+    def __init__(
+        self,
+        video: str,
+        model: str,
+        precision: str,
+        codec: str,
+        preset: str,
+        folder: str,
+        frames: int,
+        few: int,
+    ) -> None:
+        self._codec, self._preset, self._few = codec, preset, few
+        self._folder = Path(folder)
+        self._step = load_step(model, precision=precision)
+        with VideoSource(Path(video)) as source:
+            size = [source.width, source.height]
+            self._frames = list(islice(source, frames))
+        if len(self._frames) < max(frames, few + 1):
+            raise RLSPError(f"{video}: has {len(self._frames)} frames, too few; give a longer one.")
+        self._video = Path(video)
+        self.about = {
+            "video": Path(video).name,
+            "size": size,
+            "scale": self._step.config.scale,
+            "model": Path(model).stem,
+            "precision": self._step.precision,
+        }
+
+    def run(self) -> dict[str, float]:
+        """Milliseconds per frame of each part and of the whole."""
+        return {
+            "decoding": self._decoding(),
+            "network": self._network(),
+            "encoding": self._encoding(),
+            "whole": self._whole(),
+        }
+
+    def once(self, frames: int | None) -> dict[str, Any]:
+        """Upscales so many frames, or all; gives ``{"frames", "seconds", "peak": bytes}``."""
+        self._frames.clear()
+        video = self._video if frames is None else self._cut(frames)
+        began = time.perf_counter()
+        target = self._upscale(video)
+        seconds = time.perf_counter() - began
+        with av.open(os.fspath(target)) as container:
+            count = sum(1 for packet in container.demux(video=0) if packet.size)
+        # On Linux in units of 1024 bytes, on macOS of 1.
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {"frames": count, "seconds": seconds, "peak": peak * (1 if sys.platform == "darwin" else 1024)}
+
+    def _decoding(self) -> float:
+        with VideoSource(self._video) as source:
+            return self._per_frame(islice(source, len(self._frames)))
+
+    def _network(self) -> float:
+        with VideoSource(self._video) as source, self._sink(source) as sink:
+            upscaler = StreamingUpscaler(self._step, source=source.color, target=sink.color)
+            # Kept for the encoder.
+            self._large: list[Any] = []
+            planes = (frame.planes if len(frame.planes) > 1 else frame.planes[0] for frame in self._frames)
+            time = self._per_frame(map(self._large.extend, map(upscaler.push, planes)))
+            self._large += upscaler.flush()
+            sink.write(self._enlarged(0))
+        return time
+
+    def _encoding(self) -> float:
+        with VideoSource(self._video) as source, self._sink(source) as sink:
+            return self._per_frame(map(sink.write, map(self._enlarged, range(len(self._frames)))))
+
+    def _enlarged(self, index: int) -> Frame:
+        planes = self._large[index]
+        return replace(self._frames[index], planes=planes if isinstance(planes, tuple) else (planes,))
+
+    def _per_frame(self, work: Iterable[Any]) -> float:
+        """Milliseconds per frame of an iterator that works when it is asked, after the first frames."""
+        ticks = [time.perf_counter()]
+        ticks += [time.perf_counter() for _ in work]
+        return 1e3 * (ticks[-1] - ticks[self._few]) / (len(ticks) - 1 - self._few)
+
+    def _whole(self) -> float:
+        frames = len(self._frames)
+        seconds = []
+        for count in (self._few, frames):
+            video = self._cut(count)
+            began = time.perf_counter()
+            self._upscale(video)
+            seconds.append(time.perf_counter() - began)
+        return 1e3 * (seconds[1] - seconds[0]) / (frames - self._few)
+
+    def _sink(self, source: VideoSource) -> VideoSink:
+        scale = self._step.config.scale
+        return VideoSink(
+            self._folder / "alone.mkv",
+            source,
+            width=scale * source.width,
+            height=scale * source.height,
+            force=True,
+            codec=self._codec,
+            preset=self._preset,
+        )
+
+    def _upscale(self, video: Path) -> Path:
+        target = self._folder / "large.mkv"
+        upscale(video, target, self._step, codec=self._codec, preset=self._preset, force=True)
+        return target
+
+    def _cut(self, frames: int) -> Path:
+        """A file with the first frames of the video, as they are."""
+        part = self._folder / f"first_{frames}.mkv"
+        if not part.exists():
+            cut(self._video, part, frames)
+        return part

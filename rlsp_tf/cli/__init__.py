@@ -1,0 +1,4 @@
+"""The command line: parsers and what they call, nothing else.
+
+May import everything.
+"""

@@ -1,0 +1,70 @@
+"""What the commands of ``rlsp benchmark`` share: their options, and how each is run."""
+
+import argparse
+import shlex
+import sys
+from importlib import import_module
+
+from rlsp_tf.cli.common import add_command, start_tensorflow
+from rlsp_tf.errors import RLSPError
+
+
+def add_measurement(
+    benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    function: str,
+    help: str,
+    description: str,
+    *,
+    tensorflow: bool = False,
+) -> argparse.ArgumentParser:
+    """Adds a command that measures: it prints the result as Markdown, and --json writes every number.
+
+    Args:
+        benchmarks: the commands of ``rlsp benchmark``.
+        name: of the command.
+        function: what measures, as ``module:name``. It is called with the command's own options by their
+            names, ``progress`` and ``command``; options that are not given are left to its defaults.
+            Sentences under ``"failures"`` in its result end the command with exit code 1.
+        help, description: for ``--help``.
+        tensorflow: whether this process itself computes with TensorFlow.
+    """
+    parser = add_command(benchmarks, name, _measure, help=help, description=description)
+    parser.add_argument("--json", metavar="FILE", help="write every number")
+    parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    parser.set_defaults(function=function, tensorflow=tensorflow)
+    return parser
+
+
+def _measure(arguments: argparse.Namespace) -> None:
+    from rlsp_tf.system.files import check_target, write_json
+
+    options = {name: value for name, value in vars(arguments).items() if value is not None}
+    for name in ("command", "debug", "force", "json", "function", "tensorflow"):
+        options.pop(name, None)
+    if arguments.json:
+        check_target(arguments.json, force=arguments.force)
+    if arguments.tensorflow:
+        start_tensorflow()
+    module, name = arguments.function.split(":")
+    result = getattr(import_module(module), name)(**options, progress=True, command=command_line())
+    from rlsp_tf.benchmarks.report import describe
+
+    print(describe(result))
+    if arguments.json:
+        write_json(arguments.json, result, force=arguments.force)
+    if failures := result.get("failures"):
+        raise RLSPError(" ".join(failures))
+
+
+def width_height(text: str) -> tuple[int, int]:
+    """The type of an option such as 480x270."""
+    width, cross, height = text.partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"expected WxH, such as 480x270, not {text!r}")
+    return int(width), int(height)
+
+
+def command_line() -> str:
+    """The command line as it was typed, to be noted with a result."""
+    return shlex.join(["rlsp", *sys.argv[1:]])

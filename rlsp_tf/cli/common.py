@@ -1,0 +1,101 @@
+"""What all commands share: their parser, their options and how they end."""
+
+import argparse
+import errno
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+
+from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
+from rlsp_tf.system.quiet import quiet_tensorflow
+
+DEFAULT_MODEL = "7-48"
+MODEL_HELP = "a .keras file, or the name of weights that come with rlsp (default: %(default)s)"
+
+
+def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
+    """Parses ``argv``, runs the chosen command and turns expected failures into one sentence.
+
+    Commands are functions of the parsed arguments, set as the default ``command``; see
+    :func:`add_command`.
+    """
+    arguments, more = parser.parse_known_args(argv)
+    if more:
+        # Where options stand between paths, argparse takes only the first ones.
+        if "paths" not in arguments or any(word.startswith("-") and word != "-" for word in more):
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
+        arguments.paths += more
+    if threading.current_thread() is threading.main_thread():
+        # Ended like an interruption, so that half-written files go.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        arguments.command(arguments)
+    except Interrupted as error:
+        return _fail(parser, str(error), 130)
+    except KeyboardInterrupt:
+        return _fail(parser, "interrupted; nothing was written under the final name.", 130)
+    except Exception as error:
+        sentence = sentence_of(error, arguments)
+        if sentence is None or arguments.debug:
+            raise
+        return _fail(parser, sentence, 2 if isinstance(error, UsageError) else 1)
+    return 0
+
+
+def sentence_of(error: Exception, arguments: argparse.Namespace) -> str | None:
+    """What to say of a failure that is none of the program; ``None`` for others."""
+    # Only where it was imported can it be what raised.
+    errors = getattr(sys.modules.get("tensorflow"), "errors", None)
+    exhausted = (MemoryError, getattr(errors, "ResourceExhaustedError", MemoryError))
+    if isinstance(error, exhausted) or getattr(error, "errno", None) == errno.ENOMEM:
+        small = "allow it less with --memory" if hasattr(arguments, "memory") else "give it smaller frames"
+        return f"there is not enough memory; {small}, or close other programs."
+    if isinstance(error, RLSPError):
+        return str(error)
+    return describe_os_error(error) if isinstance(error, OSError) else None
+
+
+def add_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Callable[[argparse.Namespace], None],
+    help: str,
+    description: str,
+) -> argparse.ArgumentParser:
+    """Adds a command with the options that all commands have."""
+    parser = commands.add_parser(
+        name, help=help, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def positive(text: str) -> int:
+    """The type of an option that counts something."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+def start_tensorflow() -> None:
+    """Imports TensorFlow quietly and lets it find its devices."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with quiet_tensorflow():
+        import tensorflow as tf
+
+        tf.config.list_logical_devices()
+
+
+def checked_warm_start(frames: int) -> int:
+    """``--warm-start`` of a command, if it makes sense."""
+    if not 0 <= frames <= 100:
+        raise UsageError(f"--warm-start must be from 0 to 100, not {frames}.")
+    return frames
+
+
+def _fail(parser: argparse.ArgumentParser, sentence: str, code: int) -> int:
+    print(f"{parser.prog}: error: {sentence}", file=sys.stderr)
+    return code

@@ -1,0 +1,385 @@
+"""Networks, and frames that exist already, measured against high-resolution truth."""
+
+import contextlib
+import platform
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from rlsp_tf.errors import Interrupted, RLSPError, UsageError
+from rlsp_tf.media.frames import FrameSource
+from rlsp_tf.media.open import open_source
+from rlsp_tf.media.sequences import find_sequences, holds_luma, rgb_frames
+from rlsp_tf.pixels.color import ColorSpec, eight_bits, luma_from_bt601, rgb_to_ycbcr, ycbcr_to_rgb
+from rlsp_tf.pixels.degradation import degrade
+from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS, EvaluationProtocol, Meter, luma
+from rlsp_tf.pixels.resample import enlarge_matrix
+
+Results = dict[str, Any]
+"""The numbers under one protocol, as :func:`evaluate` describes them."""
+
+SCALE = 4
+"""Of the paper, where no network says otherwise."""
+
+_BICUBIC = {"name": "bicubic", "config": None, "sha256": None, "precision": "float64"}
+_YCBCR = ColorSpec(matrix="bt601", full_range=False, subsampling=(1, 1))
+_PACKAGES = ("rlsp_tf", "tensorflow", "keras", "numpy", "scipy", "scikit-image")
+
+
+class FrameObserver(Protocol):
+    """Takes every frame while it is there, for pictures."""
+
+    def frame(self, sequence: str, index: int, hr: np.ndarray, outputs: dict[str, np.ndarray]) -> None:
+        """Takes one frame.
+
+        Args:
+            sequence: its sequence's name.
+            index: its place in the sequence, from 0.
+            hr: the truth, uint8 RGB ``(H, W, 3)``, cut to a multiple of the scale.
+            outputs: the same by each model, likewise, in the order of the results.
+        """
+
+
+def evaluate(
+    hr: str | PathLike[str],
+    *,
+    models: Sequence[str | PathLike[str]] = (),
+    sr: Sequence[str | PathLike[str]] = (),
+    precisions: Sequence[str | None] = (None,),
+    warm_start: int = 0,
+    protocols: Sequence[EvaluationProtocol] = (PROTOCOLS["rlsp"],),
+    recorder: FrameObserver | None = None,
+    finished: Callable[[list[Results]], None] | None = None,
+    progress: bool = False,
+    command: str = "",
+) -> list[Results]:
+    """Measures networks, frames that exist already, and bicubic interpolation.
+
+    Every frame of the truth is degraded as in the paper (:func:`rlsp_tf.degrade`), upscaled by every
+    network and measured before the next is read: memory does not depend on the length of a clip. Truth
+    of more than 8 bits is rounded to 8, and cut at the right and the bottom to a multiple of the scale.
+
+    ``bicubic`` is Keys' interpolation (a = -0.5) of the low resolution's unrounded luma at the phase of
+    the degradation. What has luma only (most networks, bicubic, grey images) gets its chroma by the same
+    interpolation, as in :func:`rlsp_tf.upscale`.
+
+    Args:
+        hr: the truth: a video file or a folder of frames; or a folder that holds several of these, one a
+            sequence.
+        models: ``.keras`` files or names of weight sets, as :func:`rlsp_tf.load_model` takes them.
+        sr: frames to measure as they are, in the layout of ``hr`` and under the same names (which do not
+            matter where each is a single sequence). Grey images hold luma, 16..235.
+        precisions: every model is measured in each of them; see :func:`rlsp_tf.inference.load.load_step`.
+        warm_start: if not 0, every model is measured a second time with so many frames run backwards before
+            a sequence begins; see :class:`rlsp_tf.inference.recurrent_stream.RecurrentStream`.
+        protocols: what is counted; one pass over the frames serves all.
+        recorder: takes the frames, for a report.
+        finished: called with the results so far after every sequence that was measured. One that cannot be
+            does not keep the others from being so.
+        progress: show progress bars on standard error.
+        command: what to note as the command behind the results.
+
+    Returns:
+        For every protocol a dict of plain types::
+
+            {"protocol": {"name", "crop", "drop", "rounding", "mean", "source"},
+             "models": [{"name", "config", "sha256", "precision",
+                         "mean": {*METRICS},
+                         "sequences": [{"name", *METRICS, "frames": [{"index", *METRICS}]}]}],
+             "unfinished": [names of the sequences that were not measured],
+             "notes": [sentences about what was assumed or could not be read],
+             "versions": {package: version}, "command": command}
+
+        with METRICS as :class:`rlsp_tf.pixels.metrics.EvaluationProtocol` explains them: floats, infinity for
+        identical frames, ``None`` where there is nothing to measure.
+
+    Raises:
+        RLSPError: if a file cannot be read, a frame is missing, or sizes or counts do not match; the
+            message names the file.
+    """
+    sequences = find_sequences(hr)
+    methods: list[_Method] = [
+        _Network(path, f"{name} warm start {warm}" if warm else name, precision, warm)
+        for path, name, precision in _named(models, precisions)
+        for warm in sorted({0, warm_start})
+    ]
+    methods += [_Frames(path, name, sequences, hr) for path, name, _ in _named(sr, (None,))]
+    about = [_BICUBIC, *(method.about for method in methods)]
+    names = [str(method["name"]) for method in about]
+    if len(set(names)) < len(names):
+        raise RLSPError(f"two models have the same name ({', '.join(names[1:])}); rename one of them.")
+    measured: dict[str, list[list[Results]]] = {}
+    notes: list[str] = []
+    results: list[Results] = []
+    failures: dict[str, RLSPError] = {}
+    for sequence, path in sequences.items():
+        try:
+            measured[sequence] = _measure(sequence, path, methods, protocols, recorder, progress, notes)
+        except (Interrupted, UsageError):
+            raise
+        except RLSPError as error:
+            failures[str(error)] = error
+            continue
+        results = [
+            {
+                "protocol": asdict(protocol),
+                "models": [
+                    _summary(method, [rows[p][m] for rows in measured.values()])
+                    for m, method in enumerate(about)
+                ],
+                "unfinished": [name for name in sequences if name not in measured],
+                "notes": list(dict.fromkeys(notes)),
+                "versions": {"python": platform.python_version()}
+                | {package: metadata.version(package) for package in _PACKAGES},
+                "command": command,
+            }
+            for p, protocol in enumerate(protocols)
+        ]
+        if finished:
+            finished(results)
+    if failures:
+        raise RLSPError(" ".join(failures)) from next(iter(failures.values()))
+    return results
+
+
+def _named(
+    paths: Sequence[str | PathLike[str]], precisions: Sequence[str | None]
+) -> list[tuple[str | PathLike[str], str, str | None]]:
+    """Every path with a short name, in every precision."""
+    names = [(Path(path).name or Path(path).resolve().name).removesuffix(".keras") for path in paths]
+    if len(set(names)) < len(names):
+        names = [fspath(path) for path in paths]
+    return [
+        (path, f"{name} {precision}" if len(precisions) > 1 else name, precision)
+        for path, name in zip(paths, names, strict=True)
+        for precision in precisions
+    ]
+
+
+def _summary(about: Results, sequences: list[Results]) -> Results:
+    """The results of one model: what it is, its mean over sequences, and each of them."""
+    means: Results = {}
+    for metric in METRICS:
+        values = [sequence[metric] for sequence in sequences]
+        means[metric] = None if None in values else float(np.mean(values))
+    return {**about, "mean": means, "sequences": sequences}
+
+
+class _Method(Protocol):
+    """What makes high-resolution frames: a network, or files in which they are."""
+
+    about: Results
+    scale: int | None
+    notes: list[str]
+
+    def begin(
+        self, sequence: str, truth: FrameSource, size: tuple[int, int], stack: contextlib.ExitStack
+    ) -> None:
+        """Starts on a sequence; frames are to be of ``size``, and the stack closes what is to be closed."""
+
+    def push(self, lr: np.ndarray) -> list[np.ndarray]:
+        """Takes the next frame, gives those that are ready: luma ``(H, W)`` or RGB ``(H, W, 3)``, 0..255."""
+
+    def end(self) -> list[np.ndarray]:
+        """Gives those that are left."""
+
+
+class _Network:
+    def __init__(self, path: str | PathLike[str], name: str, precision: str | None, warm_start: int) -> None:
+        # Here, because frames that exist are measured without TensorFlow, whose import takes seconds.
+        import tensorflow as tf
+
+        from rlsp_tf.inference.load import load_step
+        from rlsp_tf.inference.recurrent_stream import RecurrentStream
+        from rlsp_tf.network.weights import find_weights
+        from rlsp_tf.system.files import sha256_of
+
+        weights = find_weights(path)
+        step = load_step(path, precision=precision)
+        self.scale: int | None = step.config.scale
+        self.notes: list[str] = []
+        self.about = {
+            "name": name,
+            "config": step.config.to_dict(),
+            "sha256": sha256_of(weights),
+            "precision": step.precision,
+        }
+        self._stream = RecurrentStream(step, warm_start=warm_start)
+        self._tensor = tf.constant
+
+    def begin(
+        self, sequence: str, truth: FrameSource, size: tuple[int, int], stack: contextlib.ExitStack
+    ) -> None:
+        self._stream.reset()
+
+    def push(self, lr: np.ndarray) -> list[np.ndarray]:
+        return self._pixels(self._stream.push(self._tensor(lr[None], "float32")))
+
+    def end(self) -> list[np.ndarray]:
+        return self._pixels(self._stream.flush())
+
+    def _pixels(self, outputs: Iterable[Any]) -> list[np.ndarray]:
+        frames = [output.numpy()[0] for output in outputs]
+        return [frame[..., 0] if frame.shape[-1] == 1 else frame for frame in frames]
+
+
+class _Frames:
+    def __init__(
+        self, path: str | PathLike[str], name: str, truth: dict[str, Path], hr: str | PathLike[str]
+    ) -> None:
+        self.scale: int | None = None
+        self.notes: list[str] = []
+        self.about = {"name": name, "config": None, "sha256": None, "precision": None}
+        self._paths = find_sequences(path)
+        if len(self._paths) == len(truth) == 1:
+            self._paths = dict(zip(truth, self._paths.values(), strict=True))
+        if self._paths.keys() != truth.keys():
+            raise RLSPError(
+                f"{fspath(path)}: holds {', '.join(self._paths)}, but {fspath(hr)} holds {', '.join(truth)}; "
+                "both must hold the same sequences."
+            )
+
+    def begin(
+        self, sequence: str, truth: FrameSource, size: tuple[int, int], stack: contextlib.ExitStack
+    ) -> None:
+        path = self._paths[sequence]
+        source = stack.enter_context(open_source(path))
+        self._path, self._truth, self._size = path, truth.path, size
+        self.notes = source.notes
+        self._luma = holds_luma(path)
+        self._frames = rgb_frames(source)
+        self._count = 0
+        if (source.height, source.width) not in (size, (truth.height, truth.width)):
+            theirs, ours = f"{source.width}x{source.height}", f"{truth.width}x{truth.height}"
+            raise self._mismatch(f"frames are {theirs}, those of {truth.path} {ours}")
+
+    def push(self, lr: np.ndarray) -> list[np.ndarray]:
+        frame = next(self._frames, None)
+        if frame is None:
+            raise self._mismatch(f"ends after {self._count} frames, but {self._truth} goes on")
+        self._count += 1
+        frame = frame[: self._size[0], : self._size[1]]
+        return [frame[..., 0] if self._luma else frame]
+
+    def end(self) -> list[np.ndarray]:
+        if next(self._frames, None) is not None:
+            raise self._mismatch(f"goes on after {self._count} frames, where {self._truth} ends")
+        return []
+
+    def _mismatch(self, what: str) -> RLSPError:
+        return RLSPError(f"{self._path}: {what}; both must have the same frames.")
+
+
+def _measure(
+    sequence: str,
+    path: Path,
+    methods: Sequence[_Method],
+    protocols: Sequence[EvaluationProtocol],
+    recorder: FrameObserver | None,
+    progress: bool,
+    notes: list[str],
+) -> list[list[Results]]:
+    """The results of one sequence, for every protocol and every method, bicubic first."""
+    names = [_BICUBIC["name"], *(method.about["name"] for method in methods)]
+    # Protocols that count differently share what they measure alike.
+    meters = {(p.crop, p.rounding): [Meter(p.crop) for _ in names] for p in protocols}
+    with contextlib.ExitStack() as stack:
+        truth = stack.enter_context(open_source(path))
+        bar = tqdm(total=truth.frames, desc=sequence, unit="frame", disable=not progress, leave=False)
+        stack.enter_context(bar)
+        for index, (hr, lr, outputs) in enumerate(_upscaled(sequence, truth, methods, stack)):
+            bicubic, chroma = _enlarge(lr, hr.shape)
+            outputs = [bicubic, *outputs]
+            pictures = [_picture(output, chroma) for output in outputs]
+            hr_y = luma(hr)
+            for (_, rounding), row in meters.items():
+                for meter, output, picture in zip(row, outputs, pictures, strict=True):
+                    pixels = eight_bits(output) if rounding else output
+                    with _naming(path):
+                        meter.add(hr_y, pixels if pixels.ndim == 2 else luma(pixels), hr, picture)
+            if recorder:
+                recorder.frame(sequence, index, hr, dict(zip(names, pictures, strict=True)))
+            bar.update()
+        notes += truth.notes
+        for method in methods:
+            notes += method.notes
+    with _naming(path):
+        return [
+            [{"name": sequence, **p.summarize(meter.frames)} for meter in meters[p.crop, p.rounding]]
+            for p in protocols
+        ]
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the path of the sequence before a message that does not know it."""
+    try:
+        yield
+    except RLSPError as error:
+        raise RLSPError(f"{path}: {error}") from error
+
+
+def _upscaled(
+    sequence: str, truth: FrameSource, methods: Sequence[_Method], stack: contextlib.ExitStack
+) -> Iterator[tuple[np.ndarray, np.ndarray, list[np.ndarray]]]:
+    """Every frame as truth, low resolution, and output of each method, as soon as all have it."""
+    scale = _scale(methods)
+    size = (truth.height // scale * scale, truth.width // scale * scale)
+    if not all(size):
+        raise RLSPError(
+            f"{truth.path}: frames of {truth.width}x{truth.height} are smaller than the scale of {scale}; "
+            "use larger ones."
+        )
+    for method in methods:
+        method.begin(sequence, truth, size, stack)
+    waiting: deque[tuple[np.ndarray, np.ndarray]] = deque()
+    ready: list[deque[np.ndarray]] = [deque() for _ in methods]
+
+    def complete() -> Iterator[tuple[np.ndarray, np.ndarray, list[np.ndarray]]]:
+        while waiting and all(ready):
+            yield (*waiting.popleft(), [queue.popleft() for queue in ready])
+
+    for frame in rgb_frames(truth):
+        hr = frame[: size[0], : size[1]]
+        lr = degrade(hr, scale=scale)
+        waiting.append((hr, lr))
+        for method, queue in zip(methods, ready, strict=True):
+            queue += method.push(lr)
+        yield from complete()
+    for method, queue in zip(methods, ready, strict=True):
+        queue += method.end()
+    yield from complete()
+
+
+def _scale(methods: Sequence[_Method]) -> int:
+    scales = {method.scale for method in methods if method.scale}
+    if len(scales) > 1:
+        raise RLSPError(
+            f"the models have different scales ({', '.join(map(str, sorted(scales)))}); evaluate those of "
+            "one scale at a time."
+        )
+    return scales.pop() if scales else SCALE
+
+
+def _enlarge(lr: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """Bicubic interpolation of RGB ``(h, w, 3)``: luma ``(H, W)`` and chroma, neither rounded nor clipped."""
+    rows, columns = (enlarge_matrix(lr.shape[axis], shape[axis] // lr.shape[axis]) for axis in (0, 1))
+    red, green, blue = np.moveaxis(lr.astype(np.float64), -1, 0)
+    _, cb, cr = rgb_to_ycbcr(red, green, blue, _YCBCR)
+    y, cb, cr = (rows @ plane @ columns.T for plane in (luma(lr), cb, cr))
+    return y, (cb, cr)
+
+
+def _picture(output: np.ndarray, chroma: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """An output as uint8 RGB; luma meets the chroma."""
+    if output.ndim == 3:
+        return eight_bits(output)
+    rgb = ycbcr_to_rgb(luma_from_bt601(output, *chroma, _YCBCR), *chroma, _YCBCR)
+    return eight_bits(np.stack(rgb, axis=-1))

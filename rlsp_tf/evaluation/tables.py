@@ -1,0 +1,268 @@
+"""Results of an evaluation as text: a table, Markdown, JSON and CSV."""
+
+import csv
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.evaluation.evaluate import Results, evaluate
+from rlsp_tf.evaluation.page import OURS, PictureRecorder, format_metric, write_page
+from rlsp_tf.network.config import RLSPConfig
+from rlsp_tf.pixels.metrics import METRICS, EvaluationProtocol
+from rlsp_tf.system import files
+from rlsp_tf.system.files import atomic_file, check_apart, check_folder, check_target, is_same
+
+
+@dataclass(frozen=True)
+class Published:
+    """Numbers on Vid4 that others have published, as they printed them.
+
+    Attributes:
+        name: of the method.
+        protocol: the protocol under which the numbers came about.
+        source: where they stand.
+        cells: PSNR, or PSNR and SSIM, of luma, by sequence or ``"mean"``.
+    """
+
+    name: str
+    protocol: str
+    source: str
+    cells: dict[str, str] = field(default_factory=dict)
+
+
+_NOTHING = format_metric(None, "psnr_y")
+_PAPER = "Fuoli et al. 2019 (arXiv 1909.08080)"
+VID4 = ("calendar", "city", "foliage", "walk")
+PUBLISHED = (
+    Published("RLSP 7-128", "rlsp", _PAPER, {"mean": "27.46"}),
+    Published("RLSP 7-256", "rlsp", _PAPER, {"mean": "27.55"}),
+    Published(
+        "DUF-52L",
+        "duf",
+        "Jo et al. 2018 (VSR-DUF)",
+        {
+            "calendar": "24.04 / 0.8110",
+            "city": "28.27 / 0.8313",
+            "foliage": "26.41 / 0.7709",
+            "walk": "30.60 / 0.9141",
+        },
+    ),
+)
+
+
+def evaluate_to_files(
+    hr: str | PathLike[str],
+    *,
+    json_file: str | PathLike[str] | None = None,
+    csv_file: str | PathLike[str] | None = None,
+    markdown_file: str | PathLike[str] | None = None,
+    report: str | PathLike[str] | None = None,
+    force: bool = False,
+    **options: Any,
+) -> None:
+    """Evaluates, prints tables, and writes what is asked for.
+
+    Should a sequence fail, or an error end it, what was measured is printed and written first.
+
+    Args:
+        hr: the truth; see :func:`rlsp_tf.evaluation.evaluate.evaluate`, which takes ``options`` too.
+        json_file, csv_file, markdown_file: see :func:`write_results_json`, :func:`write_csv`,
+            :func:`write_markdown`.
+        report: a folder for :func:`rlsp_tf.evaluation.page.write_page`; shows the first protocol.
+        force: replace what exists.
+
+    Raises:
+        RLSPError: as :func:`rlsp_tf.evaluation.evaluate.evaluate` does, or if something cannot be written,
+            which is found out before the work begins.
+    """
+    targets = [(write_results_json, json_file), (write_csv, csv_file), (write_markdown, markdown_file)]
+    files = [(write, Path(file)) for write, file in targets if file]
+    for _, file in files:
+        check_target(file, force=force)
+        for source in (hr, *options.get("sr", ()), *options.get("models", ())):
+            if is_same(file, Path(source)):
+                raise RLSPError(f"{file}: is the input; give the output another name.")
+    if report:
+        check_folder(report, force=force, ours=OURS)
+        check_apart(report, hr, *options.get("sr", ()))
+    recorder = PictureRecorder() if report else None
+    results: list[Results] = []
+
+    def keep(latest: list[Results]) -> None:
+        results[:] = latest
+
+    failure: Exception | None = None
+    try:
+        evaluate(hr, recorder=recorder, finished=keep, progress=True, **options)
+    except Exception as error:  # whatever it is, it is raised again below
+        failure = error
+    if results:
+        print(text_tables(results))
+        for note in results[0]["notes"]:
+            print(f"rlsp: note: {note}", file=sys.stderr)
+        for write, file in files:
+            write(file, results, force=force)
+        if report and recorder:
+            write_page(report, results[0], recorder, force=force)
+    if failure:
+        raise failure
+
+
+def write_results_json(path: str | PathLike[str], results: Sequence[Results], *, force: bool = False) -> None:
+    """Writes results as JSON: one object for one protocol, else a list of them.
+
+    JSON has no infinity; the string ``"inf"`` stands for it, which ``float`` of most languages reads.
+    What was not measured is ``null``.
+
+    Args:
+        path: the file.
+        results: as :func:`rlsp_tf.evaluation.evaluate.evaluate` gives them.
+        force: replace a file that exists.
+
+    Raises:
+        RLSPError: if the file cannot be written.
+    """
+    legal = _legal(results[0] if len(results) == 1 else list(results))
+    files.write_json(path, legal, force=force)
+
+
+def write_csv(path: str | PathLike[str], results: Sequence[Results], *, force: bool = False) -> None:
+    """Writes results as CSV: a line for every frame, every sequence, and the mean of all.
+
+    The line of a sequence has no ``frame``, that of the mean no ``sequence`` either.
+
+    Args:
+        path, results, force: as in :func:`write_results_json`.
+
+    Raises:
+        RLSPError: if the file cannot be written.
+    """
+    with atomic_file(path, force=force) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["protocol", "model", "precision", "sequence", "frame", *METRICS])
+        for result in results:
+            for model in result["models"]:
+                about = [result["protocol"]["name"], model["name"], model["precision"]]
+                lines = [(None, None, model["mean"])]
+                for sequence in model["sequences"]:
+                    lines.append((sequence["name"], None, sequence))
+                    lines += [(sequence["name"], frame["index"], frame) for frame in sequence["frames"]]
+                for *place, numbers in lines:
+                    writer.writerow([*about, *place, *(numbers[metric] for metric in METRICS)])
+
+
+def text_tables(results: Sequence[Results]) -> str:
+    """Results as aligned tables for a terminal."""
+    parts = []
+    for result in results:
+        table = _table(result)
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = []
+        for label, *cells in table:
+            aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+            lines.append("  ".join([label.ljust(widths[0]), *aligned]))
+        protocol = EvaluationProtocol(**result["protocol"])
+        lines.insert(0, f"Protocol {protocol.name}: {protocol.describe()}.")
+        parts.append("\n".join([*lines, *_missing(result), "PSNR [dB] / SSIM of luma."]))
+    return "\n\n".join(parts)
+
+
+def write_markdown(path: str | PathLike[str], results: Sequence[Results], *, force: bool = False) -> None:
+    """Writes results as a page of Markdown: protocols with their tables, weights and versions.
+
+    Args:
+        path, results, force: as in :func:`write_results_json`.
+
+    Raises:
+        RLSPError: if the file cannot be written.
+    """
+    first = results[0]
+    lines = [
+        "# Results",
+        "",
+        "Written by this command, not by hand:",
+        "",
+        "```sh",
+        first["command"],
+        "```",
+        "",
+        "Cells are PSNR [dB] / SSIM of luma. *RGB* is PSNR of all channels, with chroma by bicubic "
+        "interpolation. *Temporal* is PSNR of frame differences, of `sr[t] - sr[t-1]` against "
+        "`hr[t] - hr[t-1]` in luma: it falls where an error flickers, and says nothing of one that stands "
+        "still.",
+    ]
+    for result in results:
+        protocol = EvaluationProtocol(**result["protocol"])
+        header, *rows = _table(result)
+        lines += ["", f"## Protocol `{protocol.name}`", "", f"{_capital(protocol.describe())}."]
+        lines += ["", f"Source: {protocol.source}."] if protocol.source else []
+        lines += ["", *markdown_table([header, ["---", *["---:"] * (len(header) - 1)], *rows])]
+        lines += [f"\n{line}" for line in _missing(result)]
+        sources: dict[str, list[str]] = {}
+        for entry in _published(result):
+            sources.setdefault(entry.source, []).append(entry.name)
+        lines += [f"\n{', '.join(names)}: as published by {source}." for source, names in sources.items()]
+    lines += ["", "## Models", ""]
+    rows = [["model", "network", "precision", "SHA-256 of the weights"], ["---"] * 4]
+    for model in first["models"]:
+        network = RLSPConfig.from_dict(model["config"]).name if model["config"] else _NOTHING
+        rows.append([model["name"], network, model["precision"] or _NOTHING, model["sha256"] or _NOTHING])
+    lines += markdown_table(rows)
+    versions = ", ".join(f"{package} {version}" for package, version in first["versions"].items())
+    lines += ["", f"Versions: {versions}."]
+    with atomic_file(path, force=force) as part:
+        part.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def _table(result: Results) -> list[list[str]]:
+    """A row for every sequence, a column for every model, then for what is published."""
+    models = result["models"]
+    published = _published(result)
+    header = ["", *(model["name"] for model in models)]
+    table = [[*header, *(f"{entry.name} (published)" for entry in published)]]
+    for rows in zip(*(model["sequences"] for model in models), strict=True):
+        name = rows[0]["name"]
+        table.append([name, *map(_cell, rows), *(entry.cells.get(name, _NOTHING) for entry in published)])
+    means = [model["mean"] for model in models]
+    table.append(["mean", *map(_cell, means), *(entry.cells.get("mean", _NOTHING) for entry in published)])
+    for label, metric in (("mean RGB", "psnr_rgb"), ("mean temporal", "temporal_psnr_y")):
+        cells = [format_metric(mean[metric], metric) for mean in means]
+        table.append([label, *cells, *[_NOTHING] * len(published)])
+    return table
+
+
+def _cell(numbers: Results) -> str:
+    return " / ".join(format_metric(numbers[metric], metric) for metric in ("psnr_y", "ssim_y"))
+
+
+def _published(result: Results) -> list[Published]:
+    """What is published of the same sequences under the same protocol."""
+    names = tuple(sequence["name"] for sequence in result["models"][0]["sequences"])
+    return [entry for entry in PUBLISHED if names == VID4 and entry.protocol == result["protocol"]["name"]]
+
+
+def _missing(result: Results) -> list[str]:
+    names = result["unfinished"]
+    return [f"Not measured: {', '.join(names)}; means are without them."] if names else []
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table in Markdown; the second row is that of dashes."""
+    return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _legal(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _legal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_legal(item) for item in value]
+    return "inf" if isinstance(value, float) and math.isinf(value) else value

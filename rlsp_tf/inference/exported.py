@@ -1,0 +1,185 @@
+"""Steps of networks that ``rlsp export`` wrote: SavedModel, ONNX and LiteRT."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rlsp_tf.errors import RLSPError, first_line
+from rlsp_tf.network.config import RLSPConfig
+from rlsp_tf.system.files import read_json, sha256_of
+
+INPUTS = ("window", "hidden", "feedback")
+OUTPUTS = ("frame", "hidden", "feedback")
+CARD = "rlsp.json"
+"""In the folder of a SavedModel; that of a file has its name and ``.json``. Says what was exported."""
+
+
+class _ExportedStep:
+    """What exports have in common: names, and a state of zeros."""
+
+    def __init__(self, path: Path) -> None:
+        card = read_card(path)
+        self.config = RLSPConfig.from_dict(card["config"])
+        self.precision: str = card["precision"]
+        self.itemsize = 2 if self.precision in ("bfloat16", "float16") else 4
+        self.fingerprint = _fingerprint_of(path)
+
+    def _check(self, channels: dict[str, Any]) -> None:
+        """Raises unless the inputs' channels, by name, are those of the network that the card describes."""
+        config = self.config
+        sizes = (3 * config.window, config.hidden_channels, config.feedback_channels)
+        if channels != (described := dict(zip(INPUTS, sizes, strict=True))):
+            raise ValueError(f"it takes {channels}, its card says {described}")
+
+    def initial_state(self, batch: int, height: int, width: int) -> Any:
+        sizes = (self.config.hidden_channels, self.config.feedback_channels)
+        return [tf.zeros((batch, height, width, size)) for size in sizes]
+
+    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
+        inputs = (tf.concat(list(window), axis=-1), *state)
+        frame, *state = self._run(dict(zip(INPUTS, inputs, strict=True)))
+        return frame, state
+
+    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+        raise NotImplementedError
+
+
+class SavedModelStep(_ExportedStep):
+    """A SavedModel that :func:`rlsp_tf.exporting.export.export` has written.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        RLSPError: if it is another one, or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            self._model = tf.saved_model.load(os.fspath(path))
+            self._step = self._model.signatures["step"]
+            inputs = self._step.structured_input_signature[1]
+            self._check({name: spec.shape[-1] for name, spec in inputs.items()})
+        except Exception as error:
+            raise _damaged(path, error) from error
+
+    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+        outputs = self._step(**inputs)
+        return [outputs[name] for name in OUTPUTS]
+
+
+class OnnxStep(_ExportedStep):
+    """An ONNX file that :func:`rlsp_tf.exporting.export.export` has written, run by ONNX Runtime.
+
+    Args:
+        path: the file.
+
+    Raises:
+        RLSPError: if it is another one, or damaged, or onnxruntime is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise RLSPError(
+                f"{path}: needs onnxruntime to be run; install it by: pip install 'rlsp_tf[onnx]'."
+            ) from error
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                os.fspath(path), options, providers=["CPUExecutionProvider"]
+            )
+            self._check({entry.name: entry.shape[-1] for entry in self._session.get_inputs()})
+        except Exception as error:
+            raise _damaged(path, error) from error
+
+    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+        # In the order of OUTPUTS; the state stays its own arrays, only frames become tensors.
+        arrays = {name: np.asarray(value) for name, value in inputs.items()}
+        frame, *state = self._session.run(None, arrays)
+        return [tf.convert_to_tensor(frame), *state]
+
+
+class LiteRTStep(_ExportedStep):
+    """A LiteRT file that :func:`rlsp_tf.exporting.export.export` has written.
+
+    Args:
+        path: the file.
+
+    Raises:
+        RLSPError: if it is another one, or damaged, or ai-edge-litert is not installed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise RLSPError(
+                f"{path}: needs ai-edge-litert to be run; install it by: pip install 'rlsp_tf[litert]'."
+            ) from error
+        try:
+            self._interpreter = Interpreter(os.fspath(path), num_threads=os.cpu_count())
+            # Resizes by itself where sizes are open.
+            self._runner = self._interpreter.get_signature_runner("step")
+            inputs = self._runner.get_input_details()
+            self._check({name: int(entry["shape"][-1]) for name, entry in inputs.items()})
+        except Exception as error:
+            raise _damaged(path, error) from error
+
+    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+        outputs = self._runner(**{name: np.asarray(value) for name, value in inputs.items()})
+        # The interpreter's own memory, which the next step overwrites.
+        return [tf.convert_to_tensor(outputs[name]) for name in OUTPUTS]
+
+
+EXPORTS = {".onnx": OnnxStep, ".tflite": LiteRTStep}
+"""What runs an exported file, by its suffix; a folder is a SavedModel."""
+
+
+def card_of(export: Path) -> Path:
+    """Where the card of an export lies."""
+    return export / CARD if export.is_dir() else export.with_name(f"{export.name}.json")
+
+
+def read_card(export: Path) -> dict[str, Any]:
+    """The card of an export.
+
+    Raises:
+        RLSPError: if the export or its card is missing, or the card is damaged.
+    """
+    card = card_of(export)
+    if not export.exists():
+        raise RLSPError(f"{export}: no such file or folder; check the path.")
+    if not card.exists():
+        raise RLSPError(
+            f"{export}: its card {card.name} is missing; put it back or export again with rlsp export."
+        )
+    content = read_json(card, "export again with rlsp export")
+    try:
+        RLSPConfig.from_dict(content["config"])
+        whole = isinstance(content["precision"], str)
+    except (ValueError, LookupError, TypeError):
+        whole = False
+    if not whole:
+        raise RLSPError(f"{card}: is damaged; export again with rlsp export.")
+    return content
+
+
+def _fingerprint_of(export: Path) -> str:
+    """SHA-256 of all files of an export."""
+    files = sorted(path for path in export.rglob("*") if path.is_file()) if export.is_dir() else [export]
+    return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
+
+
+def _damaged(path: Path, error: Exception) -> RLSPError:
+    return RLSPError(f"{path}: cannot be loaded ({first_line(error)}); export it again with rlsp export.")

@@ -1,0 +1,376 @@
+"""Folders of images as clips."""
+
+import contextlib
+import os
+import re
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.media.frames import IMAGE_SUFFIXES, Frame
+from rlsp_tf.pixels.color import ColorSpec
+from rlsp_tf.system.files import Ours, atomic_file, atomic_folder, check_folder, named
+
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+"""Of files with ``IMAGE_SUFFIXES``, by Pillow's names. It knows others that make it run programs."""
+_DEMUXERS = {"PNG": "png_pipe", "TIFF": "tiff_pipe"}
+"""FFmpeg's, for what may have more than 8 bits."""
+
+_BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    Image.DecompressionBombError,
+    av.FFmpegError,
+)
+"""What Pillow and FFmpeg raise for files that are not what their names say."""
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """Reads an image, turned as it is to be seen. Grey becomes RGB, alpha is dropped.
+
+    Args:
+        path: a file in one of the formats of ``IMAGE_SUFFIXES``.
+
+    Returns:
+        RGB ``(H, W, 3)``: uint8, or uint16 0..65535 for files of 16 bits per channel.
+
+    Raises:
+        RLSPError: if the file is missing, empty, truncated or not such an image.
+    """
+    with _readable(Path(path)) as image:
+        deep = _is_deep(image)
+        turned = ImageOps.exif_transpose(image)  # decodes all of it, so that a truncated file is found
+        if not deep:
+            return np.asarray(turned.convert("RGB"))
+        if turned.mode.startswith("I"):
+            return np.repeat(np.asarray(turned).astype(np.uint16)[..., None], 3, axis=-1)
+        # Pillow has no colour of more than 8 bits; FFmpeg has.
+        demuxer = _DEMUXERS[str(image.format)]
+        with Path(path).open("rb") as file, av.open(file, "r", format=demuxer) as container:
+            (decoded,) = container.decode(video=0)
+            return decoded.reformat(format="rgb48le").to_ndarray()
+
+
+def read_profile(path: Path) -> bytes | None:
+    """The ICC profile of an image; ``None`` if it has none, or one of other colours than RGB."""
+    with _readable(path) as image:
+        profile = image.info.get("icc_profile")
+    # What is read as RGB may have been grey or CMYK.
+    return profile if profile and profile[16:20] == b"RGB " else None
+
+
+def write_png(path: str | os.PathLike[str], image: np.ndarray, profile: bytes | None = None) -> None:
+    """Writes an image as PNG, through FFmpeg, which unlike Pillow knows colour of 16 bits.
+
+    Args:
+        path: the file to write; not atomic.
+        image: uint8 or uint16, RGB ``(H, W, 3)`` or grey ``(H, W)``.
+        profile: ICC profile of the colours.
+
+    Raises:
+        RLSPError: if ``image`` has another shape or type.
+        OSError: if the file cannot be written.
+    """
+    formats = {
+        (np.uint8, 3): ("rgb24", "rgb24"),
+        (np.uint8, 2): ("gray", "gray"),
+        (np.uint16, 3): ("rgb48le", "rgb48be"),
+        (np.uint16, 2): ("gray16le", "gray16be"),
+    }
+    layout = formats.get((image.dtype.type, image.ndim))
+    if layout is None or image.shape[2:] not in ((), (3,)) or 0 in image.shape:
+        raise RLSPError(f"an image must be uint8 or uint16, RGB or grey, not {image.dtype} {image.shape}.")
+    held, stored = layout
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=held)
+    if stored != held:
+        frame = frame.reformat(format=stored)
+    encoder = av.CodecContext.create("png", "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, stored
+    encoder.time_base = Fraction(1)
+    content = b"".join(map(bytes, [*encoder.encode(frame), *encoder.encode(None)]))
+    if profile:
+        content = content[:_HEADER] + _profile_chunk(profile) + content[_HEADER:]
+    Path(path).write_bytes(content)
+
+
+_HEADER = 33
+"""Bytes of a PNG up to the end of its first chunk."""
+
+
+class FolderSource:
+    """The images of a folder as the frames of a clip, in natural order: ``frame2`` before ``frame10``.
+
+    All headers are read when it is made, so that a frame of another size is found before work begins.
+    It is a :class:`rlsp_tf.media.frames.FrameSource` whose frames are RGB, numbered 0, 1, 2 ... in ``pts``.
+
+    Args:
+        path: a folder, or a single image.
+
+    Raises:
+        RLSPError: if there is no image, one cannot be read, sizes or depths differ, or two images
+            would give frames of the same name.
+    """
+
+    rate: Fraction | None = None
+    color: ColorSpec | None = None
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.time_base = Fraction(1, 25)
+        self.notes: list[str] = []
+        self._files = self._list_folder() if self.path.is_dir() else [self.path]
+        headers = [_read_header(file) for file in self._files]
+        first = headers[0]
+        names: dict[str, Path] = {}
+        for file, header in zip(self._files, headers, strict=True):
+            if header.size != first.size:
+                raise RLSPError(
+                    f"{file}: is {header.size[0]}x{header.size[1]}, but {self._files[0].name} is "
+                    f"{first.size[0]}x{first.size[1]}; all frames of a clip must have one size."
+                )
+            if header.deep != first.deep:
+                raise RLSPError(
+                    f"{file}: has {16 if header.deep else 8} bits per channel, but {self._files[0].name} has "
+                    f"{16 if first.deep else 8}; all frames of a clip must have the same."
+                )
+            if file.stem in names:
+                raise RLSPError(
+                    f"{file}: {names[file.stem].name} has the same name; remove or rename one of them."
+                )
+            names[file.stem] = file
+        if any(header.alpha for header in headers):
+            self.notes.append(f"{self.path}: transparency was dropped.")
+        self.width, self.height = first.size
+        self.depth = 16 if first.deep else 8
+        self.frames: int | None = len(self._files)
+
+    @property
+    def names(self) -> list[str]:
+        """Of all frames."""
+        return [file.stem for file in self._files]
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, file in enumerate(self._files):
+            yield Frame(
+                (read_image(file),), pts=index, duration=1, name=file.stem, profile=read_profile(file)
+            )
+
+    def __enter__(self) -> "FolderSource":
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        pass
+
+    def _list_folder(self) -> list[Path]:
+        files = [file for file in self.path.iterdir() if file.is_file() and not file.name.startswith(".")]
+        images = sorted((file for file in files if is_image(file)), key=_natural_order)
+        if not images:
+            raise RLSPError(f"{self.path}: has no images in it ({', '.join(IMAGE_SUFFIXES)}).")
+        others = sorted(file.name for file in files if not is_image(file))
+        if others:
+            named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+            self.notes.append(f"{self.path}: ignored what is not an image: {named}.")
+        return images
+
+
+class FolderSink:
+    """Frames as PNG files in a folder, each under the name of its frame, or ``frame_000000.png`` and so on.
+
+    It is a :class:`rlsp_tf.media.frames.FrameSink` for RGB frames ``(H, W, 3)`` and grey ones ``(H, W)``,
+    uint8 or uint16; PNG holds both as they are.
+
+    Args:
+        path: the folder to be; its parent must exist.
+        force: replace a folder that holds nothing but what this one will hold.
+        names: of the frames, if they have names.
+
+    Attributes:
+        ours: which files it writes.
+
+    Raises:
+        RLSPError: if the folder cannot be made.
+    """
+
+    color: ColorSpec | None = None
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, force: bool = False, names: Iterable[str] = ()
+    ) -> None:
+        self.path = Path(path)
+        self.notes: list[str] = []
+        files = frozenset(f"{name}.png" for name in names)
+        self.ours: Ours = (lambda path: path.as_posix() in files) if files else named(r"frame_\d{6,}\.png")
+        self._force = force
+        self._written: set[str] = set()
+        check_folder(self.path, force=force, ours=self.ours)
+
+    def __enter__(self) -> "FolderSink":
+        self._target = contextlib.ExitStack()
+        self._folder = self._target.enter_context(atomic_folder(self.path, force=self._force, ours=self.ours))
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._target.__exit__(*exception)
+
+    def write(self, frame: Frame) -> None:
+        """Writes the next frame.
+
+        Raises:
+            RLSPError: if there was one of the same name, it is not RGB or grey, or the disk is full.
+        """
+        name = frame.name or f"frame_{len(self._written):06d}"
+        if name in self._written:
+            raise RLSPError(f"{self.path}: two frames are called {name}; rename one of them.")
+        self._written.add(name)
+        with _failing_for(self.path):
+            write_png(self._folder / f"{name}.png", frame.planes[0], frame.profile)
+
+
+class ImageSink:
+    """A single frame as a PNG file: the :class:`FolderSink` of a clip of one frame.
+
+    Args:
+        path: the file to be.
+        force: replace a file that exists.
+
+    Raises:
+        RLSPError: if the name does not end in ``.png``.
+    """
+
+    color: ColorSpec | None = None
+
+    def __init__(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        self.path = Path(path)
+        self.notes: list[str] = []
+        self._force = force
+        self._written = 0
+        if self.path.suffix.lower() != ".png":
+            raise RLSPError(f"{self.path}: images are written as PNG; let the name end in .png.")
+
+    def __enter__(self) -> "ImageSink":
+        self._target = contextlib.ExitStack()
+        self._file = self._target.enter_context(atomic_file(self.path, force=self._force))
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._target.__exit__(*exception)
+
+    def write(self, frame: Frame) -> None:
+        """Writes the frame.
+
+        Raises:
+            RLSPError: if it is the second one, it is not RGB or grey, or the disk is full.
+        """
+        self._written += 1
+        if self._written > 1:
+            raise RLSPError(f"{self.path}: an image holds one frame; name a folder or a video file.")
+        with _failing_for(self.path):
+            write_png(self._file, frame.planes[0], frame.profile)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is read as an image, by its name."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_grey(path: Path) -> bool:
+    """Whether an image has no colour.
+
+    Raises:
+        RLSPError: see :func:`read_image`.
+    """
+    with _readable(path) as image:
+        return image.getbands()[0] in ("L", "I", "1")
+
+
+def _profile_chunk(profile: bytes) -> bytes:
+    """The chunk ``iCCP`` of a PNG (PNG specification, 11.3.2.3)."""
+    content = b"iCCP" + b"ICC profile\0\0" + zlib.compress(profile)
+    return struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
+
+
+def is_animated(path: Path) -> bool:
+    """Whether an image file is a PNG of several frames, which is read as a video."""
+    if path.suffix.lower() != ".png":
+        return False
+    with contextlib.suppress(*_BROKEN), Image.open(path, formats=_FORMATS) as image:
+        return image.format == "PNG" and bool(getattr(image, "is_animated", False))
+    return False
+
+
+class _Header(NamedTuple):
+    size: tuple[int, int]
+    deep: bool
+    alpha: bool
+
+
+def _read_header(path: Path) -> _Header:
+    with _readable(path) as image:
+        if image.format == "PNG":
+            # Pillow's getexif would decode the whole image in search of a tag behind it.
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))
+        else:
+            exif = image.getexif()
+        # Orientations 5 to 8 exchange rows and columns.
+        width, height = image.size[::-1] if exif.get(0x0112, 1) >= 5 else image.size
+        alpha = "A" in image.getbands() or "transparency" in image.info
+        return _Header((width, height), _is_deep(image), alpha)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[Image.Image]:
+    """Opens an image and turns whatever goes wrong with it into a sentence."""
+    try:
+        if not path.is_file():
+            raise RLSPError(f"{path}: no such file; check the path.")
+        if not path.stat().st_size:
+            raise RLSPError(f"{path}: is empty; remove it or make it again.")
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.mode == "F" or (image.mode == "I" and not _is_deep(image)):
+                raise RLSPError(f"{path}: has 32 bits per channel; convert it to a PNG of 8 or 16 bits.")
+            yield image
+    except PermissionError as error:
+        raise RLSPError(f"{path}: may not be read; check its permissions.") from error
+    except _BROKEN as error:
+        raise RLSPError(
+            f"{path}: not an image that can be read ({_reason(error)}); remove it or make it again."
+        ) from error
+
+
+@contextlib.contextmanager
+def _failing_for(target: Path) -> Iterator[None]:
+    """Lets an ``OSError`` speak of the file that the user knows, not of the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        raise RLSPError(describe_os_error(OSError(error.errno, error.strerror, os.fspath(target)))) from error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "its content is of no known format"
+    return str(error).rstrip(".")
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the file has 16 bits per channel; Pillow says so only in how it is going to decode it."""
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _natural_order(path: Path) -> tuple[Any, ...]:
+    parts = re.split(r"(\d+)", path.stem)
+    # Text and numbers alternate, so only like is compared with like; the name decides between 1 and 01.
+    return [int(part) if index % 2 else part.casefold() for index, part in enumerate(parts)], path.name

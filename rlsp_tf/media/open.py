@@ -1,0 +1,121 @@
+"""Clips to read and to write, be they video files, folders of images or single images."""
+
+import os
+from collections import deque
+from fractions import Fraction
+from pathlib import Path
+
+from rlsp_tf.errors import RLSPError, UsageError
+from rlsp_tf.media.containers import codec_for
+from rlsp_tf.media.encoders import check_encoder
+from rlsp_tf.media.frames import VIDEO_SUFFIXES, Frame, FrameSink, FrameSource
+from rlsp_tf.media.images import FolderSink, FolderSource, ImageSink, is_animated, is_image
+from rlsp_tf.media.video_reader import STDIN, VideoSource
+from rlsp_tf.media.video_writer import STDOUT, VideoSink
+from rlsp_tf.pixels.color import ColorSpec
+from rlsp_tf.system.files import check_apart
+
+__all__ = [
+    "STDIN",
+    "STDOUT",
+    "FolderSink",
+    "FolderSource",
+    "Frame",
+    "FrameSink",
+    "FrameSource",
+    "ImageSink",
+    "VideoSink",
+    "VideoSource",
+    "open_sink",
+    "open_source",
+]
+
+
+def open_source(path: str | os.PathLike[str], *, deinterlace: bool = False) -> FrameSource:
+    """Opens a clip to read it.
+
+    Args:
+        path: a folder of images, an image, a video file, or :data:`STDIN`.
+        deinterlace: see :class:`VideoSource`.
+
+    Raises:
+        RLSPError: if it cannot be read.
+        UsageError: if images are to be deinterlaced; they do not tell their fields.
+    """
+    path = path if isinstance(path, Path) else Path(path)
+    if not (path.is_dir() or is_image(path)) or is_animated(path):
+        return VideoSource(path, deinterlace=deinterlace)
+    if deinterlace:
+        raise UsageError(f"{path}: images do not tell what is interlaced; leave out --deinterlace.")
+    return FolderSource(path)
+
+
+def open_sink(
+    path: str | os.PathLike[str],
+    source: FrameSource,
+    *,
+    width: int,
+    height: int,
+    color: ColorSpec | None = None,
+    codec: str | None = None,
+    crf: int = 18,
+    preset: str | None = None,
+    rate: float | Fraction | None = None,
+    force: bool = False,
+    companions: bool = True,
+) -> FrameSink:
+    """Makes ready to write a clip: a video file if the suffix is that of one, an image, or else a folder.
+
+    Args:
+        path: what is to be written; may be :data:`STDOUT`.
+        source: where the frames come from; see :class:`VideoSink`.
+        width, height, color, codec, crf, preset, companions: see :class:`VideoSink`.
+        rate: likewise; where it does not count, a note says so.
+        force: replace what exists.
+
+    Raises:
+        RLSPError: if it cannot be written.
+    """
+    path = path if isinstance(path, Path) else Path(path)
+    suffix = path.suffix.lower()
+    check_apart(path, source.path)
+    if path is STDOUT or (not path.is_dir() and suffix in VIDEO_SUFFIXES):
+        codec = codec or codec_for(suffix)
+        check_encoder(codec, crf)
+        ignored = rate is not None and source.rate is not None
+        video = VideoSink(
+            path,
+            source,
+            width=width,
+            height=height,
+            color=color,
+            codec=codec,
+            crf=crf,
+            preset=preset,
+            rate=None if ignored else rate,
+            force=force,
+            companions=companions,
+        )
+        if ignored:
+            video.notes.append(
+                f"{source.path}: has a frame rate of its own ({float(source.rate or 0):.6g}), so --rate was "
+                "ignored."
+            )
+        return video
+    if isinstance(source, VideoSource) and source.companions is not None:
+        source.companions = deque(maxlen=0)  # nobody is going to take them
+    sink: FolderSink | ImageSink
+    if not path.is_dir() and is_image(path):
+        if source.frames != 1:
+            raise RLSPError(f"{path}: an image holds one frame; name a folder or a video file.")
+        sink = ImageSink(path, force=force)
+    else:
+        names = source.names if isinstance(source, FolderSource) else ()
+        sink = FolderSink(path, force=force, names=names)
+    if rate is not None:
+        sink.notes.append(f"{path}: images have no frame rate, so --rate was ignored.")
+    if source.rate is not None:
+        sink.notes.append(
+            f"{path}: images hold neither sound nor time; {source.path} has both, if you need them."
+        )
+    return sink

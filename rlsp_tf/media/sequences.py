@@ -1,0 +1,105 @@
+"""Data sets on disk: which sequences a folder holds, and their frames as RGB of 8 bits."""
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.frames import VIDEO_SUFFIXES, FrameSource
+from rlsp_tf.media.images import is_grey, is_image
+from rlsp_tf.media.pixel_formats import rgb_from_planes
+from rlsp_tf.pixels.color import eight_bits
+
+
+def find_sequences(path: str | PathLike[str]) -> dict[str, Path]:
+    """The sequences of a folder: itself if it holds images, else its folders and video files.
+
+    Args:
+        path: such a folder, or a single file.
+
+    Returns:
+        Files and folders by name (that of a file without its suffix), in alphabetical order.
+
+    Raises:
+        RLSPError: if there are none, or two of one name.
+    """
+    path = Path(path)
+    if path.is_file():
+        return {path.stem: path}
+    if not path.is_dir():
+        raise RLSPError(f"{path}: no such file or folder; check the path.")
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    if any(is_image(entry) for entry in entries):
+        return {path.name or path.resolve().name: path}
+    sequences: dict[str, Path] = {}
+    for entry in entries:
+        if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES:
+            name = entry.name if entry.is_dir() else entry.stem
+            if name in sequences:
+                raise RLSPError(f"{entry}: {sequences[name].name} has the same name; rename one of them.")
+            sequences[name] = entry
+    if not sequences:
+        raise RLSPError(
+            f"{path}: holds no images, folders of images or videos ({', '.join(VIDEO_SUFFIXES)}); check the "
+            "path."
+        )
+    return sequences
+
+
+def rgb_frames(source: FrameSource) -> Iterator[np.ndarray]:
+    """The frames of a clip as RGB of 8 bits.
+
+    Args:
+        source: an open clip.
+
+    Yields:
+        uint8 ``(source.height, source.width, 3)``.
+
+    Raises:
+        RLSPError: if a frame cannot be read or has another size, or if one is missing from numbered files.
+    """
+    names: deque[str | None] = deque(maxlen=3)
+    for index, frame in enumerate(source):
+        names.append(frame.name)
+        _check_numbers(source, [name for name in names if name])
+        rgb = rgb_from_planes(frame.planes, source.color) if source.color else frame.planes[0]
+        if rgb.shape[:2] != (source.height, source.width):
+            raise RLSPError(
+                f"{source.path}: frame {index} has another size than the first; split the clip there."
+            )
+        yield eight_bits(rgb / 257) if rgb.dtype == np.uint16 else rgb
+
+
+def _check_numbers(source: FrameSource, names: list[str]) -> None:
+    """Raises if the last of three successive names are numbered unevenly: 0007, 0008, 0010."""
+    parts = [part for name in names if (part := re.fullmatch(r"(.*?)(\d+)(\D*)", name))]
+    if len(parts) < 3 or len({part.group(1, 3) for part in parts}) > 1:
+        return
+    first, second, third = (int(part[2]) for part in parts)
+    if third - second != second - first:
+        raise RLSPError(
+            f"{source.path}: the frames go {', '.join(names)}, so one is missing; put it back, or number "
+            "them anew."
+        )
+
+
+def holds_luma(path: Path) -> bool:
+    """Whether a clip is one of grey images, which hold luma; a video never is.
+
+    Raises:
+        RLSPError: if some images of a folder are grey and some are not.
+    """
+    files = [path] if path.is_file() else [file for file in path.iterdir() if is_image(file)]
+    grey = set()
+    for file in files:
+        if is_image(file):
+            grey.add(is_grey(file))
+    if len(grey) > 1:
+        raise RLSPError(
+            f"{path}: holds grey and coloured images; give a folder of luma or one of RGB frames."
+        )
+    return grey == {True}

@@ -1,0 +1,383 @@
+"""Video files in the making: frames keep their times, sound and everything else goes along."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.codec.codec
+import numpy as np
+from av.codec.context import Flags
+
+from rlsp_tf.errors import RLSPError, UsageError
+from rlsp_tf.media.containers import codec_for, tag_for
+from rlsp_tf.media.frames import Frame, FrameSource
+from rlsp_tf.media.pixel_formats import (
+    FULL,
+    LIMITED,
+    MATRIX_TAGS,
+    UNTAGGED,
+    format_for,
+    nearest_spec,
+    planes_from_rgb,
+    to_video_frame,
+)
+from rlsp_tf.media.stream_copy import Part, StreamCopy
+from rlsp_tf.media.video_reader import VideoSource, libav_sentence
+from rlsp_tf.pixels.color import ColorSpec
+from rlsp_tf.system.files import atomic_file, check_target
+
+VIDEO_FORMATS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+}
+"""Containers that are written: FFmpeg's name for each suffix."""
+
+_DEFAULT_RATE = 25
+_PRESETS = "ultrafast, superfast, veryfast, faster, fast, medium, slow, slower, veryslow, placebo"
+
+
+STDOUT = Path("standard output")
+"""Stands for what the program is piped into, and is what messages call it."""
+
+
+class VideoSink:
+    """A video file in the making.
+
+    It is a :class:`rlsp_tf.media.frames.FrameSink`. Frames keep their time stamps: exactly in MP4 and MOV, to
+    the millisecond in Matroska and WebM, which count no finer. These two have no times below zero
+    either: where sound begins before the video's zero, everything is moved alike.
+
+    What accompanies the video of ``source`` goes along unchanged: sound, subtitles, cover,
+    attachments, chapters, metadata, pixel aspect ratio, colour tags. What the container cannot hold
+    is told in ``notes``.
+
+    Args:
+        path: the file to be; its suffix decides the container, see ``VIDEO_FORMATS``. :data:`STDOUT` gets
+            Matroska, frame by frame.
+        source: where the frames come from.
+        width: of the frames to be written.
+        height: likewise.
+        color: how they hold colour; by default as those of ``source`` do, and BT.709 in limited range
+            for RGB. Depth and subsampling become the nearest ones that the encoder has. For encoders
+            that are lossless or know nothing but RGB, RGB stays RGB.
+        codec: FFmpeg's name of the encoder; by default :func:`rlsp_tf.media.containers.codec_for` the suffix.
+        crf: constant quality; for libx264 and libx265 0 (lossless) to 51. Encoders that have no such
+            thing ignore it.
+        preset: speed against size, as the encoder names it.
+        force: replace a file that exists.
+        rate: frames per second where ``source`` knows no time; 25 by default.
+        companions: whether what accompanies the video goes along.
+
+    Attributes:
+        rate: frames per second, on average.
+        time_base: seconds per unit of the times of frames.
+        left_out: what of ``source`` does not go along, and why, see
+            :class:`rlsp_tf.media.stream_copy.StreamCopy`.
+        times: without companions: the time and the duration of every packet that was written, in order.
+
+    Raises:
+        RLSPError: if the file cannot be written, or the encoder does not exist, does not go with the
+            container, or refuses what it is given; some of it only when the block is entered.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        source: FrameSource,
+        *,
+        width: int,
+        height: int,
+        color: ColorSpec | None = None,
+        codec: str | None = None,
+        crf: int = 18,
+        preset: str | None = None,
+        force: bool = False,
+        rate: float | Fraction | None = None,
+        companions: bool = True,
+    ) -> None:
+        self.path = path if isinstance(path, Path) else Path(path)
+        self.notes: list[str] = []
+        self.times: list[tuple[int, int]] = []
+        self.left_out: dict[Part, str] = {}
+        self._source, self._force, self._companions = source, force, companions
+        self._width, self._height = width, height
+        self._crf, self._preset = crf, preset
+        self._suffix = ".mkv" if path is STDOUT else self.path.suffix.lower()
+        if self._suffix not in VIDEO_FORMATS:
+            raise RLSPError(
+                f"{self.path}: not a video that can be written; choose {', '.join(VIDEO_FORMATS)}."
+            )
+        self._format = VIDEO_FORMATS[self._suffix]
+        self._codec = codec or codec_for(self._suffix)
+        if path is STDOUT:
+            if sys.stdout.isatty():
+                raise UsageError(f"{path}: is a terminal; pipe it into a program or a file.")
+        else:
+            check_target(self.path, force=force)
+            if self.path.exists() and source.path.exists() and self.path.samefile(source.path):
+                raise RLSPError(f"{self.path}: is the input; give the output another name.")
+        if rate is not None and source.rate is not None:
+            raise UsageError(
+                f"{source.path}: has a frame rate of its own ({float(source.rate):.6g}); leave out --rate."
+            )
+        if rate is not None and not 0 < rate < float("inf"):
+            raise UsageError(f"a frame rate must be above 0, not {rate}.")
+        self.rate = source.rate or Fraction(rate or _DEFAULT_RATE).limit_denominator(1001)
+        self.time_base = source.time_base if source.rate else 1 / self.rate
+        self._written = 0
+        self._pixel_format, self.color = self._choose_format(color)
+        hdr10 = source.hdr10 if isinstance(source, VideoSource) else None
+        if hdr10 and hdr10.options(self._codec) is None:
+            self.notes.append(
+                f"{self.path}: {self._codec} does not write HDR mastering metadata; its colour tags are kept."
+            )
+
+    def __enter__(self) -> "VideoSink":
+        self._context = self._writing()
+        self._context.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._context.__exit__(*exception)
+
+    def write(self, frame: Frame) -> None:
+        """Takes the next frame.
+
+        Args:
+            frame: planes in ``self.color``, or RGB; later than the one before.
+
+        Raises:
+            RLSPError: if it cannot be stored, for one because the disk is full.
+        """
+        planes = frame.planes
+        if len(planes) == 1 and self.color is not None:
+            planes = planes_from_rgb(planes[0], self.color)
+        self._check(planes)
+        picture = to_video_frame(planes, self._pixel_format)
+        # Times are those of the source, tick by tick; no rate is assumed.
+        picture.time_base = self.time_base
+        picture.pts = frame.pts
+        if frame.duration is not None:
+            picture.duration = frame.duration
+        self._written += 1
+        self._mux(self._stream.encode(picture))
+
+    def black(self) -> tuple[np.ndarray, ...]:
+        """A black frame, as :meth:`write` takes it."""
+        if self.color is None:
+            return (np.zeros((self._height, self._width, 3), np.uint8),)
+        return planes_from_rgb(np.zeros((self._height, self._width, 3), np.uint8), self.color)
+
+    def _check(self, planes: tuple[np.ndarray, ...]) -> None:
+        height, width = self._height, self._width
+        shapes: list[tuple[int, ...]] = [(height, width, 3)]
+        if self.color is not None:
+            across, down = self.color.subsampling
+            chroma = (-(-height // down), -(-width // across))
+            shapes = [(height, width), chroma, chroma]
+        dtypes = (
+            ("uint8", "uint16") if self.color is None else ("uint8" if self.color.depth == 8 else "uint16",)
+        )
+        if [plane.shape for plane in planes] != shapes or any(plane.dtype not in dtypes for plane in planes):
+            given = ", ".join(f"{plane.dtype} {plane.shape}" for plane in planes)
+            raise RLSPError(f"{self.path}: a frame must be {' or '.join(dtypes)} {shapes}, not {given}.")
+
+    def _mux(self, packets: Sequence[Any]) -> None:
+        for packet in packets:
+            if not self._companions:
+                self.times.append((packet.pts, packet.duration))
+            if self._others:
+                self._others.copy_until(packet.dts * packet.time_base)
+            (self._others or self._output).mux(packet)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with contextlib.ExitStack() as stack:
+                temporary = self.path
+                if temporary is not STDOUT:
+                    temporary = stack.enter_context(atomic_file(self.path, force=self._force))
+                output = open_output(temporary, self._format, self.time_base, self._source)
+                self._output = stack.enter_context(output)
+                self._stream = self._add_video()
+                self._others = None
+                if isinstance(self._source, VideoSource) and self._companions:
+                    others = StreamCopy(self._source, self._output, self._stream, self._suffix, self.notes)
+                    self._others = stack.enter_context(others)
+                self._write_header()
+                yield
+                self._finish()
+        except av.FFmpegError as error:
+            sentence = libav_sentence(error, self.path, "cannot be written; try another --codec or .mkv")
+            raise RLSPError(sentence) from error
+
+    def _write_header(self) -> None:
+        try:
+            self._output.start_encoding()
+        except av.FFmpegError as error:
+            if isinstance(error, OSError):
+                raise
+            raise RLSPError(self._misfit()) from error
+
+    def _finish(self) -> None:
+        if not self._written:
+            raise RLSPError(f"{self.path}: no frame was given to be written.")
+        packets = self._stream.encode(None)
+        if self._written < 3:
+            # x265 has not set the decoding times of so few packets; their order is that of time.
+            for packet in packets:
+                packet.dts = packet.pts
+        self._mux(packets)
+        if self._others:
+            self._others.copy_until(None)
+
+    def _choose_format(self, color: ColorSpec | None) -> tuple[str, ColorSpec | None]:
+        """The encoder's pixel format, and how planes in it hold colour; ``None`` for RGB."""
+        try:
+            codec = av.Codec(self._codec, "w")
+        except av.codec.codec.UnknownCodecError as error:
+            raise RLSPError(
+                f"{self._codec}: FFmpeg has no such encoder; libx264, libx265, libvpx-vp9 and ffv1 are some."
+            ) from error
+        if codec.type != "video":
+            raise RLSPError(f"{self._codec}: does not encode video; choose libx264, libx265 or libvpx-vp9.")
+        formats = [pixel_format.name for pixel_format in codec.video_formats or ()]
+        wanted = color or self._source.color
+        if wanted is None and (codec.lossy or not codec.lossless):
+            wanted = ColorSpec("bt709", full_range=False, depth=self._source.depth)
+        if wanted and not color and wanted.chroma_location != "topleft":
+            # Where players look for it in files that do not tell.
+            wanted = replace(wanted, chroma_location="left")
+        spec = nearest_spec(wanted, formats) if wanted else None
+        if wanted and spec:
+            self._note_loss(wanted, spec)
+            return format_for(spec), spec
+        deep = ("rgb48le", "rgb48be", "gbrp16le") if self._source.depth > 8 else ()
+        rgb = [name for name in (*deep, "rgb24", "bgr24", "bgr0", "gbrp") if name in formats]
+        if not rgb:
+            raise RLSPError(f"{self._codec}: takes none of the usual pixel formats; choose libx264 or ffv1.")
+        return rgb[0], None
+
+    def _note_loss(self, wanted: ColorSpec, spec: ColorSpec) -> None:
+        lost = []
+        if self._source.depth > spec.depth:
+            lost.append(f"{spec.depth} of {self._source.depth} bits per sample")
+        if any(have > want for have, want in zip(spec.subsampling, wanted.subsampling, strict=True)):
+            lost.append("fewer chroma samples than there were")
+        if lost:
+            self.notes.append(
+                f"{self.path}: {self._codec} keeps {' and '.join(lost)}; ffv1 in .mkv keeps them all."
+            )
+
+    def _add_video(self) -> Any:
+        try:
+            stream = self._output.add_stream(self._codec, rate=self.rate)
+        except ValueError as error:
+            raise RLSPError(self._misfit()) from error
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = self._width, self._height, self._pixel_format
+        context.time_base = self.time_base
+        context.thread_type = "AUTO"
+        context.flags |= Flags.frame_duration  # else all frames last one over the rate
+        # What crf 0 is of 8 bits in x264, it is neither of more bits nor in x265: without loss.
+        lossless = self._crf == 0
+        options = {"qp" if lossless and self._codec == "libx264" else "crf": str(self._crf)}
+        if self._preset is not None:
+            if self._codec in ("libx264", "libx265") and self._preset not in _PRESETS.split(", "):
+                raise RLSPError(f"{self._preset}: no preset of {self._codec}; choose one of {_PRESETS}.")
+            options["preset"] = self._preset
+        if self._codec == "libvpx":
+            context.bit_rate = 10**8  # VP8 takes the constant quality only as a limit below a bit rate
+        if self._codec == "libx265":
+            options["x265-params"] = f"log-level=error:lossless={lossless:d}"  # or it writes to the terminal
+        if tag := tag_for(self._format, context.name):
+            context.codec_tag = tag
+        self._tag(context, options)
+        self._describe_light(options)
+        context.options = options
+        self._start_encoder(context)
+        if isinstance(self._source, VideoSource):
+            stream.disposition = self._source.disposition
+        return stream
+
+    def _describe_light(self, options: dict[str, str]) -> None:
+        """Tells the encoder of HDR10 metadata."""
+        if not isinstance(self._source, VideoSource) or self._source.hdr10 is None:
+            return
+        for name, value in (self._source.hdr10.options(self._codec) or {}).items():
+            options[name] = ":".join(filter(None, (options.get(name), value)))
+
+    def _misfit(self) -> str:
+        suffix = self._suffix
+        other = "libvpx-vp9" if suffix == ".webm" else "libx264"
+        return f"{self.path}: {suffix} cannot hold what {self._codec} makes; choose {other} or name it .mkv."
+
+    def _tag(self, context: Any, options: dict[str, str]) -> None:
+        """Tells players how to show the frames."""
+        matrix, primaries, transfer = UNTAGGED, 1, 1
+        if isinstance(self._source, VideoSource):
+            matrix, primaries, transfer = self._source.tags
+            if self._source.sample_aspect_ratio:
+                context.sample_aspect_ratio = self._source.sample_aspect_ratio
+        context.color_primaries, context.color_trc = primaries, transfer
+        if self.color is None:
+            context.color_range = FULL
+            return
+        # Two numbers stand for BT.601; that of the source is kept.
+        same = self._source.color is not None and self._source.color.matrix == self.color.matrix
+        context.colorspace = matrix if same and matrix != UNTAGGED else MATRIX_TAGS[self.color.matrix]
+        context.color_range = FULL if self.color.full_range else LIMITED
+        if self.color.subsampling != (1, 1):
+            options["chroma_sample_location"] = self.color.chroma_location
+
+    def _start_encoder(self, context: Any) -> None:
+        try:
+            context.open()
+        except av.FFmpegError as error:
+            size, given = f"{self._width}x{self._height}", f"crf {self._crf}"
+            if self._preset is not None:
+                given += f", preset {self._preset}"
+            odd = self.color is not None and (
+                self._width % self.color.subsampling[0] or self._height % self.color.subsampling[1]
+            )
+            advice = "the size must be even" if odd else "check --codec, --crf and --preset"
+            raise RLSPError(
+                f"{self.path}: {self._codec} refuses {size} in {self._pixel_format} with {given}; {advice}."
+            ) from error
+        if "preset" in context.options:
+            raise RLSPError(f"{self._codec}: has no presets; leave out --preset.")
+
+
+def open_output(path: Path, format: str, time_base: Fraction, source: FrameSource) -> Any:
+    """Opens a container to write it.
+
+    Args:
+        path: the file to be, or :data:`STDOUT`.
+        format: FFmpeg's name of the container.
+        time_base: in which the times of its video are exact, in seconds, where the container can.
+        source: whose metadata it will have.
+
+    Raises:
+        av.FFmpegError: if it cannot be written.
+    """
+    options = {}
+    if format in ("mp4", "mov"):
+        # Left alone, the muxer counts frames in units of its own choice and the start in milliseconds.
+        unit = time_base.denominator
+        options["video_track_timescale"] = str(unit)
+        options["movie_timescale"] = str(unit * -(-1000 // unit))
+        # What cameras tell has names of theirs, for which MP4 has another place than for titles and the like.
+        names = source.container.metadata if isinstance(source, VideoSource) else ()
+        if any(name.startswith("com.") or name in ("make", "model") for name in names):
+            options["movflags"] = "use_metadata_tags"
+    url = "pipe:1" if path is STDOUT else f"file:{path}"
+    return av.open(url, "w", format=format, container_options=options, metadata_errors="surrogateescape")

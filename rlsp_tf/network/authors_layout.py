@@ -1,0 +1,82 @@
+"""The weights of the paper's authors by name and shape, as their TensorFlow 1 files have them."""
+
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.network.config import RLSPConfig
+
+Shapes = dict[str, tuple[int, ...]]
+
+ADAM_SLOTS = ("Adam", "Adam_1")
+"""Suffixes of the first and second moment that the authors' training left beside every weight."""
+ADAM_POWERS = {"beta1_power": 0.9, "beta2_power": 0.999}
+"""Running powers of Adam's decay rates, and their values before the first step."""
+
+
+def tensor_shapes(config: RLSPConfig) -> Shapes:
+    """The weights in the authors' layout: name and shape, kernels ``(3, 3, in, out)``."""
+    shapes: Shapes = {}
+    for index in range(config.layers + 1):
+        inputs, outputs = config.channels(index)
+        shapes[f"layer{index}/kernel"] = (3, 3, inputs, outputs)
+        shapes[f"layer{index}/bias"] = (outputs,)
+    return shapes
+
+
+def config_of(shapes: Mapping[str, tuple[int, ...]], prefix: str | os.PathLike[str]) -> RLSPConfig:
+    """Reads the shape of the network off the shapes of a checkpoint's tensors.
+
+    Args:
+        shapes: by name; Adam's slots and powers may be among them.
+        prefix: what to call the checkpoint in messages.
+
+    Returns:
+        The one configuration whose :func:`tensor_shapes` these are.
+
+    Raises:
+        RLSPError: if there is none; lists the tensors that are missing, unexpected or of wrong shape.
+    """
+    layers = sum(1 for name in shapes if re.fullmatch(r"layer\d+/kernel", name)) - 1
+    names = {f"layer{index}/{part}" for index in range(layers + 1) for part in ("kernel", "bias")}
+    optimizer = {f"{name}/{slot}" for name in names for slot in ADAM_SLOTS} | set(ADAM_POWERS)
+    problems = [f"missing {name}" for name in sorted(names - set(shapes))]
+    problems += [f"unexpected {name}" for name in sorted(set(shapes) - names - optimizer)]
+    config = RLSPConfig()
+    if layers < 2:
+        problems.insert(0, "fewer than three tensors layerN/kernel")
+    elif not problems:
+        first, hidden, last = (shapes[f"layer{index}/bias"] for index in (0, layers - 1, layers))
+        try:
+            config = RLSPConfig(
+                layers=layers,
+                filters=math.prod(first),
+                state_filters=math.prod(hidden),
+                scale=math.isqrt(math.prod(last)),
+            )
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            problems += misshapen(shapes, tensor_shapes(config))
+    if problems:
+        raise RLSPError(
+            f"{prefix}: give a checkpoint of an RLSP network with luma output; this one: {listed(problems)}."
+        )
+    return config
+
+
+def misshapen(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Says of every tensor that is expected if it has another shape."""
+    return [
+        f"{name} has shape {shapes[name]} instead of {shape}"
+        for name, shape in expected.items()
+        if shapes[name] != shape
+    ]
+
+
+def listed(names: Iterable[str]) -> str:
+    """At most twelve of them, separated by commas."""
+    names = list(names)
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -1,0 +1,198 @@
+"""One step of RLSP: the whole network, as a Keras RNN cell."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from rlsp_tf.network.config import RLSPConfig
+from rlsp_tf.pixels.color import LUMA_OFFSET, PAPER_WEIGHTS
+
+
+@keras.saving.register_keras_serializable(package="rlsp_tf")
+class RLSPCell(keras.layers.Layer):
+    r"""Recurrent latent space propagation, one time step (Fuoli et al. 2019, section 3, figure 2).
+
+    With ``x`` the window of RGB frames around time t, ``h`` the hidden state and ``y`` the output of
+    the step before, folded to low resolution (the feedback), and s the scale::
+
+        l  = concat(x[t-1], x[t], x[t+1], h, y)
+        l  = relu(conv3x3(l))                  layer0 ... layer(L-2), ``filters`` channels
+        h' = relu(conv3x3(l))                  layer(L-1), ``state_filters`` channels
+        y' = conv3x3(l) + residual(x[t])       layer(L), s*s*C channels
+        output = depth_to_space(y', s)
+
+    The residual repeats s*s times the BT.601 luma ``(65.738 R + 129.057 G + 25.064 B) / 256 + 16``
+    of the present frame (C = 1), or the frame itself (C = 3). Convolutions pad with zeros. The
+    feedback needs no ``space_to_depth``: it never leaves low resolution.
+
+    Call arguments:
+        inputs: ``(B, H, W, 3 * window)``, RGB frames 0..255, oldest first, on the channel axis.
+        states: ``[hidden, feedback]``, ``(B, H, W, state_filters)`` in the compute dtype and
+            ``(B, H, W, scale**2 * C)`` float32; see :meth:`get_initial_state`.
+
+    Returns:
+        ``(output, [hidden, feedback])``; output ``(B, scale*H, scale*W, C)`` float32, on the scale of
+        luma (16..235) or RGB (0..255), neither rounded nor clipped. Convolutions run in the compute
+        dtype of the policy; residual, feedback and output are always float32.
+    """
+
+    def __init__(self, config: RLSPConfig, **kwargs: Any) -> None:
+        # Autocasting would round frames to the compute dtype before the residual is taken.
+        super().__init__(autocast=False, **kwargs)
+        self.config = config
+        self.state_size = [config.hidden_channels, config.feedback_channels]
+        channels = [config.filters] * (config.layers - 1)
+        channels += [config.hidden_channels, config.feedback_channels]
+        initializers: list[Any] = ["he_normal"] * len(channels)
+        initializers[0] = _BlindToBrightness(config)
+        # Untrained, the network all but repeats its residual.
+        initializers[-1] = keras.initializers.VarianceScaling(2e-4, "fan_in", "untruncated_normal")
+        self.convolutions = [
+            keras.layers.Conv2D(
+                count,
+                3,
+                padding="same",
+                data_format="channels_last",
+                kernel_initializer=initializer,
+                dtype=self.dtype_policy,
+                name=f"layer{index}",
+            )
+            for index, (count, initializer) in enumerate(zip(channels, initializers, strict=True))
+        ]
+
+    def build(self, input_shape: tuple[int | None, ...], states_shape: Any = None) -> None:
+        """Creates the weights; only the rank and the channels of ``input_shape`` matter."""
+        config = self.config
+        if input_shape[-1] != 3 * config.window:
+            raise ValueError(
+                f"expected a window of {config.window} RGB frames ({3 * config.window} channels), "
+                f"got {input_shape[-1]} channels"
+            )
+        *trunk, hidden, output = self.convolutions
+        channels = config.input_channels
+        for layer in trunk:
+            layer.build((None, None, None, channels))
+            channels = config.filters
+        hidden.build((None, None, None, channels))
+        output.build((None, None, None, channels))
+        self.built = True
+
+    def get_initial_state(self, batch_size: Any, height: Any, width: Any) -> list[Any]:
+        """Zero hidden state and feedback, what a clip begins with.
+
+        Args:
+            batch_size, height, width: integers or integer tensors, at low resolution.
+
+        Returns:
+            ``[hidden, feedback]`` as :meth:`call` takes them.
+        """
+        return [
+            ops.zeros((batch_size, height, width, self.config.hidden_channels), dtype=self.compute_dtype),
+            ops.zeros((batch_size, height, width, self.config.feedback_channels), dtype="float32"),
+        ]
+
+    def call(self, inputs: Any, states: Any) -> tuple[Any, list[Any]]:
+        """One step; see the class."""
+        config = self.config
+        hidden, feedback = states
+        window = ops.cast(inputs, "float32")
+        features = self.enter([ops.cast(part, self.compute_dtype) for part in (window, hidden, feedback)])
+        features = ops.relu(features)
+        _, *trunk, to_hidden, to_output = self.convolutions
+        for layer in trunk:
+            features = ops.relu(layer(features))
+        hidden = ops.relu(to_hidden(features))
+        first = 3 * config.frames_before
+        feedback = ops.cast(to_output(features), "float32") + self.residual(window[..., first : first + 3])
+        return depth_to_space(feedback, config.scale), [hidden, feedback]
+
+    def enter(self, parts: Sequence[Any]) -> Any:
+        """The first convolution, of tensors beside each other on the channel axis.
+
+        Args:
+            parts: window, hidden state and feedback ``(B, H, W, ...)``, all in the compute dtype.
+
+        Returns:
+            ``(B, H, W, filters)`` in that dtype, before the ReLU.
+        """
+        return self.convolutions[0](ops.concatenate(parts, axis=-1))
+
+    def residual(self, frame: Any) -> Any:
+        """What the last convolution is added to, folded to low resolution.
+
+        Args:
+            frame: the present one, float32 ``(B, H, W, 3)``, RGB 0..255.
+
+        Returns:
+            ``(B, H, W, scale**2 * C)`` float32; see the class.
+        """
+        repeats = self.config.scale**2
+        if self.config.output == "rgb":
+            return ops.tile(frame, (1, 1, 1, repeats))
+        return ops.repeat(luma(frame), repeats, axis=-1)
+
+    def compute_output_shape(self, input_shape: Any, states_shape: Any = None) -> tuple[Any, list[Any]]:
+        """Shapes of ``(output, [hidden, feedback])``; unknown dimensions stay ``None``."""
+        batch, height, width = input_shape[:3]
+        scale = self.config.scale
+        enlarged = (None if side is None else side * scale for side in (height, width))
+        states = [(batch, height, width, size) for size in self.state_size]
+        return (batch, *enlarged, self.config.output_channels), states
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "config": self.config.to_dict()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "RLSPCell":
+        shape = RLSPConfig.from_dict(config.pop("config"))
+        config.pop("autocast", None)
+        return cls(shape, **config)
+
+
+class _BlindToBrightness(keras.initializers.Initializer):
+    """He's initialisation, less its mean over the inputs of 0..255: the window, and the feedback.
+
+    Brightness would drown the structure in what an untrained filter answers to such inputs, and takes
+    most of a training to unlearn.
+    """
+
+    def __init__(self, config: RLSPConfig) -> None:
+        self._window = 3 * config.window
+        self._hidden = config.hidden_channels
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        kernel = keras.initializers.HeNormal()(shape, dtype)
+        window, hidden, feedback = ops.split(kernel, [self._window, self._window + self._hidden], axis=2)
+        window, feedback = (
+            part - ops.mean(part, axis=(0, 1, 2), keepdims=True) for part in (window, feedback)
+        )
+        return ops.concatenate([window, hidden, feedback], axis=2)
+
+
+def luma(rgb: Any) -> Any:
+    """BT.601 luma of RGB, as the authors trained with and as the paper's numbers are measured on.
+
+    Args:
+        rgb: tensor ``(..., 3)``, 0..255, any numeric dtype.
+
+    Returns:
+        ``(..., 1)`` float32, 16..235, not rounded.
+    """
+    red, green, blue = (ops.cast(channel, "float32") for channel in ops.split(rgb, 3, axis=-1))
+    return red * PAPER_WEIGHTS[0] + green * PAPER_WEIGHTS[1] + blue * PAPER_WEIGHTS[2] + LUMA_OFFSET
+
+
+def depth_to_space(packed: Any, scale: int) -> Any:
+    """Unfolds ``(B, H, W, scale**2 * C)`` to ``(B, scale*H, scale*W, C)`` in TensorFlow's channel order.
+
+    A reshape and a transposition, because on a CPU they are several times faster than TensorFlow's
+    own operation for one output channel.
+    """
+    batch, height, width, depth = ops.shape(packed)
+    channels = depth // scale**2
+    blocks = ops.reshape(packed, (batch, height, width, scale, scale, channels))
+    return ops.reshape(
+        ops.transpose(blocks, (0, 1, 3, 2, 4, 5)), (batch, height * scale, width * scale, channels)
+    )

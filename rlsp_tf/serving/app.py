@@ -1,0 +1,428 @@
+"""The application of a server: its routes, and what each of them answers."""
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from rlsp_tf._version import __version__
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.serving.access import Access, CheckAccess
+from rlsp_tf.serving.jobs import Job, JobBackend, Jobs
+from rlsp_tf.serving.limits import Capacity, Limits, Refused, TooLarge
+from rlsp_tf.serving.middleware import CountAndDrain
+from rlsp_tf.serving.openapi import describe_api
+from rlsp_tf.serving.prometheus import Metrics
+from rlsp_tf.serving.rate_limit import RateLimit
+from rlsp_tf.serving.refusals import on_exception
+from rlsp_tf.serving.sessions import Backend, Sessions, check_model, shutting_down
+from rlsp_tf.serving.wire import MEDIA_TYPES, max_bytes
+
+CONTAINERS = {"mp4": "video/mp4", "mkv": "video/x-matroska"}
+"""Containers for the result of a video, with their media types."""
+BLOCK = 2**16
+"""Bytes of an answer that are handed to the connection at a time. The next block waits until the client has
+taken most of the ones before, so that an answer that is not read takes no memory of its own."""
+POLL_SECONDS = 0.5
+"""How often a client whose video is at work is looked after: has it gone?"""
+EVENT_SECONDS = 1
+"""How often the progress of a job is sent as an event."""
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class VideoBackend(Backend, JobBackend, Protocol):
+    """Computes sessions and videos, see :class:`rlsp_tf.serving.ray_backend.RayBackend`."""
+
+    async def about(self) -> dict[str, dict[str, Any]]: ...
+
+
+class App:
+    """The ASGI application of a server, and all it keeps.
+
+    Args:
+        backend: computes sessions and videos.
+        models: the result of its ``about()``.
+        limits: how much is accepted.
+        folder: for videos, while they are here.
+        jobs_folder: for jobs, which go on if a server with the same folder is started again; a part of
+            ``folder`` by default.
+        access: who may use the server; everybody by default.
+        log_format: how requests are logged; not at all by default.
+
+    Attributes:
+        app: the application, to be run by an ASGI server.
+        sessions: the sessions.
+        jobs: the jobs.
+        metrics: the counters.
+        limits: how much is accepted.
+    """
+
+    def __init__(
+        self,
+        backend: VideoBackend,
+        models: Mapping[str, Mapping[str, Any]],
+        limits: Limits,
+        folder: Path,
+        *,
+        jobs_folder: Path | None = None,
+        access: Access | None = None,
+        log_format: Literal["text", "json"] | None = None,
+    ) -> None:
+        self._backend, self._models, self.limits, self._folder = backend, models, limits, folder
+        self.metrics = Metrics()
+        self.sessions = Sessions(backend, models, limits, self._observe)
+        self._videos = Capacity(limits.videos, "videos", limits.share_of(limits.videos))
+        self._rate, self._read_rate = RateLimit(limits.rate), RateLimit(limits.rate)
+        self._plain: set[str] = set()
+        jobs_folder = jobs_folder or folder / "jobs"
+        jobs_folder.mkdir(exist_ok=True)
+        self.jobs = Jobs(backend, limits, jobs_folder, self._videos, models, self._observe_job)
+        self._default = next(iter(models))
+        work, read = self._rate_limited(self._rate), self._rate_limited(self._read_rate)
+        routes = [
+            Route("/", read(self._about)),
+            Route("/openapi.json", read(self._api)),
+            Route("/healthz", read(self._health)),
+            Route("/metrics", read(self._metrics)),
+            Route("/sessions", work(self._begin), methods=["POST"]),
+            Route("/sessions/{session}/frames/{index}", work(self._frame), methods=["PUT"]),
+            Route("/sessions/{session}", work(self._flush), methods=["DELETE"]),
+            Route("/videos", work(self._video), methods=["POST"]),
+            Route("/jobs", work(self._submit), methods=["POST"]),
+            Route("/jobs/{job}", read(self._job)),
+            Route("/jobs/{job}", work(self._remove), methods=["DELETE"]),
+            Route("/jobs/{job}/events", read(self._events)),
+            Route("/jobs/{job}/result", work(self._result)),
+        ]
+        self._description = describe_api(routes, models, limits.pixels)
+        self.app = Starlette(
+            routes=routes,
+            middleware=[
+                Middleware(CountAndDrain, metrics=self.metrics, log_format=log_format),
+                Middleware(CheckAccess, access=access or Access(), rate=self._rate),
+            ],
+            exception_handlers={
+                RLSPError: on_exception,
+                OSError: on_exception,
+                ClientDisconnect: on_exception,
+                HTTPException: on_exception,
+            },
+        )
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is accepted work whose result was not fetched yet."""
+        return bool(self._videos.taken or self.sessions.queue.taken or self.sessions.unflushed)
+
+    def drain(self) -> None:
+        """Refuses new work from now on. Sessions can still be flushed, and videos are finished."""
+        self.sessions.draining = self.jobs.draining = True
+
+    async def run(self) -> None:
+        """Begins jobs and forgets what is idle, until it is cancelled."""
+        computing = asyncio.create_task(self.jobs.run())
+        try:
+            while True:
+                await asyncio.sleep(min(1, self.limits.idle / 4))
+                # A replica that is being replaced just now forgets its sessions anyway.
+                with contextlib.suppress(RLSPError):
+                    await self.expire()
+        finally:
+            computing.cancel()
+
+    async def stop_videos(self) -> None:
+        """Stops the videos that are computed. Requests for them are answered with 503; jobs wait again."""
+        for name in list(self._plain):
+            await self._backend.stop(name)
+        await self.jobs.stop()
+
+    async def expire(self) -> None:
+        """Forgets idle sessions. To be called now and then."""
+        self.metrics.expired.inc(await self.sessions.expire())
+
+    def _observe(self, seconds: float, batch: int) -> None:
+        self.metrics.frames.labels("session").inc()
+        self.metrics.frame_seconds.observe(seconds)
+        if batch:
+            self.metrics.batch.observe(batch)
+
+    def _rate_limited(self, rate: RateLimit) -> Callable[[Endpoint], Endpoint]:
+        """A decorator for endpoints that refuses the requests of clients that send too many."""
+
+        def decorate(endpoint: Endpoint) -> Endpoint:
+            @functools.wraps(endpoint)
+            async def check_and_answer(request: Request) -> Response:
+                await rate.check(request.state.client)
+                return await endpoint(request)
+
+            return check_and_answer
+
+        return decorate
+
+    async def _about(self, request: Request) -> Response:
+        return JSONResponse({"rlsp_tf": __version__, "models": self._models, "limits": vars(self.limits)})
+
+    async def _api(self, request: Request) -> Response:
+        return JSONResponse(self._description)
+
+    async def _health(self, request: Request) -> Response:
+        if self.sessions.draining:
+            raise shutting_down()
+        await self._backend.about()
+        return JSONResponse({"status": "ok"})
+
+    async def _metrics(self, request: Request) -> Response:
+        self.metrics.sessions.set(self.sessions.open)
+        text = await asyncio.to_thread(self.metrics.text)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def _begin(self, request: Request) -> Response:
+        model = request.query_params.get("model", self._default)
+        width, height = (_pixels_of(request, name) for name in ("width", "height"))
+        session = self.sessions.begin(request.state.client, model, width, height)
+        content = {
+            "session": session.name,
+            "model": model,
+            "width": width,
+            "height": height,
+            "scale": self._models[model]["scale"],
+            "latency": self._models[model]["latency"],
+        }
+        return JSONResponse(content, 201)
+
+    async def _frame(self, request: Request) -> Response:
+        index = _index_of(request)
+        session = self.sessions.get(request.state.client, request.path_params["session"])
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type not in MEDIA_TYPES:
+            raise Refused(
+                f"frames must be {' or '.join(MEDIA_TYPES)}, not {media_type[:40]!r}; set Content-Type.", 415
+            )
+        if self.sessions.draining:
+            raise shutting_down()
+        self.sessions.queue.check(session.client)
+        with contextlib.ExitStack() as held:
+            held.enter_context(session.requests.one())
+            blocks = _body(request, max_bytes(*session.size), self.limits)
+            data = b"".join([block async for block in blocks])
+            self.metrics.bytes.labels("in").inc(len(data))
+            answer = await self.sessions.push(session, index, media_type, data)
+            return self._frame_response(answer, media_type, held.pop_all())
+
+    async def _flush(self, request: Request) -> Response:
+        session = self.sessions.get(request.state.client, request.path_params["session"])
+        with contextlib.ExitStack() as held:
+            held.enter_context(session.requests.one())
+            answer = await self.sessions.flush(session)
+            return self._frame_response(answer, session.media_type, held.pop_all())
+
+    def _frame_response(self, answer: bytes | None, media_type: str, held: contextlib.ExitStack) -> Response:
+        if answer is None:
+            held.close()
+            return Response(status_code=204)
+        self.metrics.bytes.labels("out").inc(len(answer))
+        response = _BlockResponse(answer, media_type=media_type)
+        response.held = held
+        return response
+
+    def _observe_job(self, job: Job) -> None:
+        if job.state == "done":
+            self.metrics.frames.labels("video").inc(job.frames)
+        if job.began and job.ended:
+            self.metrics.video_seconds.observe(job.ended - job.began)
+
+    def _options_of_video(self, request: Request) -> tuple[str, str]:
+        """The model and the container that a request for a video asks for."""
+        if self.sessions.draining:
+            raise shutting_down()
+        model = request.query_params.get("model", self._default)
+        check_model(model, self._models)
+        container = request.query_params.get("container", "mp4")
+        if container not in CONTAINERS:
+            raise Refused(f"the result can be {' or '.join(CONTAINERS)}, not {container[:40]!r}.", 400)
+        return model, container
+
+    async def _submit(self, request: Request) -> Response:
+        model, container = self._options_of_video(request)
+        receive = functools.partial(self._receive, request)
+        job = await self.jobs.submit(request.state.client, model, container, receive)
+        return JSONResponse(job.describe(), 202, headers={"Location": f"/jobs/{job.name}"})
+
+    def _job_of(self, request: Request) -> Job:
+        return self.jobs.get(request.state.client, request.path_params["job"])
+
+    async def _job(self, request: Request) -> Response:
+        return JSONResponse(self._job_of(request).describe())
+
+    async def _remove(self, request: Request) -> Response:
+        await self.jobs.remove(self._job_of(request))
+        return Response(status_code=204)
+
+    async def _events(self, request: Request) -> Response:
+        job = self._job_of(request)
+
+        async def events() -> AsyncIterator[str]:
+            while True:
+                yield f"data: {json.dumps(job.describe())}\n\n"
+                if job.is_over or self.sessions.draining:
+                    return
+                await asyncio.sleep(EVENT_SECONDS)
+
+        headers = {"Cache-Control": "no-store"}
+        return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+
+    async def _result(self, request: Request) -> Response:
+        job = self._job_of(request)
+        path = self.jobs.result(job)
+        return FileResponse(path, media_type=CONTAINERS[job.container])
+
+    async def _video(self, request: Request) -> Response:
+        model, container = self._options_of_video(request)
+        with contextlib.ExitStack() as held:
+            held.enter_context(self._videos.one(request.state.client))
+            # The server chooses the names: nothing that a client sends becomes part of a path.
+            folder = Path(held.enter_context(tempfile.TemporaryDirectory(dir=self._folder)))
+            source, target = folder / "source", folder / f"result.{container}"
+            await self._receive(request, source)
+            notes, frames = await self._work(request, source, target, model)
+            self.metrics.frames.labels("video").inc(frames)
+            self.metrics.bytes.labels("out").inc(target.stat().st_size)
+            headers = {"X-Notes": json.dumps(notes)} if notes else None
+            response = _HeldFileResponse(target, media_type=CONTAINERS[container], headers=headers)
+            response.held = held.pop_all()
+        return response
+
+    async def _receive(self, request: Request, path: Path) -> None:
+        """Writes the body of a request to a file."""
+        size = 0
+        with path.open("wb") as file:
+            async for block in _body(request, self.limits.upload, self.limits):
+                await asyncio.to_thread(file.write, block)
+                size += len(block)
+        self.metrics.bytes.labels("in").inc(size)
+        if not size:
+            raise Refused("there is no video in the request; send it as the body.", 400)
+
+    async def _work(self, request: Request, source: Path, target: Path, model: str) -> tuple[list[str], int]:
+        """Has a video upscaled, and stops that if its client goes away."""
+        job = secrets.token_hex(8)
+        self._plain.add(job)
+        task = asyncio.ensure_future(self._backend.video(job, os.fspath(source), os.fspath(target), model))
+        try:
+            with self.metrics.video_seconds.time():
+                stopped = False
+                while not (await asyncio.wait({task}, timeout=POLL_SECONDS))[0]:
+                    if not stopped and await request.is_disconnected():
+                        stopped = True
+                        await self._backend.stop(job)
+                return task.result()
+        except (TooLarge, Refused):
+            raise
+        except RLSPError as error:
+            if self.sessions.draining:
+                raise shutting_down() from error
+            # Anything else that the backend says is about a file that it could not upscale.
+            raise Refused(str(error), 415) from error
+        finally:
+            self._plain.discard(job)
+
+
+class _BlockResponse(Response):
+    """Bytes that are sent block by block, and something that is held until they are sent."""
+
+    held: contextlib.ExitStack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.held:
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+            for begin in range(0, len(self.body), BLOCK):
+                end = begin + BLOCK
+                block = bytes(self.body[begin:end])
+                await send({"type": "http.response.body", "body": block, "more_body": end < len(self.body)})
+
+
+class _HeldFileResponse(FileResponse):
+    """A file, and something that is held until it is sent or its client has gone."""
+
+    held: contextlib.ExitStack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.held:
+            await super().__call__(scope, receive, send)
+
+
+async def _body(request: Request, most: int, limits: Limits) -> AsyncIterator[bytes]:
+    """The body of a request, block by block.
+
+    Args:
+        request: the request.
+        most: the most bytes that it may have.
+        limits: how slow it may be.
+
+    Raises:
+        Refused: with 413 if the body is longer, before it is read if its length is given; with 408 if it
+            comes too slowly.
+    """
+    too_long = Refused(f"the request has more than {most} bytes, the limit here.", 413)
+    if int(request.headers.get("content-length", 0)) > most:
+        raise too_long
+    too_slow = Refused(
+        f"the request came too slowly; send at least {limits.least_rate} bytes per second, and all within "
+        f"{limits.transfer_seconds:g} s.",
+        408,
+    )
+    now = asyncio.get_running_loop().time
+    began, size = now(), 0
+    blocks = request.stream()
+    while True:
+        try:
+            block = await asyncio.wait_for(anext(blocks), limits.stall_seconds)
+        except StopAsyncIteration:
+            return
+        except asyncio.TimeoutError:
+            raise too_slow from None
+        size += len(block)
+        if size > most:
+            raise too_long
+        elapsed = now() - began
+        late = elapsed > limits.transfer_seconds
+        if late or (elapsed > limits.stall_seconds and size < limits.least_rate * elapsed):
+            raise too_slow
+        yield block
+
+
+def _pixels_of(request: Request, name: str) -> int:
+    """A number of pixels in the query."""
+    text = request.query_params.get(name, "")
+    if not (text.isascii() and text.isdecimal() and len(text) < 9):
+        raise Refused(f"give {name} in pixels, as in /sessions?width=480&height=270, not {text[:40]!r}.", 400)
+    return int(text)
+
+
+def _index_of(request: Request) -> int:
+    """The index of a frame in the path."""
+    text = request.path_params["index"]
+    # Python does not convert any number of digits.
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise HTTPException(404)
+    return int(text)

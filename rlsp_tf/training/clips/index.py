@@ -1,0 +1,177 @@
+"""Clips to train on, found in folders, made ready once and kept in a cache.
+
+A clip is made ready by :mod:`rlsp_tf.training.clips.prepare`: its frames and its blurred frames lie on disk,
+uncompressed, where training reads them through memory mapping. Nothing here decodes or needs TensorFlow.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.media.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from rlsp_tf.system.files import others_in, remove_files
+from rlsp_tf.training.clips.clip import CARD, OURS, Clip, Halving, open_clip
+
+
+def default_cache() -> Path:
+    """``$XDG_CACHE_HOME/rlsp_tf``, which is ``~/.cache/rlsp_tf`` on most systems."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlsp_tf"
+
+
+def index_clips(
+    roots: Sequence[str | os.PathLike[str]],
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    scale: int = 4,
+    halve: Halving = "auto",
+    progress: bool = False,
+) -> tuple[list[Clip], list[str]]:
+    """Finds clips and makes those ready that are not in the cache yet.
+
+    Args:
+        roots: folders, searched with all their subfolders, or single clips. A clip is a video file,
+            a folder of images, or a folder that was made ready before.
+        cache: where clips are kept; by default :func:`default_cache`. A clip takes 6 bytes per pixel.
+        scale: of the network to be trained.
+        halve: whether frames are reduced to half their size before use: ``"always"``, ``"never"``, or
+            ``"auto"``: where their format loses something, because at full size its artefacts would be
+            learned as detail.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        Clips by name, and sentences about what was skipped, and how much space the clips take.
+
+    Raises:
+        RLSPError: if a root is missing, nothing usable is found or the cache cannot be written.
+    """
+    sources = find_sources(roots)
+    cache = Path(cache) if cache is not None else default_cache()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(cache)
+    except OSError as error:
+        raise RLSPError(describe_os_error(error)) from error
+    clips: list[Clip] = []
+    notes: list[str] = []
+    bar = tqdm(sources, desc="clips", unit="clip", disable=None if progress else True, leave=False)
+    for name, source in bar:
+        bar.set_postfix_str(name)
+        try:
+            if (source / CARD).is_file():
+                clip = open_clip(source, name)
+                if clip.scale != scale:
+                    raise RLSPError(f"{source}: was made ready for scale {clip.scale}, not {scale}.")
+            else:
+                from rlsp_tf.training.clips.prepare import prepare_clip  # needs a decoder, the cache does not
+
+                clip = open_clip(prepare_clip(source, cache, scale=scale, halve=halve, notes=notes), name)
+        except (RLSPError, OSError) as error:
+            sentence = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            notes.append(f"skipped {sentence}")
+            continue
+        clips.append(clip)
+    if not clips:
+        reasons = "".join(f"\n  {note}" for note in notes)
+        raise RLSPError(f"{', '.join(map(str, roots))}: no clip can be used.{reasons}")
+    size = sum(clip.hr.nbytes + clip.blurred.nbytes for clip in clips)
+    notes.append(f"{len(clips)} clips take {size / 1e9:.2f} GB in {cache}")
+    return clips, notes
+
+
+def find_sources(roots: Iterable[str | os.PathLike[str]]) -> list[tuple[str, Path]]:
+    """Finds video files and folders of images, and gives each a unique name.
+
+    Args:
+        roots: as for :func:`index_clips`.
+
+    Returns:
+        ``(name, path)`` sorted by name. A name is the path below the root without the suffix, unless
+        another clip has the same.
+
+    Raises:
+        RLSPError: if a root does not exist, or there is no clip.
+    """
+    found: dict[str, Path] = {}
+    for root in map(Path, roots):
+        if not root.exists():
+            raise RLSPError(f"{root}: no such file or folder; check the path.")
+        for path in _walk(root):
+            relative = path.relative_to(root) if path != root else Path(path.name)
+            name = relative.with_suffix("").as_posix() if path.is_file() else relative.as_posix()
+            if name in found and found[name] != path:
+                name = path.absolute().as_posix()
+            found[name] = path
+    if not found:
+        named = ", ".join(map(str, roots))
+        raise RLSPError(f"{named}: holds no video and no folder of images ({' '.join(VIDEO_SUFFIXES)}).")
+    return sorted(found.items())
+
+
+def default_held_out(names: Sequence[str]) -> list[str]:
+    """The names of every fifth clip, or of the last of fewer."""
+    return list(names[len(names) % 5 // 2 :: 5] if len(names) >= 5 else names[-1:])
+
+
+def split_clips(clips: Sequence[Clip], held_out: Sequence[str] | None) -> tuple[list[Clip], list[Clip]]:
+    """Takes clips away from training to validate on.
+
+    Args:
+        clips: of an index.
+        held_out: names; by default every fifth clip. A single clip gives its last fifth.
+
+    Returns:
+        ``(training, validation)``.
+
+    Raises:
+        RLSPError: if a name is unknown, or nothing is left to train on.
+    """
+    if held_out is None and len(clips) == 1:
+        (clip,) = clips
+        edge = clip.stop - max(1, (clip.stop - clip.start) // 5)
+        return [clip.part(clip.start, edge)], [clip.part(edge, clip.stop)]
+    if held_out is None:
+        held_out = default_held_out([clip.name for clip in clips])
+    unknown = sorted(set(held_out) - {clip.name for clip in clips})
+    if unknown:
+        raise RLSPError(
+            f"{unknown[0]}: no such clip to validate on; there are {', '.join(clip.name for clip in clips)}."
+        )
+    training = [clip for clip in clips if clip.name not in held_out]
+    if not training:
+        raise RLSPError("every clip is held out for validation; leave some to train on.")
+    return training, [clip for clip in clips if clip.name in held_out]
+
+
+def _walk(path: Path) -> Iterable[Path]:
+    if path.is_file():
+        if path.suffix.lower() in VIDEO_SUFFIXES:
+            yield path
+        return
+    if not path.is_dir():
+        return  # a link to nothing, or a pipe
+    if path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
+        return  # a link to a folder that it is in
+    if (path / CARD).is_file():
+        yield path
+        return
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    if any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in entries):
+        yield path
+    for entry in entries:
+        yield from _walk(entry)
+
+
+def _remove_leftovers(cache: Path) -> None:
+    """Removes what processes that were killed left half made."""
+    for folder in cache.glob(".*.part"):
+        if folder.is_symlink() or not folder.is_dir():
+            continue
+        with contextlib.suppress(ValueError, IndexError, ProcessLookupError, PermissionError):
+            os.kill(int(folder.name.split(".")[2].split("-")[0]), 0)
+            continue
+        if next(others_in(folder, OURS), None) is None:
+            remove_files(folder, OURS)

@@ -1,0 +1,191 @@
+"""What happens around the steps of a training: log, validation, checkpoints, progress, stopping."""
+
+import sys
+import time
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from PIL import Image
+from tqdm import tqdm
+
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.pixels.metrics import decibels, luma, luma_of
+from rlsp_tf.pixels.resample import enlarge_matrix
+from rlsp_tf.system.files import atomic_file
+from rlsp_tf.system.signals import Stop
+from rlsp_tf.training.clips.sampler import ClipSampler
+from rlsp_tf.training.run_folder import RunFolder, draw_curve
+from rlsp_tf.training.schedule import Pace, variables_of
+from rlsp_tf.training.validator import Validator
+from rlsp_tf.training.workers.group import Group
+
+
+class Monitor(Pace):
+    """The callback of a training: everything that is not a step. In a group, that of worker 0.
+
+    Args:
+        run: the run's folder.
+        sampler: of whole batches, to find the one that broke the training.
+        validator: to measure with.
+        whole: the model in training, or where devices hold parts of it, one like it to be saved.
+        averaged: a model like the one in training, to hold its averaged weights.
+        group: of the workers.
+        rows: of the log so far.
+        start, steps, every, stop: see :class:`rlsp_tf.training.schedule.Pace`.
+        progress: show a progress bar.
+
+    Raises:
+        RLSPError: out of ``fit``, when the loss or a weight is not a finite number.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        sampler: ClipSampler,
+        validator: Validator,
+        whole: keras.Model,
+        averaged: keras.Model,
+        group: Group,
+        *,
+        rows: Sequence[dict[str, float]],
+        start: int,
+        steps: int,
+        every: int,
+        stop: Stop,
+        progress: bool = False,
+    ) -> None:
+        super().__init__(group, start=start, steps=steps, every=every, stop=stop)
+        self.best_psnr = max((row["val_psnr"] for row in rows if "val_psnr" in row), default=None)
+        self._run, self._sampler, self._validator = run, sampler, validator
+        self._whole, self._averaged = whole, averaged
+        self._progress = progress
+        self._seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
+        self._boards = _Boards(run)
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._bar = tqdm(
+            total=self._steps, initial=self._start, unit="step", disable=not self._progress, smoothing=0.05
+        )
+        self._begin_row()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self._bar.close()
+
+    def _advanced(self) -> None:
+        self._bar.update(self.step - self._before)
+
+    def _report(self, loss: float, values: list[np.ndarray], *, validate: bool, save: bool) -> None:
+        if self._whole is not self.model:
+            for variable, value in zip(variables_of(self._whole), values, strict=True):
+                variable.assign(value)
+        self._close_row(loss, validate)
+        if save:
+            with atomic_file(self._run.last, force=True) as part:
+                self._whole.save(part)
+        self._begin_row()
+
+    def _begin_row(self) -> None:
+        self._row_began, self._row_step, self._row_waits = time.monotonic(), self.step, len(self.waits)
+
+    def _close_row(self, loss: float, validate: bool) -> None:
+        seconds = time.monotonic() - self._row_began
+        waited = sum(self.waits[self._row_waits :])
+        row: dict[str, Any] = {
+            "step": self.step,
+            "loss": loss,
+            "psnr": round(decibels(loss), 4),
+            "learning_rate": float(ops.convert_to_numpy(self._whole.optimizer.learning_rate)),
+            "steps_per_second": round((self.step - self._row_step) / seconds, 4),
+        }
+        if self.waits:
+            row["waiting"] = round(waited / seconds, 4)
+        if validate:
+            row["val_psnr"], row["val_psnr_state_zeroed"] = self._validate()
+        self._seconds += time.monotonic() - self._row_began
+        row["seconds"] = round(self._seconds, 2)
+        self._run.log(row)
+        self._boards.write(self.step, row)
+        self._bar.set_postfix(
+            {
+                key: f"{row[key]:.3g}" if key != "psnr" else f"{row[key]:.2f}"
+                for key in ("psnr", "waiting")
+                if key in row
+            }
+        )
+        if validate:
+            draw_curve(self._run)
+            if self._progress:
+                tqdm.write(
+                    f"step {self.step}: validation {row['val_psnr']:.3f} dB, "
+                    f"{row['val_psnr_state_zeroed']:.3f} dB with the state zeroed at every frame",
+                    file=sys.stderr,
+                )
+
+    def _validate(self) -> tuple[float, float]:
+        self._whole.optimizer.finalize_variable_values(self._averaged.trainable_variables)
+        for variable in self._averaged.trainable_variables:
+            # On JAX they are the optimizer's own arrays by now, which predicting gives away.
+            variable.assign(ops.copy(variable.value))
+        outputs = self._validator.carried(self._averaged)
+        carried = round(self._validator.measure(outputs), 4)
+        zeroed = round(self._validator.measure(self._validator.zeroed(self._averaged)), 4)
+        picture = _compare(self._validator.lr[0, -1], outputs[0, -1], self._validator.hr[0, -1])
+        with atomic_file(self._run.path / "sample.png", force=True) as part:
+            Image.fromarray(picture).save(part)
+        self._boards.show(self.step, picture)
+        if self.best_psnr is None or carried > self.best_psnr:
+            self.best_psnr = carried
+            with atomic_file(self._run.best, force=True) as part:
+                self._averaged.save(part)
+        return carried, zeroed
+
+    def _give_up(self) -> None:
+        """Keeps the batches of the steps done at once, and stops; the last checkpoint is from before."""
+        self._bar.close()
+        batches = [self._sampler.samples(step) for step in range(self._before, self.step)]
+        lr, hr = (np.concatenate(part) for part in zip(*batches, strict=True))
+        file = self._run.path / f"not_a_number_step_{self.step}.npz"
+        with atomic_file(file, force=True) as part:
+            np.savez(part, lr=lr, hr=hr, step=self.step)
+        raise RLSPError(
+            f"{self._run.path}: the loss is not a finite number at step {self.step}; its batch is in "
+            f"{file.name}. Begin another run with a lower --learning-rate or --precision float32."
+        )
+
+
+class _Boards:
+    """TensorBoard's files, where TensorFlow and TensorBoard are installed; otherwise nothing."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._writer = None
+        if keras.backend.backend() == "tensorflow" and find_spec("tensorboard"):
+            import tensorflow as tf
+
+            self._summary = tf.summary
+            self._writer = tf.summary.create_file_writer(str(run.path / "tensorboard"))
+
+    def write(self, step: int, row: dict[str, float]) -> None:
+        if self._writer is not None:
+            with self._writer.as_default(step):
+                for name, value in row.items():
+                    self._summary.scalar(name, value)
+
+    def show(self, step: int, picture: np.ndarray) -> None:
+        if self._writer is not None:
+            with self._writer.as_default(step):
+                self._summary.image("bicubic, network, truth", picture[None])
+            self._writer.flush()
+
+
+def _compare(lr: np.ndarray, output: np.ndarray, hr: np.ndarray) -> np.ndarray:
+    """Bicubic, output and truth beside each other: luma as uint8 RGB ``(H, 3 W, 3)``."""
+    scale = hr.shape[0] // lr.shape[0]
+    vertical, horizontal = (enlarge_matrix(size, scale) for size in lr.shape[:2])
+    bicubic = vertical @ luma(lr) @ horizontal.T
+    middle = luma_of(output)
+    grey = np.concatenate([bicubic, middle, luma(hr)], axis=1)
+    return np.repeat(np.rint(np.clip(grey, 0, 255)).astype(np.uint8)[..., None], 3, axis=-1)

@@ -1,0 +1,104 @@
+"""The network in training: pieces of sequences, with the state carried from one to the next."""
+
+import contextlib
+from typing import Any
+
+import keras
+from keras import ops
+
+from rlsp_tf.network.cell import RLSPCell
+from rlsp_tf.network.config import RLSPConfig
+from rlsp_tf.network.model import RLSP
+
+
+@keras.saving.register_keras_serializable(package="rlsp_tf")
+class CarriedRLSP(RLSP):
+    """:class:`rlsp_tf.RLSP` that remembers between calls: truncated back-propagation through time.
+
+    Every call gets the next piece of a batch of sequences and begins with the state that the piece
+    before has left; after ``pieces`` calls the state is zero again. Gradients end where a piece begins.
+    The state is saved with the weights, so that training goes on in the middle of a sequence.
+
+    Args:
+        config: the network's shape.
+        pieces: calls that a sequence takes.
+        parts: into how many the batch is divided, each of which has its own operations, so that
+            as many cores work side by side; see :mod:`rlsp_tf.training.cpu`.
+
+    Call arguments:
+        sequences: ``(B, before + T + after, H, W, 3)``, RGB 0..255, all sizes known; the frames at both
+            ends are neighbours only.
+
+    Returns:
+        ``(B, T, scale*H, scale*W, C)`` float32, as :class:`rlsp_tf.RLSP` gives.
+    """
+
+    def __init__(self, config: RLSPConfig, *, pieces: int = 1, parts: int = 1, **kwargs: Any) -> None:
+        super().__init__(config, unroll=True, border="given", return_state=True, **kwargs)
+        self.pieces, self.parts = pieces, parts
+
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        """Creates the weights and, for several pieces, what is remembered."""
+        super().build(sequences_shape)
+        if self.pieces == 1:
+            return
+        batch, _, height, width, _ = sequences_shape
+        self.carried = [
+            self.add_weight(
+                name=name,
+                shape=(batch, height, width, size),
+                initializer="zeros",
+                trainable=False,
+                autocast=False,
+            )
+            for name, size in zip(("hidden", "feedback"), self.cell.state_size, strict=True)
+        ]
+        self.piece = self.add_weight(
+            name="piece", shape=(), initializer="zeros", dtype="int32", trainable=False, autocast=False
+        )
+
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
+    ) -> Any:
+        """Runs the cell over every frame of a piece; see the class."""
+        if self.pieces == 1:
+            return self._run(sequences, None)[0]
+        # Not a product with 0 or 1: an infinite state must not become something that is not a number.
+        piece, *carried = (ops.convert_to_tensor(each) for each in (self.piece, *self.carried))
+        begins = ops.equal(piece, 0)
+        outputs, *states = self._run(sequences, [ops.where(begins, 0.0, state) for state in carried])
+        for variable, state in zip(self.carried, states, strict=True):
+            variable.assign(ops.stop_gradient(ops.cast(state, "float32")))
+        self.piece.assign((piece + 1) % self.pieces)
+        return outputs
+
+    def compute_output_spec(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
+        """Shape and dtype of the output alone: the states stay here."""
+        return super().compute_output_spec(sequences)[0]
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        for fixed in ("unroll", "border", "return_state", "warm_start"):
+            del config[fixed]
+        return {**config, "pieces": self.pieces, "parts": self.parts}
+
+    def _run(self, sequences: Any, states: list[Any] | None) -> list[Any]:
+        """Outputs and last states of the whole batch, part by part."""
+        parts = ops.split(sequences, self.parts)
+        state_parts: list[Any] = [None] * self.parts
+        if states is not None:
+            state_parts = list(zip(*(ops.split(state, self.parts) for state in states), strict=True))
+        results = []
+        for part, state in zip(parts, state_parts, strict=True):
+            with _gradients_for(self.cell):
+                results.append(super().call(part, initial_state=state))
+        return [ops.concatenate(each, axis=0) for each in zip(*results, strict=True)]
+
+
+def _gradients_for(cell: RLSPCell) -> contextlib.AbstractContextManager[None]:
+    """What makes them faster, where there is such a thing."""
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    from rlsp_tf.training.kernel_gradients import lighter_gradients
+
+    return lighter_gradients(cell)

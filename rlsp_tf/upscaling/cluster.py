@@ -1,0 +1,353 @@
+"""Many videos, and long ones in ranges, on a cluster of Ray.
+
+Ray schedules, retries and recovers. Every range is a task (:mod:`rlsp_tf.upscaling.plan`) that leaves what it
+made in the work folder of its target, on a disk that all share or in a store of objects; a task that is done
+is never done again, whatever happens to the machines or to this program.
+"""
+
+import functools
+import hashlib
+import json
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm import tqdm
+
+from rlsp_tf.errors import RLSPError, first_line
+from rlsp_tf.inference.load import load_step
+from rlsp_tf.inference.step import Step
+from rlsp_tf.media.open import open_source
+from rlsp_tf.system.cores import ONE_CORE
+from rlsp_tf.system.storage import Storage
+from rlsp_tf.upscaling.plan import (
+    RANGE,
+    Plan,
+    join_ranges,
+    make_plan,
+    rehearse_ranges,
+    render_range,
+    run_of,
+    targets_of,
+)
+from rlsp_tf.upscaling.published import published
+from rlsp_tf.upscaling.segments import DamagedSegment, compare_runs
+from rlsp_tf.upscaling.upscale import Recipe
+from rlsp_tf.upscaling.work_folder import JOURNAL, PLAN, SUFFIX, WorkFolder, is_own, work_name
+
+RETRIES = 3
+"""How often Ray starts a task again whose process or machine has died."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A clip to be upscaled, as all tasks of it know it.
+
+    Attributes:
+        source, target: addresses.
+        model: a name, or the content of a ``.keras`` file, which other machines need not have.
+        precision: see :func:`rlsp_tf.inference.load.load_step`.
+        recipe, scene_cuts, memory, force, resume: see :func:`rlsp_tf.upscaling.upscale.upscale`.
+        length, split: see :func:`rlsp_tf.upscaling.plan.make_plan`.
+    """
+
+    source: str
+    target: str
+    model: str | bytes
+    precision: str
+    recipe: Recipe
+    scene_cuts: Literal["auto", "off"] | frozenset[int]
+    memory: float | None
+    force: bool
+    resume: bool
+    length: int = RANGE
+    split: bool = False
+
+
+def upscale_all(
+    sources: Sequence[str],
+    folder: str,
+    model: str,
+    *,
+    precision: str = "auto",
+    recipe: Recipe | None = None,
+    scene_cuts: Literal["auto", "off"] | frozenset[int] = "auto",
+    memory: float | None = None,
+    force: bool = False,
+    resume: bool = True,
+    length: int = RANGE,
+    split: bool = False,
+    address: str | None = None,
+    workers: int | None = None,
+    progress: bool = False,
+) -> tuple[list[str], list[str]]:
+    """Upscales clips on a cluster of Ray.
+
+    Every clip is planned, its ranges are computed, and joined: the result is what one run would have given,
+    packet for packet. A clip that cannot be read or written does not hold up the others.
+
+    Args:
+        sources: paths, or addresses that fsspec knows.
+        folder: where results go, under the names of the clips; likewise.
+        model: a name, or a file or folder as for :func:`rlsp_tf.inference.load.load_step`. A ``.keras`` file
+            is sent to other machines, an export has to be on all of them.
+        precision, recipe, scene_cuts, memory, force, resume: see :func:`rlsp_tf.upscaling.upscale.upscale`.
+            What is interrupted is gone on with by the same call.
+        length, split: see :func:`rlsp_tf.upscaling.plan.make_plan`.
+        address: of a cluster; by default one is started on this machine.
+        workers: of the cluster that is started here; by default one for each core.
+        progress: show a progress bar over the frames of all clips.
+
+    Returns:
+        Sentences on what failed, and on what was assumed or left out.
+
+    Raises:
+        RLSPError: if Ray is not installed or has no such cluster, or two results would have one name.
+    """
+    ray = start_ray(address, workers)
+    content: str | bytes = Path(model).read_bytes() if model.endswith(".keras") else model
+    targets = targets_of(sources, folder)
+    if local := Storage(folder).local:
+        local.mkdir(exist_ok=True)
+    failed: list[str] = []
+    notes: list[str] = []
+    try:
+        do = {name: ray.remote(max_retries=RETRIES)(work) for name, work in _WORK.items()}
+        jobs = [
+            Job(
+                source,
+                target,
+                content,
+                precision,
+                recipe or Recipe(),
+                scene_cuts,
+                memory,
+                force,
+                resume,
+                length,
+                split,
+            )
+            for source, target in zip(sources, targets, strict=True)
+        ]
+        shared = [ray.put(job) for job in jobs]
+        waiting: dict[Any, tuple[str, int, int]] = {
+            do["plan"].remote(job): ("plan", index, 0) for index, job in enumerate(shared)
+        }
+        left: dict[int, int] = {}
+        plans: dict[int, Any] = {}
+        bar = tqdm(unit=" frames", desc=folder, total=0, disable=None if progress else True)
+        with bar:
+            for done in as_they_end(ray, waiting):
+                kind, index, frames = waiting.pop(done)
+                try:
+                    result = ray.get(done)
+                except ray.exceptions.RayTaskError as error:
+                    if not isinstance(error.cause, RLSPError):
+                        raise
+                    # The clip fails alone; what else of it is under way ends by itself.
+                    sentence = str(error.cause)
+                    if sentence not in failed:
+                        failed.append(sentence)
+                    left.pop(index, None)
+                    continue
+                except ray.exceptions.RayError as error:
+                    failed.append(f"{jobs[index].source}: {first_line(error)}.")
+                    left.pop(index, None)
+                    continue
+                if isinstance(result, list):
+                    notes += result
+                elif kind == "plan":
+                    plans[index] = ray.put(result)
+                    left[index] = len(result.ranges)
+                    bar.total += result.ranges[-1].stop
+                    for number, part in enumerate(result.ranges):
+                        task = do["render"].remote(shared[index], plans[index], number)
+                        waiting[task] = ("render", index, part.stop - part.start)
+                elif kind == "render":
+                    bar.update(frames)
+                    if index in left:
+                        left[index] -= 1
+                        if not left[index]:
+                            waiting[do["join"].remote(shared[index], plans[index])] = ("join", index, 0)
+    finally:
+        ray.shutdown()
+    return failed, notes
+
+
+def as_they_end(ray: Any, waiting: Mapping[Any, Any]) -> Iterator[Any]:
+    """The tasks in ``waiting``, each when it has ended; whoever takes one removes it, and may add others."""
+    while waiting:
+        ray.wait(list(waiting))
+        # All that have ended by now: to look through many takes Ray a while, so it is not done for each.
+        yield from ray.wait(list(waiting), num_returns=len(waiting), timeout=0)[0]
+
+
+def _work_of(job: Job) -> Storage:
+    """Where what is finished of a clip lies until it is joined."""
+    folder, slash, name = job.target.rpartition("/")
+    return Storage(f"{folder}{slash}{work_name(name)}")
+
+
+def _plan(job: Job) -> Plan | list[str]:
+    """What is to be made of a clip, as an earlier run has planned it if there was one.
+
+    Sentences instead, if that run was killed when only its work folder was left to be removed.
+    """
+    target = Storage(job.target)
+    if target.local and job.resume and not job.force:
+        source = Storage(job.source).fetch()
+        step = _step_of(job.model, job.precision)
+        finished = published(
+            target.local, lambda: run_of(source, step, job.recipe, job.scene_cuts, job.split)
+        )
+        if finished is not None:
+            return finished
+    if target.exists() and not job.force:
+        raise RLSPError(f"{job.target}: exists already; give another folder or --force to replace it.")
+    work = _work_of(job)
+    if target.local:
+        with WorkFolder(target.local) as folder:
+            if not job.resume:
+                folder.clear()
+            return _plan_in(work, job)
+    if not job.resume:
+        work.remove(is_own)
+    return _plan_in(work, job)
+
+
+def _plan_in(work: Storage, job: Job) -> Plan:
+    """The plan in a work folder, or a new one, which is noted there."""
+    noted, target = work / PLAN, Storage(job.target)
+    source = Storage(job.source).fetch()
+    step = _step_of(job.model, job.precision)
+    if target.local:
+        # Hours later it would be found out as well.
+        with open_source(source, deinterlace=job.recipe.deinterlace) as frames:
+            job.recipe.sink(frames, step.config.scale, target.local, force=job.force)
+    old = None
+    if noted.exists():
+        try:
+            old = Plan.from_dict(json.loads(noted.fetch().read_text("utf-8")))
+        except (OSError, ValueError) as error:
+            raise RLSPError(f"{noted.address}: is damaged; add --no-resume to begin anew.") from error
+        compare_runs(Path(job.target), old.run, run_of(source, step, job.recipe, job.scene_cuts, job.split))
+        return old
+    with tempfile.TemporaryDirectory() as here:
+        rehearse_ranges(source, Path(here), target.name, step, job.recipe)
+    plan = make_plan(source, step, job.recipe, job.scene_cuts, length=job.length, split=job.split)
+    _write(work, noted, json.dumps(plan.to_dict()))
+    return plan
+
+
+def _render(job: Job, plan: Plan, index: int) -> None:
+    """A range, into the work folder of its target."""
+    target, work = Storage(job.target), _work_of(job)
+    step = _step_of(job.model, job.precision)
+    source = Storage(job.source).fetch()
+    if work.local:
+        render_range(source, work.local / target.name, step, job.recipe, plan, index, memory=job.memory)
+        return
+    folder = work / f"{index:06d}{Path(target.name).suffix}{SUFFIX}"
+    if (folder / JOURNAL).exists():
+        return
+    with tempfile.TemporaryDirectory() as here:
+        made = render_range(
+            source, Path(here) / target.name, step, job.recipe, plan, index, memory=job.memory
+        )
+        # The journal comes last: where it is, the range is whole.
+        for file in sorted(made.iterdir(), key=lambda path: path.name == JOURNAL):
+            if file.name != "lock":
+                (folder / file.name).put(file)
+
+
+def _join(job: Job, plan: Plan) -> list[str]:
+    """The ranges of a clip under its final name."""
+    target, work = Storage(job.target), _work_of(job)
+    source, step = Storage(job.source).fetch(), _step_of(job.model, job.precision)
+    if work.local and target.local:
+        notes = join_ranges(source, work.local, target.local, step, job.recipe, plan, force=job.force)
+        WorkFolder(target.local).finish()
+        return notes
+    with tempfile.TemporaryDirectory() as here:
+        folder, joined = work.fetch(Path(here)), Path(here) / target.name
+        try:
+            notes = join_ranges(source, folder, joined, step, job.recipe, plan)
+        except DamagedSegment as error:
+            # What has a journal in the store is not computed again.
+            (work / error.segment.partition("/")[0]).remove(lambda path: path.parts == (JOURNAL,))
+            raise
+        target.put(joined)
+    work.remove(is_own)
+    return notes
+
+
+_WORK: dict[str, Callable[..., Any]] = {"plan": _plan, "render": _render, "join": _join}
+
+
+@functools.lru_cache(maxsize=2)
+def _step_of(model: str | bytes, precision: str) -> Step:
+    """A network, made ready once for all tasks of a process."""
+    if isinstance(model, str):
+        return load_step(model, precision=precision)
+    with tempfile.TemporaryDirectory() as here:
+        file = Path(here) / f"{hashlib.sha256(model).hexdigest()[:16]}.keras"
+        file.write_bytes(model)
+        return load_step(file, precision=precision)
+
+
+def _write(folder: Storage, file: Storage, text: str) -> None:
+    if folder.local:
+        folder.local.mkdir(exist_ok=True)
+        part = folder.local / f".{PLAN}.part"
+        part.write_text(text, "utf-8")
+        part.replace(folder.local / PLAN)
+        return
+    with tempfile.TemporaryDirectory() as here:
+        path = Path(here) / PLAN
+        path.write_text(text, "utf-8")
+        file.put(path)
+
+
+def start_ray(address: str | None, workers: int | None) -> Any:
+    """Joins a cluster, or starts one here.
+
+    Args:
+        address, workers: see :func:`upscale_all`.
+
+    Returns:
+        The package, to be shut down in the end.
+
+    Raises:
+        RLSPError: if Ray is not installed or has no such cluster.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise RLSPError("--engine ray needs Ray; install it by: pip install 'rlsp_tf[ray]'.") from error
+    host, colon, port = (address or "").rpartition(":")
+    if colon and port.isdecimal() and "/" not in host:
+        try:
+            # Ray itself tries for minutes.
+            socket.create_connection((host, int(port)), timeout=5).close()
+        except OSError as error:
+            raise RLSPError(
+                f"{address}: no cluster of Ray answers there ({error.strerror or error})."
+            ) from error
+    try:
+        ray.init(
+            address=address or "local",
+            num_cpus=workers,
+            include_dashboard=None if address else False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": {**ONE_CORE, "TF_CPP_MIN_LOG_LEVEL": "2"}},
+        )
+    except (ConnectionError, ValueError, TimeoutError) as error:
+        raise RLSPError(f"{address}: no cluster of Ray answers there ({first_line(error)}).") from error
+    return ray

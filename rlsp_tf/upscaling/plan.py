@@ -1,0 +1,362 @@
+"""A clip in ranges of whole shots, which can be upscaled apart and give what one run would have given.
+
+A run starts anew at every cut and lets a segment end there (:func:`rlsp_tf.upscaling.segments.frames_left`),
+so what begins at such a cut depends on nothing before. A plan finds these places, each range is written into
+a work folder of its own, and in the end the segments of all are joined.
+
+A long shot can be split, too. Each part then has a run-up: frames before it, from which the network takes
+its state and of which nothing is kept. The state forgets, so the result is nearly what one run would give.
+"""
+
+import zlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import chain, dropwhile, islice
+from pathlib import Path
+from typing import Any, Literal
+
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.inference.divergence import divergence_notes
+from rlsp_tf.inference.step import Step
+from rlsp_tf.media.frames import Frame, FrameSource
+from rlsp_tf.media.images import is_animated, is_image
+from rlsp_tf.media.open import VideoSource, open_source
+from rlsp_tf.media.shots import detect_shots, listed_shots
+from rlsp_tf.media.video_writer import VIDEO_FORMATS, VideoSink
+from rlsp_tf.system.signals import Stop
+from rlsp_tf.upscaling.rehearsal import rehearse
+from rlsp_tf.upscaling.segments import SegmentedSink, frames_left, join_segments
+from rlsp_tf.upscaling.upscale import Recipe, render
+from rlsp_tf.upscaling.work_folder import JOURNAL, SUFFIX, Segment, first_divergence, read_journal
+
+RANGE = 400
+"""Frames of a range at least: half a minute of work for a core where frames are small."""
+RUN_UP = 24
+"""Frames of a run-up. What is left of another past after so many is at 44 dB or more, and more of them would
+not change that (``docs/scale.md``)."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Consecutive frames of a clip.
+
+    Attributes:
+        start: number of the first.
+        stop: one more than that of the last.
+        cuts: numbers of frames that begin a shot, within what is read from ``start`` on.
+        pts: time of the first to be read, to find it by; ``None`` if the file's times were made to increase.
+        check: of the samples of the first to be read, to know it by.
+        run_up: frames before ``start`` that are read, too, because it lies within a shot.
+        run_out: frames from ``stop`` on that are, because that does: the last ones see them.
+    """
+
+    start: int
+    stop: int
+    cuts: tuple[int, ...]
+    pts: int | None
+    check: int
+    run_up: int
+    run_out: int
+
+    @property
+    def read(self) -> range:
+        """Numbers of the frames to be read."""
+        return range(self.start - self.run_up, self.stop + self.run_out)
+
+    @property
+    def kept(self) -> range:
+        """Which of those that are read are kept, counted from the first of them."""
+        return range(self.run_up, self.run_up + self.stop - self.start)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be made of a clip.
+
+    Attributes:
+        run: see :class:`rlsp_tf.upscaling.segments.SegmentedSink`.
+        ranges: they follow each other and cover the clip.
+        notes: sentences about the source.
+    """
+
+    run: dict[str, Any]
+    ranges: tuple[Range, ...]
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Any) -> "Plan":
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError: if it is none.
+        """
+        try:
+            ranges = tuple(Range(**{**each, "cuts": tuple(each["cuts"])}) for each in value["ranges"])
+            follows = [each.start for each in ranges] == [0, *(each.stop for each in ranges[:-1])]
+            whole = all(
+                type(number) is int and number >= 0
+                for each in ranges
+                for number in (
+                    each.start,
+                    each.stop,
+                    each.check,
+                    each.run_up,
+                    each.run_out,
+                    each.read.start,
+                    *each.cuts,
+                )
+            )
+            timed = all(each.pts is None or type(each.pts) is int for each in ranges)
+            if not (ranges and follows and whole and timed and isinstance(value["run"], dict)):
+                raise ValueError("no plan")
+            return cls(value["run"], ranges, tuple(map(str, value["notes"])))
+        except (KeyError, TypeError) as error:
+            raise ValueError("no plan") from error
+
+
+def make_plan(
+    source: Path,
+    step: Step,
+    recipe: Recipe,
+    scene_cuts: Literal["auto", "off"] | frozenset[int] = "auto",
+    *,
+    length: int = RANGE,
+    split: bool = False,
+) -> Plan:
+    """Reads a clip and finds where it can be cut into ranges.
+
+    Args:
+        source: the clip.
+        step, recipe, scene_cuts: of the run.
+        length: frames of a range, at least.
+        split: let a range end after twice as many, if no shot has begun until then.
+
+    Raises:
+        RLSPError: if it cannot be read.
+    """
+    with open_source(source, deinterlace=recipe.deinterlace) as frames:
+        if scene_cuts == "auto":
+            shots = detect_shots(frames, frames.depth)
+        else:
+            shots = listed_shots(frames, frozenset() if scene_cuts == "off" else scene_cuts)
+        found: list[tuple[int, int | None, int, int]] = []
+        recent: deque[tuple[int | None, int]] = deque(maxlen=RUN_UP + 1)
+        cuts: list[int] = []
+        count = in_segment = in_shot = 0
+        for frame, begins in shots:
+            if split:
+                recent.append((frame.pts, _check_of(frame)))
+            if begins:
+                # All frames of the shot before are out when a new one begins.
+                in_segment += in_shot - _out(in_shot, step, recipe)
+                in_shot = 0
+                cuts.append(count)
+                if frames_left(in_segment, recipe.segment, at_cut=True) <= 0 or count == 0:
+                    in_segment = 0
+                    if not found or count - found[-1][0] >= length:
+                        found.append((count, frame.pts, _check_of(frame), 0))
+            elif split and count - found[-1][0] >= 2 * length:
+                run_up = min(RUN_UP, in_shot)
+                found.append((count, *recent[-1 - run_up], run_up))
+                in_segment = 0
+            before = _out(in_shot, step, recipe)
+            in_shot += 1
+            count += 1
+            in_segment += _out(in_shot, step, recipe) - before
+            if frames_left(in_segment, recipe.segment, at_cut=False) <= 0:
+                in_segment = 0
+        seekable = isinstance(frames, VideoSource) and not frames.restamped
+        ends = [(start, step.config.frames_after if run_up else 0) for start, _, _, run_up in found[1:]]
+        ranges = tuple(
+            Range(
+                start,
+                stop,
+                tuple(cut for cut in cuts if start <= cut < stop + run_out),
+                pts if seekable else None,
+                check,
+                run_up,
+                run_out,
+            )
+            for (start, pts, check, run_up), (stop, run_out) in zip(found, [*ends, (count, 0)], strict=True)
+        )
+        return Plan(run_of(source, step, recipe, scene_cuts, split), ranges, tuple(frames.notes))
+
+
+def rehearse_ranges(source: Path, folder: Path, target: str, step: Step, recipe: Recipe) -> None:
+    """Rehearses the ending of a run before its first frame is computed; see :func:`rehearse`.
+
+    Args:
+        source: the clip.
+        folder: where something may be written meanwhile.
+        target: the name of the file or folder to be.
+        step, recipe: of the run.
+
+    Raises:
+        RLSPError: if nothing could be written in the end.
+    """
+    with open_source(source, deinterlace=recipe.deinterlace) as frames:
+        make = partial(recipe.sink, frames, step.config.scale)
+        whole = make(folder / target)
+        if isinstance(whole, VideoSink):
+            rehearse(folder, whole, partial(make, companions=False), frames)
+
+
+def run_of(
+    source: Path,
+    step: Step,
+    recipe: Recipe,
+    scene_cuts: Literal["auto", "off"] | frozenset[int],
+    split: bool,
+) -> dict[str, Any]:
+    """All that the frames of a result depend on, for a plan; see :func:`make_plan`."""
+    return {**recipe.run(source, step, scene_cuts), "--split-shots": split}
+
+
+def render_range(
+    source: Path,
+    target: Path,
+    step: Step,
+    recipe: Recipe,
+    plan: Plan,
+    index: int,
+    *,
+    memory: float | None = None,
+) -> Path:
+    """Upscales a range; goes on where it was interrupted.
+
+    Args:
+        source: the clip.
+        target: what the whole is to be; only its suffix counts, and that its folder exists.
+        step, recipe: of the run.
+        plan: of the clip.
+        index: of the range.
+        memory: see :func:`rlsp_tf.upscaling.upscale.upscale`.
+
+    Returns:
+        The work folder of the range, beside ``target``.
+
+    Raises:
+        RLSPError: if it cannot be read or written.
+    """
+    part = plan.ranges[index]
+    with open_source(source, deinterlace=recipe.deinterlace) as frames:
+
+        def make(path: Path) -> Any:
+            return recipe.sink(frames, step.config.scale, path, companions=False)
+
+        path = target.with_name(f"{index:06d}{target.suffix}")
+        run = {**plan.run, "range": [part.start, part.stop]}
+        sink = SegmentedSink(make(path), make, frames, run=lambda: run, join=False, first=part.start)
+        shots = listed_shots(_frames_of(part, frames, source, recipe), _relative(part))
+        with sink:
+            render(
+                frames,
+                shots,
+                sink,
+                step,
+                recipe,
+                memory=memory,
+                stop=Stop(),
+                tick=lambda: None,
+                keep=part.kept,
+            )
+    return path.with_name(path.name + SUFFIX)
+
+
+def join_ranges(
+    source: Path, work: Path, target: Path, step: Step, recipe: Recipe, plan: Plan, *, force: bool = False
+) -> list[str]:
+    """Joins the segments of all ranges under the final name.
+
+    Args:
+        source: the clip.
+        work: where the work folders of the ranges lie.
+        target: the file or folder to be.
+        step, recipe, plan: of the run.
+        force: replace what is there.
+
+    Returns:
+        What there is to say.
+
+    Raises:
+        RLSPError: if a range is missing or damaged, or the result cannot be written.
+    """
+    segments: list[Segment] = []
+    for index in range(len(plan.ranges)):
+        folder = work / f"{index:06d}{target.suffix}{SUFFIX}"
+        journal = read_journal(folder / JOURNAL)
+        if journal is None or journal.frames != plan.ranges[index].stop - plan.ranges[index].start:
+            raise RLSPError(f"{target}: frames from {plan.ranges[index].start} on are missing; run it again.")
+        segments += [replace(each, name=f"{folder.name}/{each.name}") for each in journal.segments]
+    with open_source(source, deinterlace=recipe.deinterlace) as frames:
+        whole = recipe.sink(frames, step.config.scale, target, force=force)
+        join_segments(work, segments, whole, frames, run=plan.run, notes=plan.notes, force=force)
+        return [*plan.notes, *divergence_notes(source, first_divergence(segments)), *whole.notes]
+
+
+def targets_of(sources: Sequence[str], folder: str) -> list[str]:
+    """Where results go: into the folder, under the names of the clips.
+
+    Images get the suffix ``.png``, and videos ``.mkv`` where theirs cannot be written. Animated images are
+    videos.
+
+    Raises:
+        RLSPError: if two have one name.
+    """
+    targets: dict[str, str] = {}
+    for source in sources:
+        name = source.rstrip("/").replace("\\", "/").rpartition("/")[2]
+        path, suffix = Path(source), Path(name).suffix.lower()
+        if is_image(path) and not path.is_dir() and not is_animated(path):
+            name = f"{Path(name).stem}.png"
+        elif suffix not in VIDEO_FORMATS and (suffix or path.is_file()) and not path.is_dir():
+            name = f"{Path(name).stem}.mkv"
+        target = f"{folder.rstrip('/')}/{name}"
+        if target in targets:
+            raise RLSPError(f"{source}: would get the name of the result of {targets[target]}; rename one.")
+        targets[target] = source
+    return list(targets)
+
+
+def _out(pushed: int, step: Step, recipe: Recipe) -> int:
+    """How many frames of a shot are out when so many have been pushed; see ``RecurrentStream``."""
+    if pushed <= recipe.warm_start:
+        return 0
+    return max(0, pushed - step.config.frames_after)
+
+
+def _relative(part: Range) -> frozenset[int]:
+    return frozenset(cut - part.read.start for cut in part.cuts)
+
+
+def _frames_of(part: Range, frames: FrameSource, source: Path, recipe: Recipe) -> Iterator[Frame]:
+    """The frames of a range: from near its beginning on if that can be found, else after all before it."""
+    if part.start == 0:
+        return islice(frames, part.read.stop)
+    if part.pts is not None and isinstance(frames, VideoSource):
+        pts = part.pts
+        frames.seek(pts)
+        later: Iterable[Frame] = dropwhile(lambda frame: frame.pts is None or frame.pts < pts, frames)
+        later = iter(later)
+        first = next(later, None)
+        if first is not None and first.pts == pts and _check_of(first) == part.check:
+            return islice(chain([first], later), len(part.read))
+    return _from_the_beginning(part, source, recipe)
+
+
+def _from_the_beginning(part: Range, source: Path, recipe: Recipe) -> Iterator[Frame]:
+    with open_source(source, deinterlace=recipe.deinterlace) as again:
+        yield from islice(again, part.read.start, part.read.stop)
+
+
+def _check_of(frame: Frame) -> int:
+    check = 0
+    for plane in frame.planes:
+        check = zlib.crc32(plane.tobytes(), check)
+    return check

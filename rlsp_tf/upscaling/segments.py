@@ -1,0 +1,419 @@
+"""A clip that is written in segments, so that an interruption costs no more than one of them."""
+
+import hashlib
+import os
+import shutil
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from rlsp_tf.errors import Interrupted, RLSPError, describe_os_error
+from rlsp_tf.inference.divergence import divergence_notes
+from rlsp_tf.inference.resumed import Stretch
+from rlsp_tf.media.frames import Frame, FrameSink, FrameSource
+from rlsp_tf.media.images import FolderSink, ImageSink
+from rlsp_tf.media.video_writer import VideoSink
+from rlsp_tf.pixels.color import ColorSpec
+from rlsp_tf.system.files import atomic_file, atomic_folder, sha256_of
+from rlsp_tf.upscaling.concatenate import join_folders, join_videos
+from rlsp_tf.upscaling.published import note_published
+from rlsp_tf.upscaling.rehearsal import check_room, rehearse
+from rlsp_tf.upscaling.work_folder import PLAN, Journal, Segment, WorkFolder, size_of
+
+SEGMENT = 100
+"""Frames of a segment at least. Each begins with a frame that stands for itself, as in the streams of
+broadcasters, who have one every few seconds."""
+
+
+class DamagedSegment(RLSPError):
+    """A finished segment is not what it was when it was finished.
+
+    Attributes:
+        segment: its name.
+    """
+
+    segment = ""
+
+
+class SegmentedSink:
+    """Writes a clip in segments, and joins them in the end.
+
+    It is a :class:`rlsp_tf.media.frames.FrameSink`. Finished segments, the state of the network at the end of
+    the last one and a journal lie in a work folder beside the target (:mod:`rlsp_tf.upscaling.work_folder`)
+    until the block ends without an exception. When it ends with one they stay, and whoever makes the same
+    sink again finds in ``finished`` what need not be given to :meth:`write` once more, but for the frames of
+    segments that are damaged.
+
+    Args:
+        whole: the sink that would write all at once; it is never entered.
+        make: makes the sink of a segment from its path.
+        source: where the frames come from.
+        run: tells what is made of what: strings, numbers and lists by name. What was finished by a run that
+            tells something else is refused.
+        resume: go on with what was finished; else forget it.
+        force: replace what is at the target.
+        progress: show a progress bar while segments are joined.
+        join: join segments in the end; else leave them in the work folder.
+        first: number of the first frame, for names and notes.
+
+    Attributes:
+        first: as given.
+        diverged: to be set to the number of the frame from which on the network has diverged, if it has.
+        finished: how much is, once the block is entered.
+        missing: the numbers of frames in ``finished`` that have to be given to :meth:`write` again, counted
+            from the first frame of the sink: those of damaged segments, when the block is entered.
+        rows: to be set to what the network computes at a time; see
+            :class:`rlsp_tf.upscaling.work_folder.Journal`.
+
+    Raises:
+        RLSPError: when the block is entered: if another run is at work, or the work folder is of another one.
+    """
+
+    def __init__(
+        self,
+        whole: FrameSink,
+        make: Callable[[Path], FrameSink],
+        source: FrameSource,
+        *,
+        run: Callable[[], dict[str, Any]],
+        resume: bool = True,
+        force: bool = False,
+        progress: bool = False,
+        join: bool = True,
+        first: int = 0,
+    ) -> None:
+        self.path = whole.path
+        self.color: ColorSpec | None = whole.color
+        self.notes = whole.notes
+        self.rows: int | None = None
+        self._whole, self._make, self._source = whole, make, source
+        self._run, self._resume, self._force, self._progress = run, resume, force, progress
+        self._join, self.first = join, first
+        self.diverged: int | None = None
+        self._work = WorkFolder(self.path)
+        self._open: FrameSink | None = None
+        self._segment = self._work.path
+        self._frames = 0
+        self._damaged: list[int] = []
+        self.missing: list[range] = []
+
+    def __enter__(self) -> "SegmentedSink":
+        self._work.__enter__()
+        try:
+            self.finished = self._read()
+            if self._join and self.finished.notes is None and isinstance(self._whole, VideoSink):
+                check_room(self.path, self._work.path, self.finished.segments)
+                rehearse(self._work.path, self._whole, self._make, self._source)
+        except BaseException as error:
+            self._work.__exit__(type(error), error, error.__traceback__)
+            raise
+        self.rows = self.finished.rows
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        try:
+            if error is None:
+                self._finish()
+            elif self._open is not None:
+                self._open.__exit__(kind, error, trace)
+        except (RLSPError, OSError, KeyboardInterrupt) as late:
+            error = late
+            raise self._explained(late) from late
+        finally:
+            self._work.__exit__(kind, error, trace)
+        if isinstance(error, (RLSPError, OSError, KeyboardInterrupt)):
+            raise self._explained(error) from error
+
+    def write(self, frame: Frame) -> None:
+        """Takes the next frame that is not finished."""
+        index = self._damaged[0] if self._damaged else len(self.finished.segments)
+        if self._open is None:
+            self._segment = self._work.path / self._name(index)
+            self._open = self._make(self._segment)
+            self._open.__enter__()
+            self._frames = 0
+        number = self.first + self._frames_before(index) + self._frames
+        self._open.write(frame if frame.name else replace(frame, name=f"frame_{number:06d}"))
+        self._frames += 1
+        if self._damaged and self._frames == self.finished.segments[index].frames:
+            again = self._close(self.finished.segments[index])
+            self._work.replace(self.finished, index, again)
+            del self._damaged[0]
+
+    def end_segment(self, steps: int, state: Sequence[np.ndarray] | None) -> None:
+        """Ends a segment with the frame before; from here on it is finished.
+
+        Args:
+            steps: of the network, from the beginning of the clip on.
+            state: that the next step will take, if it takes one from before.
+        """
+        name = self._segment.name
+        done = self._close(Segment(name, self._frames, 0, steps))
+        if not self.finished.segments:
+            self.finished.run, self.finished.rows = self._run(), self.rows
+        if state:
+            path = self._state(len(self.finished.segments) + 1)
+            with atomic_file(path, force=True) as part, part.open("wb") as file:
+                _write_arrays(file, state)
+            done = replace(done, state=sha256_of(path))
+        done = replace(done, diverged=self.diverged)
+        self._work.append(self.finished, done)
+        self._state(len(self.finished.segments) - 1).unlink(missing_ok=True)
+        if self._join and isinstance(self._whole, VideoSink):
+            check_room(self.path, self._work.path, self.finished.segments)
+
+    def stretches(self) -> list[Stretch]:
+        """Which steps of the network are left, for a :class:`rlsp_tf.inference.resumed.ResumedStep`.
+
+        Those of frames that are not finished, and of damaged segments; before these, those that make the
+        state which they begin with. Only the last state is kept, but where a shot begins none is needed.
+        """
+        segments = self.finished.segments
+        ends: list[tuple[int, int | None]] = [(index, segments[index].steps) for index in self._damaged]
+        if self.finished.notes is None:
+            ends.append((len(segments), None))
+        found: list[Stretch] = []
+        for index, until in ends:
+            start = self._start(index)
+            if found and found[-1].until is not None and start.after <= found[-1].until:
+                start = found.pop()
+            found.append(start._replace(until=until))
+        return found
+
+    def state(self) -> list[np.ndarray]:
+        """The state that was given with the last finished segment, in float32."""
+        path = self._state(len(self.finished.segments))
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return [arrays[name] for name in arrays.files]
+
+    def _start(self, index: int) -> Stretch:
+        """The last place up to a segment at which the network can begin."""
+        segments = self.finished.segments
+        path = self._state(index)
+        if index == len(segments) and index and path.exists() and sha256_of(path) == segments[-1].state:
+            return Stretch(segments[-1].steps, None, self.state)
+        while index and segments[index - 1].state:
+            index -= 1
+        return Stretch(segments[index - 1].steps if index else 0, None, list)
+
+    def _close(self, segment: Segment) -> Segment:
+        """Lets what is open get its name; gives ``segment`` with what it has become."""
+        assert self._open is not None
+        sink, self._open = self._open, None
+        sink.__exit__(None, None, None)
+        return replace(
+            segment,
+            size=size_of(self._segment),
+            times=sink.times if isinstance(sink, VideoSink) else [],
+            sha256=identity_of(self._segment),
+        )
+
+    def _frames_before(self, index: int) -> int:
+        return sum(segment.frames for segment in self.finished.segments[:index])
+
+    def _read(self) -> Journal:
+        if self._resume and (self._work.path / PLAN).exists():
+            raise RLSPError(
+                f"{self.path}: was begun with --engine ray; go on with it, or add --no-resume to begin anew."
+            )
+        journal = self._work.read() if self._resume else None
+        if journal is not None:
+            compare_runs(self.path, journal.run, self._run())
+            if not all(segment.sha256 for segment in journal.segments):
+                raise RLSPError(
+                    f"{self.path}: was begun by an earlier version of rlsp, which noted no checksums; finish "
+                    "it with that version, or add --no-resume to begin anew."
+                )
+        if journal is None:
+            self._work.clear()
+            return Journal({}, None)
+        self.finished = journal
+        names = {segment.name for segment in journal.segments}
+        for index, segment in enumerate(journal.segments):
+            if not is_intact(self._work.path, segment):
+                names.remove(segment.name)
+                self._damaged.append(index)
+                first = self._frames_before(index)
+                self.missing.append(range(first, first + segment.frames))
+        self._work.keep_only(names | {self._state(len(journal.segments)).name})
+        if self.missing:
+            frames = " and ".join(
+                f"{self.first + each.start} to {self.first + each.stop - 1}" for each in self.missing
+            )
+            self.notes.append(
+                f"{self.path}: frames {frames} had been finished, but were damaged on the disk; they were "
+                "computed again."
+            )
+        return journal
+
+    def _finish(self) -> None:
+        if not self.finished.segments:
+            raise RLSPError(f"{self.path}: no frame was given to be written.")
+        if self.finished.notes is None:
+            notes = divergence_notes(self._source.path, self.finished.diverged)
+            self._work.end(self.finished, [*self._source.notes, *notes])
+        if self._join:
+            join_segments(
+                self._work.path,
+                self.finished.segments,
+                self._whole,
+                self._source,
+                run=self.finished.run,
+                notes=self.finished.notes or (),
+                force=self._force,
+                progress=self._progress,
+            )
+            self._work.finish()
+
+    def _explained(self, error: BaseException) -> RLSPError:
+        """The same failure, with what is left to go on with."""
+        kept = ""
+        if frames := self.finished.frames - sum(
+            self.finished.segments[index].frames for index in self._damaged
+        ):
+            kept = f"; {frames} frames are finished, and the same command goes on from there"
+        if isinstance(error, KeyboardInterrupt):
+            return Interrupted(f"{self.path}: interrupted{kept}.")
+        sentence = str(error)
+        if isinstance(error, OSError):
+            name = error.filename or os.fspath(self.path)
+            sentence = describe_os_error(OSError(error.errno, error.strerror, name))
+        for name in (self._segment, self._work.path):
+            sentence = sentence.replace(os.fspath(name), os.fspath(self.path))
+        kind = type(error) if isinstance(error, RLSPError) else RLSPError
+        return kind(f"{sentence.rstrip('.')}{kept}.")
+
+    def _name(self, index: int) -> str:
+        return f"{index:06d}{self.path.suffix if isinstance(self._whole, VideoSink) else ''}"
+
+    def _state(self, segments: int) -> Path:
+        return self._work.path / f"state-{segments:06d}.npz"
+
+
+def join_segments(
+    work: Path,
+    segments: Sequence[Segment],
+    whole: FrameSink,
+    source: FrameSource,
+    *,
+    run: dict[str, Any],
+    notes: Sequence[str],
+    force: bool = False,
+    progress: bool = False,
+) -> None:
+    """Puts finished segments together under the final name.
+
+    Args:
+        work: where they lie.
+        segments: in order.
+        run: see :class:`rlsp_tf.upscaling.work_folder.Journal`.
+        notes: sentences on the source.
+        whole, source, force, progress: see :class:`SegmentedSink`.
+
+    Raises:
+        DamagedSegment: if a segment is not what it was when it was finished.
+        RLSPError: see :mod:`rlsp_tf.upscaling.concatenate`.
+    """
+    for segment in segments:
+        if not is_intact(work, segment):
+            error = DamagedSegment(
+                f"{whole.path}: its segment {segment.name} was damaged on the disk; run it again, and "
+                "only that is computed again."
+            )
+            error.segment = segment.name
+            raise error
+    if isinstance(whole, VideoSink):
+        with atomic_file(whole.path, force=force, inside=work) as part:
+            join_videos(
+                work,
+                segments,
+                part,
+                source,
+                whole.path,
+                time_base=whole.time_base,
+                notes=whole.notes,
+                left_out=whole.left_out,
+                progress=progress,
+            )
+            note_published(work, part, run, [*notes, *whole.notes])
+    elif isinstance(whole, ImageSink):
+        ((image,),) = ((work / segment.name).iterdir() for segment in segments)
+        with atomic_file(whole.path, force=force, inside=work) as part:
+            shutil.copyfile(image, part)
+            note_published(work, part, run, [*notes, *whole.notes])
+    else:
+        assert isinstance(whole, FolderSink)
+        with atomic_folder(whole.path, force=force, inside=work, ours=whole.ours) as part:
+            join_folders(work, segments, part, whole.path)
+            note_published(work, part, run, [*notes, *whole.notes])
+
+
+def is_intact(work: Path, segment: Segment) -> bool:
+    """Whether a finished segment in a work folder is, bit by bit, what was noted of it."""
+    path = work / segment.name
+    try:
+        return size_of(path) == segment.size and identity_of(path) == segment.sha256
+    except OSError:
+        return False
+
+
+def frames_left(frames: int, segment: int, *, at_cut: bool) -> int:
+    """How many frames more a segment gets: it ends at a cut, if there is one before it is twice as long.
+
+    What begins at a cut depends on nothing before.
+
+    Args:
+        frames: that it has.
+        segment: that it is to have.
+        at_cut: whether a new shot begins now.
+    """
+    return (segment if at_cut else 2 * segment) - frames
+
+
+def _write_arrays(file: BinaryIO, arrays: Sequence[np.ndarray]) -> None:
+    """What ``np.savez`` would write, without its copies: a state of large frames is large.
+
+    In float32, in which every narrower type is exact: NumPy's files know no bfloat16.
+    """
+    with zipfile.ZipFile(file, "w") as archive:
+        for index, each in enumerate(arrays):
+            header = {
+                "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
+                "fortran_order": False,
+                "shape": each.shape,
+            }
+            with archive.open(f"arr_{index}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array_header_1_0(entry, header)
+                flat = each.reshape(-1)
+                for first in range(0, each.size, _PIECE):
+                    entry.write(flat[first : first + _PIECE].astype(np.float32).data)
+
+
+_PIECE = 2**20
+"""Numbers of a state that are made float32 at a time."""
+
+
+def compare_runs(target: Path, noted: dict[str, Any], run: dict[str, Any]) -> None:
+    """Raises an ``RLSPError`` if two runs are not of the same things."""
+    for name in sorted(noted.keys() | run.keys()):
+        if noted.get(name) != run.get(name):
+            short = all(len(str(each.get(name))) <= 24 for each in (noted, run))
+            values = f" ({noted.get(name)} then, {run.get(name)} now)" if short else ""
+            raise RLSPError(
+                f"{target}: a run with another {name}{values} was interrupted; run that again to go on, or "
+                "add --no-resume to begin anew."
+            )
+
+
+def identity_of(path: Path) -> str:
+    """SHA-256 of the content of a clip: a file, or the names and contents of the files in a folder."""
+    if not path.is_dir():
+        return sha256_of(path)
+    digest = hashlib.sha256()
+    for file in sorted(file for file in path.iterdir() if file.is_file()):
+        digest.update(f"{file.name}\0{sha256_of(file)}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
