@@ -138,12 +138,14 @@ class OncePerMinute(logging.Filter):
 
 def log_to_stderr() -> None:
     """Has the server, uvicorn and asyncio log to standard error, warnings once a minute each."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("rlsp: %(message)s"))
-    handler.addFilter(OncePerMinute())
-    for name in ("rlsp.serve", "uvicorn.error", "asyncio"):
+    for name in ("rlsp.serve", "rlsp.serve.requests", "uvicorn.error", "asyncio"):
+        handler = logging.StreamHandler()
+        # Lines about requests may be JSON, so nothing comes before them.
+        prefix = "" if name == "rlsp.serve.requests" else "rlsp: "
+        handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
+        handler.addFilter(OncePerMinute())
         logger = logging.getLogger(name)
-        logger.setLevel(logging.INFO if name == "rlsp.serve" else logging.WARNING)
+        logger.setLevel(logging.INFO if name.startswith("rlsp") else logging.WARNING)
         logger.propagate = False
         logger.handlers = [handler]
 

@@ -426,6 +426,21 @@ class TestFaults:
 
 
 class TestLog:
+    def test_the_command_logs_to_standard_error(self):
+        """In a process of its own, since loggers are of the whole process."""
+        code = """
+import logging
+from rlsp_tf.serving.server import log_to_stderr
+log_to_stderr()
+for _ in range(3):
+    logging.getLogger("rlsp.serve").warning("too many")
+    logging.getLogger("rlsp.serve.requests").info('{"status": 200}')
+    logging.getLogger("asyncio").error("socket.accept() out of system resource")
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        lines = ["rlsp: too many", '{"status": 200}', "rlsp: socket.accept() out of system resource"]
+        assert done.stderr.splitlines() == [*lines, lines[1], lines[1]]
+
     def test_requests_are_logged_without_what_could_break_a_line(self, serving, log):
         client = Client(serving(log_format="json").port)
         logging.getLogger("rlsp.serve").setLevel(logging.INFO)
