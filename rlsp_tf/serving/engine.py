@@ -20,13 +20,13 @@ from av.stream import Disposition
 
 from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.inference.load import step_maker
-from rlsp_tf.inference.step import Step
 from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.media.video_reader import VideoSource, open_input
 from rlsp_tf.network.weights import load_model
 from rlsp_tf.serving.batching import CPU_PIXELS, BatchingStep
 from rlsp_tf.serving.limits import SERVER_ERRORS, Refused, SessionLost, TooLarge, server_error
 from rlsp_tf.serving.wire import decode_frame, encode_frame
+from rlsp_tf.system.signals import Stop
 from rlsp_tf.upscaling.upscale import upscale
 
 MAX_RATE = 60
@@ -174,7 +174,8 @@ class Engine:
             model: one of :meth:`about`.
             pixels: the most pixels that a frame may have.
             seconds: the longest duration, counted with at most MAX_RATE frames per second.
-            stop: set it to end the work at the next step.
+            stop: set it to end the work at the next step. If it is begun again with the same files, it goes
+                on there.
             progress: is kept up to date.
 
         Returns:
@@ -196,11 +197,13 @@ class Engine:
         try:
             progress = progress or Progress()
             progress.total = self._measure(source, pixels, seconds, stop)
-            step = _StoppableStep(self._steps[model], stop)
-            notes = upscale(source, target, step, tick=progress.tick)
+            step = self._steps[model]
+            notes = upscale(source, target, step, stop=_EventStop(stop), tick=progress.tick)
             return [named(note) for note in notes], progress.total
         except Refused:
             raise
+        except Interrupted as error:
+            raise _stopped() from error
         except (RLSPError, OSError, MemoryError, tf.errors.ResourceExhaustedError) as error:
             if number := _errno_of_the_server(error):
                 raise server_error(number) from error
@@ -286,21 +289,16 @@ class Engine:
         return frames
 
 
-class _StoppableStep:
-    """A step that raises ``Interrupted`` once an event is set."""
+class _EventStop(Stop):
+    """A ``Stop`` that is asked for by setting an event."""
 
-    def __init__(self, step: Step, stop: threading.Event) -> None:
-        self.config, self.fingerprint = step.config, step.fingerprint
-        self.precision, self.itemsize = step.precision, step.itemsize
-        self._step, self._stop = step, stop
+    def __init__(self, event: threading.Event) -> None:
+        super().__init__()
+        self._event = event
+        self.signal = "the server"
 
-    def initial_state(self, batch: int, height: int, width: int) -> Any:
-        return self._step.initial_state(batch, height, width)
-
-    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
-        if self._stop.is_set():
-            raise _stopped()
-        return self._step(window, state)
+    def __bool__(self) -> bool:
+        return self._event.is_set()
 
 
 def _stopped() -> Interrupted:

@@ -13,14 +13,14 @@ from PIL import Image
 from helpers.networks import Direct, needs_bytes, small_model
 from helpers.small_disk import small_disk
 from helpers.synthetic import make_clip
-from helpers.videos import make_video
+from helpers.videos import make_video, packets
 from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.inference.int8 import Int8Step
 from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.media.open import VideoSource
 from rlsp_tf.media.video_reader import open_input
 from rlsp_tf.network.config import RLSPConfig
-from rlsp_tf.serving.engine import Engine
+from rlsp_tf.serving.engine import Engine, Progress
 from rlsp_tf.serving.limits import Capacity, Limits, Refused, ServerFault, SessionLost, TooLarge
 from rlsp_tf.serving.sessions import Sessions
 from rlsp_tf.serving.wire import PNG, RAW, decode_frame, encode_frame, max_bytes
@@ -197,7 +197,7 @@ class TestEngine:
     def test_what_goes_wrong_in_the_middle_is_told_without_advice_for_the_command_line(
         self, engine, tmp_path, monkeypatch
     ):
-        def fail(*arguments):
+        def fail(*arguments, **options):
             raise RLSPError(
                 f"{arguments[0]}: is broken; 7 frames are finished, and the same command goes on."
             )
@@ -218,6 +218,30 @@ class TestEngine:
                 tmp_path / "in.mp4", tmp_path / "out.mp4", "small", pixels=4000, seconds=9, stop=stop
             )
         assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+    def test_a_video_that_was_stopped_goes_on_where_it_was(self, engine, tmp_path):
+        class StopAtTheFifth(Progress):
+            def tick(self):
+                super().tick()
+                if self.frames == 5:
+                    limits["stop"].set()
+
+        limits = {"pixels": 4000, "seconds": 9.0, "stop": threading.Event()}
+        make_video(tmp_path / "in.mp4", pts=range(0, 60 * 3600, 3600))
+        with pytest.raises(Interrupted):
+            engine.video(
+                tmp_path / "in.mp4", tmp_path / "out.mp4", "small", **limits, progress=StopAtTheFifth()
+            )
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.mp4.rlsp"]
+        assert list((tmp_path / "out.mp4.rlsp").glob("00000*.mp4"))
+        limits["stop"].clear()
+        progress = Progress()
+        engine.video(tmp_path / "in.mp4", tmp_path / "out.mp4", "small", **limits, progress=progress)
+        assert (progress.frames, progress.total) == (60, 60)
+        engine.video(tmp_path / "in.mp4", tmp_path / "once.mp4", "small", **limits)
+        # Where it was stopped another group of pictures begins, so only the times are the same.
+        (out,), (once,) = (packets(tmp_path / name, "video") for name in ("out.mp4", "once.mp4"))
+        assert sorted(time for time, _ in out) == sorted(time for time, _ in once)
 
     def test_sentences_about_a_video_tell_nothing_of_the_servers_folders(self, engine, tmp_path):
         (tmp_path / "in").write_bytes(b"nothing")
