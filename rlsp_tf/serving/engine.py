@@ -192,7 +192,10 @@ class Engine:
         def named(sentence: str) -> str:
             # Files of the server, and advice for the command line, are of no use to a client.
             sentence = re.sub(r"; \d+ frames are finished, and the same command .*(?=\.$)", "", sentence)
-            return sentence.replace(os.fspath(source), "the video").replace(os.fspath(target), "the result")
+            sentence = sentence.replace(os.fspath(source), "the video")
+            sentence = sentence.replace(os.fspath(target), "the result")
+            # Titles in a file need not be UTF-8, but answers are.
+            return sentence.encode("utf-8", "replace").decode("utf-8")
 
         try:
             progress = progress or Progress()
