@@ -99,6 +99,8 @@ setup(
         # The plots of that page; 3.10.7 is the first at peace with the pyparsing of today.
         "matplotlib>=3.10.7",
         "numpy>=1.26",
+        # The camera that moves over photographs; scenedetect-headless needs it anyway.
+        "opencv-python-headless>=4.8",
         # Image files, and text in the demo's scene; 10.1 is the first whose built-in font comes in any size.
         "pillow>=10.1",
         # How much memory is free, and how much a process has used.
