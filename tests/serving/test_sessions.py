@@ -199,7 +199,7 @@ class TestEngine:
     ):
         def fail(*arguments, **options):
             raise RLSPError(
-                f"{arguments[0]}: is broken; 7 frames are finished, and the same command goes on."
+                f"{arguments[0]}: the title \udce4 is broken; 7 frames are finished, and the same command goes on."
             )
 
         monkeypatch.setattr("rlsp_tf.serving.engine.upscale", fail)
@@ -207,7 +207,7 @@ class TestEngine:
         limits = {"pixels": 4000, "seconds": 9.0, "stop": threading.Event()}
         with pytest.raises(RLSPError) as error:
             engine.video(tmp_path / "in.mp4", tmp_path / "out.mp4", "small", **limits)
-        assert str(error.value) == "the video: is broken."
+        assert str(error.value) == "the video: the title ? is broken."
 
     def test_a_video_that_is_stopped_leaves_no_result(self, engine, tmp_path):
         make_video(tmp_path / "in.mp4")
