@@ -22,7 +22,8 @@ by the server. Frames of the same size that come from several clients at the sam
 together. It needs pip install 'rlsp_tf[serve]'.
 
   rlsp serve
-  curl -X POST -T film.mp4 http://127.0.0.1:8000/videos -o film-4x.mp4
+  curl -X POST -T film.mp4 http://127.0.0.1:8000/videos -o film-4x.mp4    # answers when it is done
+  curl -X POST -T film.mp4 http://127.0.0.1:8000/jobs                     # answers at once
   curl -X POST 'http://127.0.0.1:8000/sessions?width=480&height=270'
   curl -X PUT -T 0.png -H 'Content-Type: image/png' http://127.0.0.1:8000/sessions/NAME/frames/0
 

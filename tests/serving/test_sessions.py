@@ -198,9 +198,8 @@ class TestEngine:
         self, engine, tmp_path, monkeypatch
     ):
         def fail(*arguments, **options):
-            raise RLSPError(
-                f"{arguments[0]}: the title \udce4 is broken; 7 frames are finished, and the same command goes on."
-            )
+            rest = "7 frames are finished, and the same command goes on from there"
+            raise RLSPError(f"{arguments[0]}: the title \udce4 is broken; {rest}.")
 
         monkeypatch.setattr("rlsp_tf.serving.engine.upscale", fail)
         make_video(tmp_path / "in.mp4", pts=range(0, 3 * 3600, 3600))
