@@ -75,9 +75,9 @@ def serve(
 
     access = Access(hosts, read_tokens(token_file) if token_file is not None else ())
     check_tls(tls)
-    log_to_stderr()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listener(host, port))
+        log_to_stderr()
         if not access.tokens and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
             print(
                 f"rlsp: everybody who can reach {host} may use the server; --token-file prevents that.",

@@ -50,13 +50,15 @@ def serving(tmp_path):
 
 
 @pytest.fixture
-def log():
+def log(monkeypatch):
     """The lines that the server logs, as they get through the filter of its command."""
     lines = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())
     handler.addFilter(OncePerMinute())
     loggers = [logging.getLogger(name) for name in ("rlsp.serve", "uvicorn.error", "asyncio")]
+    # The command, called by another test, leaves its own handler here.
+    monkeypatch.setattr(logging.getLogger("rlsp.serve.requests"), "propagate", True)
     for logger in loggers:
         logger.addHandler(handler)
     yield lines
