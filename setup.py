@@ -48,6 +48,9 @@ TEST = [
     "jax>=0.4.34",
     # A store of objects on this machine, and what speaks to it.
     "moto[server]>=5",
+    # Check the description of the server's API, and its answers by it.
+    "openapi-schema-validator>=0.6",
+    "openapi-spec-validator>=0.7",
     "s3fs>=2024.2",
     "pytest>=8",
     # What rlsp benchmark capacity simulates with.

@@ -1,4 +1,4 @@
-"""How many frames a running ``rlsp serve`` gives to more and more clients, how fast, and all of them."""
+"""Measures how many frames per second a running ``rlsp serve`` answers, for more and more clients."""
 
 import math
 import re
@@ -19,12 +19,12 @@ from rlsp_tf.serving.wire import RAW
 CLIENTS = (1, 2, 4, 8, 16)
 SECONDS = 20.0
 GAIN = 1.05
-"""Times as many frames per second that more clients have to bring; else the server is saturated."""
+"""The server is saturated if more clients do not bring this many times the frames per second."""
 
 
 @dataclass
 class _Tally:
-    """What one client has seen."""
+    """What one client has sent and received."""
 
     sent: int = 0
     received: int = 0
@@ -42,33 +42,40 @@ def benchmark_serve(
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Loads a server with sessions, each of which sends its next frame when the one before was answered.
+    """Loads a server with sessions. Each sends its next frame when the one before was answered.
 
-    A round of a few seconds that does not count comes before every number of clients, in which the server
-    makes what it needs for that many. A frame that is refused is sent again when the server says.
+    Each number of clients is preceded by a round of a few seconds that does not count, in which the server
+    compiles what it needs. A frame that is refused is sent again after the time that the server names.
 
     Args:
-        url: of the server, as it prints it.
-        clients: how many, one number after the other.
-        size: width and height of frames.
-        seconds: for each number of clients.
+        url: the URL that the server prints.
+        clients: numbers of clients to measure, one after the other.
+        size: width and height of the frames, in pixels.
+        seconds: seconds for each number of clients.
         progress: show a progress bar on standard error.
-        command: what to note as the command behind the result.
+        command: the command line to note in the result.
 
     Returns:
-        :func:`rlsp_tf.benchmarks.harness.heading` and ``{"url", "size",
-        "limits", "models", "seconds", "rounds": [{"clients", "frames", "rate": frames per second,
-        "latency": {"p50", "p99"} in seconds, "streams": mean number of streams in a step, "refused":
-        requests, "lost": frames that were accepted and never came, "wrong": frames of another size,
-        "memory": bytes by process}], "saturated": the number of clients from which on more brought less than
-        a twentieth, or ``None``}``.
+        What is measured: :func:`rlsp_tf.benchmarks.harness.heading` and ``{"url", "size", "limits",
+        "models", "seconds", "rounds": [{"clients", "frames", "rate": frames per second, "latency": {"p50",
+        "p99"} in seconds, "streams": mean size of a batch, "refused": refused requests, "lost": frames
+        that were accepted but never returned, "wrong": frames of another size, "memory": bytes by
+        process}], "saturated": the number of clients from which on more clients gain less than a twentieth,
+        or ``None``}``.
 
     Raises:
-        RLSPError: if there is no such server, it is full, or it ends meanwhile.
+        RLSPError: if there is no such server, it has no room for the clients, or it ends meanwhile.
     """
     result = heading("serve", command)
     url = url.rstrip("/")
     about = _about(url)
+    limits = about["limits"]
+    share = max(1, int(limits["sessions"] * limits["client_share"]))
+    if max(clients) > share:
+        raise RLSPError(
+            f"{url}: accepts {share} sessions from one client, not {max(clients)}; start it with "
+            "--client-share 1, or give fewer by --clients."
+        )
     clip = _clip(size)
     scale = next(iter(about["models"].values()))["scale"]
     expected = 3 * size[0] * size[1] * scale**2
@@ -85,7 +92,7 @@ def benchmark_serve(
             latencies = sorted(each for tally in tallies for each in tally.latencies)
             received = sum(tally.received for tally in tallies)
             if not received:
-                raise RLSPError(f"{url}: took no session, for others have them all; try again later.")
+                raise RLSPError(f"{url}: accepted no session, because others have them all; try again later.")
             rounds.append(
                 {
                     "clients": count,
@@ -122,7 +129,7 @@ def benchmark_serve(
 def _round(
     url: str, clip: np.ndarray, clients: int, seconds: float, expected: int
 ) -> tuple[list[_Tally], float]:
-    """All clients at once for some seconds: what they have seen, and the time until the last answer."""
+    """Runs all clients at the same time; returns what they saw and the seconds until the last answer."""
     tallies = [_Tally() for _ in range(clients)]
     failures: list[Exception] = []
     began = time.perf_counter()
@@ -139,12 +146,12 @@ def _round(
     for thread in threads:
         thread.join()
     if failures:
-        raise RLSPError(f"{url}: {str(failures[0]).rstrip('.')}; look at the server.") from failures[0]
+        raise RLSPError(f"{url}: {str(failures[0]).rstrip('.')}; check the server.") from failures[0]
     return tallies, time.perf_counter() - began
 
 
 def _client(url: str, clip: np.ndarray, tally: _Tally, until: float, expected: int) -> None:
-    """One session from its beginning to its flush."""
+    """Runs one session from its begin to its flush."""
     height, width = clip.shape[1:3]
     headers = {"Content-Type": RAW}
     with requests.Session() as http:
@@ -190,7 +197,7 @@ def _about(url: str) -> dict[str, Any]:
         return {"models": dict(about["models"]), "limits": dict(about["limits"])}
     except (requests.RequestException, ValueError, LookupError, TypeError) as error:
         raise RLSPError(
-            f"{url}: there is no rlsp serve; start it, and give the URL that it prints."
+            f"{url}: is not an rlsp serve without tokens; start one, and give the URL that it prints."
         ) from error
 
 
@@ -200,7 +207,7 @@ def _metrics(url: str) -> dict[str, float]:
 
 
 def _clip(size: tuple[int, int]) -> np.ndarray:
-    """Waves that move: uint8 ``(8, height, width, 3)``. The network takes as long for any."""
+    """Moving waves, uint8 ``(8, height, width, 3)``. The network takes the same time for any content."""
     width, height = size
     t, y, x = np.ogrid[:8, :height, :width]
     waves = [np.sin((x + 2 * t) / 7 + y / period) for period in (5, 9, 17)]
@@ -208,5 +215,5 @@ def _clip(size: tuple[int, int]) -> np.ndarray:
 
 
 def _quantile(ordered: Sequence[float], part: float) -> float:
-    """The least value that such a part of all does not exceed."""
+    """The least of the values that is not exceeded by this part of them."""
     return ordered[max(0, math.ceil(part * len(ordered)) - 1)]

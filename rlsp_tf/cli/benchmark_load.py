@@ -51,7 +51,7 @@ Loads a server that runs with 1, 2, 4 ... clients, each of which sends the next 
 the one before was answered: frames per second, median and 99th percentile of the time of a frame,
 requests that were refused, frames that were lost, and the memory of the server.
 
-  rlsp serve --model 7-48
+  rlsp serve --client-share 1
   rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json""",
     )
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the server (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""``rlsp serve``: its options."""
+"""The options of ``rlsp serve``."""
 
 import argparse
 import ipaddress
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rlsp_tf.cli.common import DEFAULT_MODEL, add_command, positive
 from rlsp_tf.errors import UsageError
-from rlsp_tf.serving.limits import LOCAL, USUAL, Limits
+from rlsp_tf.serving.limits import DEFAULT_LIMITS, LOOPBACK, Limits
 
 
 def add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -17,27 +17,28 @@ def add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         _serve,
         help="upscale videos and single frames for others, over HTTP",
         description="""\
-Upscales over HTTP, until Ctrl-C or SIGTERM: whole videos, and frames one after the other in sessions, whose
-state stays here. Frames of one size that come from several clients at the same time go through the network
-together. It takes pip install 'rlsp_tf[serve]'.
+Upscales over HTTP until Ctrl-C or SIGTERM: whole videos, and single frames in sessions, whose state is kept
+by the server. Frames of the same size that come from several clients at the same time are computed
+together. It needs pip install 'rlsp_tf[serve]'.
 
   rlsp serve
-  curl -X POST -T film.mp4 http://127.0.0.1:8000/videos -o film-4x.mp4
+  curl -X POST -T film.mp4 http://127.0.0.1:8000/videos -o film-4x.mp4    # answers when it is done
+  curl -X POST -T film.mp4 http://127.0.0.1:8000/jobs                     # answers at once
   curl -X POST 'http://127.0.0.1:8000/sessions?width=480&height=270'
   curl -X PUT -T 0.png -H 'Content-Type: image/png' http://127.0.0.1:8000/sessions/NAME/frames/0
 
-What is too large is refused with 413, what is too much at a time with 503 and Retry-After, and a client that
-asks too often with 429. /healthz tells whether it works, /metrics counts for Prometheus, / shows models and
-limits.
+What is too large is refused with 413, what is too much at a time with 503 or 429 and Retry-After. /healthz
+says whether the server works, /metrics has counters for Prometheus, / shows models and limits.
 
-There is no authentication: whoever reaches the port may use it. Leave it on 127.0.0.1, behind a proxy
-that knows its users. docs/scale.md has all requests and answers.""",
+Without --token-file, everybody who can reach the port may use the server. docs/scale.md describes all
+requests and answers.""",
     )
     parser.add_argument(
         "--model",
         action="append",
-        help="a .keras file, or the name of weights that come with rlsp; may be repeated, and clients choose "
-        f"by the name of the file without suffix, the first one if they do not (default: {DEFAULT_MODEL})",
+        help="a .keras file, or the name of weights that come with rlsp. Repeat it for several models: "
+        "clients choose by the name of the file without suffix, and get the first one otherwise "
+        f"(default: {DEFAULT_MODEL})",
     )
     parser.add_argument(
         "--precision",
@@ -50,76 +51,150 @@ that knows its users. docs/scale.md has all requests and answers.""",
         type=positive,
         default=1,
         metavar="N",
-        help="processes with networks, which share cores and GPUs; one for each GPU (default: %(default)s)",
+        help="processes with the networks, among which cores and GPUs are shared; use one for each GPU "
+        "(default: %(default)s)",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
+    _add_access(parser)
+    _add_limits(parser)
     parser.add_argument(
-        "--trusted-proxy",
-        type=_network,
-        action="append",
-        metavar="ADDRESS",
-        help="of a proxy, or a network of them, whose X-Forwarded-For tells who the client is; may be "
-        f"repeated (default: {' and '.join(LOCAL)})",
-    )
-    parser.add_argument(
-        "--max-rate",
-        type=positive,
-        default=USUAL.rate,
-        metavar="N",
-        help="requests a second from one client, frames most of all (default: %(default)s)",
+        "--jobs",
+        metavar="FOLDER",
+        help="keep jobs in this folder, so that they go on when the server is started again; without it "
+        "they end with the server",
     )
     parser.add_argument(
-        "--max-sessions", type=positive, default=USUAL.sessions, metavar="N", help="(default: %(default)s)"
-    )
-    parser.add_argument(
-        "--max-idle",
-        type=float,
-        default=USUAL.idle,
-        metavar="SECONDS",
-        help="without a frame, until a session is forgotten (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-queue",
-        type=positive,
-        default=USUAL.queue,
-        metavar="N",
-        help="frames of all sessions that are at work or wait; more are refused (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-pixels",
-        type=positive,
-        default=USUAL.pixels,
-        metavar="N",
-        help="of a frame before it is upscaled (default: %(default)s, 960x540)",
-    )
-    parser.add_argument(
-        "--max-videos",
-        type=positive,
-        default=USUAL.videos,
-        metavar="N",
-        help="videos that come, are at work or go at a time (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-upload",
-        type=float,
-        default=USUAL.upload / 2**20,
-        metavar="MB",
-        help="of a video, in 2^20 bytes (default: %(default)g)",
-    )
-    parser.add_argument(
-        "--max-seconds",
-        type=float,
-        default=USUAL.seconds,
-        metavar="SECONDS",
-        help="that a video lasts (default: %(default)s)",
+        "--log",
+        choices=("text", "json", "off"),
+        default="off",
+        help="a line on standard error for each request (default: %(default)s)",
     )
     parser.add_argument(
         "--grace",
         type=float,
         default=30,
         metavar="SECONDS",
-        help="to finish what was accepted in, after SIGTERM (default: %(default)s)",
+        help="time to finish accepted work after SIGTERM (default: %(default)s)",
+    )
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("access")
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    group.add_argument(
+        "--port", type=int, default=8000, help="port to listen on; 0 for any (default: %(default)s)"
+    )
+    group.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="a file with one token per line; every request must have one of them, as in "
+        "Authorization: Bearer TOKEN",
+    )
+    group.add_argument("--tls-cert", type=Path, metavar="FILE", help="a certificate chain (PEM), for HTTPS")
+    group.add_argument("--tls-key", type=Path, metavar="FILE", help="the private key of --tls-cert (PEM)")
+    group.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name by which clients call the server, besides localhost and IP addresses; may be repeated. "
+        "Requests for other names, and those of other web sites, are refused",
+    )
+    group.add_argument(
+        "--trusted-proxy",
+        type=_network,
+        action="append",
+        metavar="ADDRESS",
+        help="the address or network of a proxy whose X-Forwarded-For names the client; may be repeated "
+        f"(default: {' and '.join(LOOPBACK)})",
+    )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("limits")
+    group.add_argument(
+        "--client-share",
+        type=_share,
+        default=DEFAULT_LIMITS.client_share,
+        metavar="PART",
+        help="part of the sessions, queue, videos, jobs and connections that one client may have; 1 if all "
+        "requests come from one program of yours (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-connections",
+        type=positive,
+        default=DEFAULT_LIMITS.connections,
+        metavar="N",
+        help="open connections (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-rate",
+        type=positive,
+        default=DEFAULT_LIMITS.rate,
+        metavar="N",
+        help="requests per second from one client; each frame is one (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-sessions",
+        type=positive,
+        default=DEFAULT_LIMITS.sessions,
+        metavar="N",
+        help="open sessions (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-idle",
+        type=float,
+        default=DEFAULT_LIMITS.idle,
+        metavar="SECONDS",
+        help="time without an accepted frame after which a session expires (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-queue",
+        type=positive,
+        default=DEFAULT_LIMITS.queue,
+        metavar="N",
+        help="frames of all sessions that are computed or wait for it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-pixels",
+        type=positive,
+        default=DEFAULT_LIMITS.pixels,
+        metavar="N",
+        help="pixels of a frame before it is upscaled (default: %(default)s, 960x540)",
+    )
+    group.add_argument(
+        "--max-videos",
+        type=positive,
+        default=DEFAULT_LIMITS.videos,
+        metavar="N",
+        help="videos at a time, transfers included (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-upload",
+        type=float,
+        default=DEFAULT_LIMITS.upload / 2**20,
+        metavar="MB",
+        help="size of a video, in 2^20 bytes (default: %(default)g)",
+    )
+    group.add_argument(
+        "--max-seconds",
+        type=float,
+        default=DEFAULT_LIMITS.seconds,
+        metavar="SECONDS",
+        help="duration of a video (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-jobs",
+        type=positive,
+        default=DEFAULT_LIMITS.jobs,
+        metavar="N",
+        help="jobs, from the upload until they are removed (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max-job-age",
+        type=float,
+        default=DEFAULT_LIMITS.job_age,
+        metavar="SECONDS",
+        help="time after its end until a job is removed with its result (default: %(default)s)",
     )
 
 
@@ -133,11 +208,23 @@ def _network(text: str) -> str:
     return text
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 and up to 1, not {text!r}")
+    return share
+
+
 def _serve(arguments: argparse.Namespace) -> None:
     paths = arguments.model or [DEFAULT_MODEL]
     models = {Path(path).name.removesuffix(".keras"): path for path in paths}
     if len(models) < len(paths):
-        raise UsageError("two of the models have one name; rename one of the files.")
+        raise UsageError("two of the models have the same name; rename one of the files.")
+    if (arguments.tls_cert is None) != (arguments.tls_key is None):
+        raise UsageError("--tls-cert and --tls-key belong together; give both of them.")
     from rlsp_tf.serving.serve import serve
 
     serve(
@@ -155,7 +242,16 @@ def _serve(arguments: argparse.Namespace) -> None:
             videos=arguments.max_videos,
             upload=int(arguments.max_upload * 2**20),
             seconds=arguments.max_seconds,
+            jobs=arguments.max_jobs,
+            job_age=arguments.max_job_age,
+            client_share=arguments.client_share,
+            connections=arguments.max_connections,
         ),
-        proxies=arguments.trusted_proxy or LOCAL,
+        proxies=arguments.trusted_proxy or LOOPBACK,
+        hosts=arguments.allowed_host,
+        jobs=arguments.jobs,
+        token_file=arguments.token_file,
+        tls=arguments.tls_cert and (arguments.tls_cert, arguments.tls_key),
+        log_format=None if arguments.log == "off" else arguments.log,
         grace=arguments.grace,
     )

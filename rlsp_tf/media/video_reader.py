@@ -119,6 +119,8 @@ class VideoSource:
         path: a video file in any format that FFmpeg reads, or :data:`STDIN`.
         deinterlace: make whole frames of those that are marked as interlaced, see
             :mod:`rlsp_tf.media.deinterlace`.
+        most_pixels: width times height of the largest frame that is decoded, even to find out what the
+            header does not say; :data:`MOST_PIXELS` by default, after a first frame of any size.
 
     Attributes:
         sample_aspect_ratio: width of a pixel divided by its height, ``None`` if not given.
@@ -135,9 +137,11 @@ class VideoSource:
         RLSPError: if the file is missing, empty or no video, or none of its frames can be decoded.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, deinterlace: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, deinterlace: bool = False, most_pixels: int | None = None
+    ) -> None:
         self.path = path if isinstance(path, Path) else Path(path)
-        self._deinterlace = deinterlace
+        self._deinterlace, self._most_pixels = deinterlace, most_pixels or MOST_PIXELS
         self.notes: list[str] = []
         self.companions: deque[Any] | None = deque() if path is STDIN else None
         failure = "not a video that can be read; check the file"
@@ -151,7 +155,7 @@ class VideoSource:
             raise RLSPError(f"{self.path}: is empty; copy or make it again.")
         with contextlib.ExitStack() as stack:
             try:
-                self.container = stack.enter_context(open_input(self.path))
+                self.container = stack.enter_context(open_input(self.path, most_pixels))
             except av.FFmpegError as error:
                 raise RLSPError(libav_sentence(error, self.path, failure)) from error
             self._stream = self._choose_stream()
@@ -165,6 +169,7 @@ class VideoSource:
             first = next(decoded, None)
             if first is None:
                 raise RLSPError(f"{self.path}: no frame of its video can be decoded; make or copy it again.")
+            self._check_size(first.width, first.height)
             self._describe(first)
             self._decoded = itertools.chain([first], decoded)
             stack.pop_all()
@@ -224,17 +229,20 @@ class VideoSource:
         stream = max(streams, key=_rank)
         if stream.codec_context is None:
             raise RLSPError(f"{self.path}: FFmpeg has no decoder for its video; convert it elsewhere first.")
-        if stream.width * stream.height > MOST_PIXELS:
-            raise RLSPError(
-                f"{self.path}: claims frames of {stream.width}x{stream.height}, more than "
-                f"{MOST_PIXELS >> 20} million pixels; check the file, or make its frames smaller."
-            )
+        self._check_size(stream.width, stream.height)
         # Also for frames that turn out larger than the file said.
-        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+        stream.codec_context.options = {"max_pixels": str(_with_padding(self._most_pixels))}
         # Threads would be faster than is needed. Those by frame lose good frames beside a broken one, and
         # those by slice make the decoder of VP8 refuse frames that it shows as far as they go without.
         stream.thread_type = "NONE"
         return stream
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self._most_pixels:
+            raise RLSPError(
+                f"{self.path}: claims frames of {width}x{height}, more than {self._most_pixels / 2**20:.3g} "
+                "million pixels; check the file, or make its frames smaller."
+            )
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         packets = self.container.demux(self._stream) if self.companions is None else self._demux_all()
@@ -387,19 +395,28 @@ def _rank(stream: Any) -> tuple[bool, bool, int]:
     return True, bool(stream.disposition & Disposition.default), stream.width * stream.height
 
 
-def open_input(path: Path) -> Any:
+def _with_padding(pixels: int) -> int:
+    """The limit for FFmpeg's decoders, which count the padding of rows and columns as well."""
+    return 2 * pixels + 2**20
+
+
+def open_input(path: Path, most_pixels: int | None = None) -> Any:
     """Opens a file, or :data:`STDIN`, to read it by FFmpeg.
+
+    Args:
+        path: the file.
+        most_pixels: width times height of the largest frame that FFmpeg decodes to find out what the header
+            does not say. The size of larger ones stays unknown. There is no limit by default.
 
     Raises:
         av.FFmpegError: if that cannot be done.
     """
     # With the prefix, a colon in a name does not make it an address. Metadata may be in any encoding.
     protocol, name = ("pipe", "0") if path is STDIN else ("file", path)
-    return av.open(
-        f"{protocol}:{name}",
-        options={"format_whitelist": ",".join(FORMATS), "protocol_whitelist": protocol},
-        metadata_errors="surrogateescape",
-    )
+    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": protocol}
+    if most_pixels is not None:
+        options["max_pixels"] = str(_with_padding(most_pixels))
+    return av.open(f"{protocol}:{name}", options=options, metadata_errors="surrogateescape")
 
 
 def libav_sentence(error: av.FFmpegError, path: Path, failure: str) -> str:

@@ -1,4 +1,4 @@
-"""``rlsp serve`` as an application of HTTP: what is sent where, and what comes back."""
+"""The application of a server: its routes, and what each of them answers."""
 
 import asyncio
 import contextlib
@@ -9,124 +9,179 @@ import secrets
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from rlsp_tf._version import __version__
-from rlsp_tf.errors import RLSPError, describe_os_error
-from rlsp_tf.serving.limits import AGAIN, Limits, Lost, Refused, Room, Unfit
-from rlsp_tf.serving.middleware import Edge
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.serving.access import Access, CheckAccess
+from rlsp_tf.serving.jobs import Job, JobBackend, Jobs
+from rlsp_tf.serving.limits import Capacity, Limits, Refused, TooLarge
+from rlsp_tf.serving.middleware import CountAndDrain
+from rlsp_tf.serving.openapi import describe_api
 from rlsp_tf.serving.prometheus import Metrics
-from rlsp_tf.serving.rate_limit import Rate
-from rlsp_tf.serving.sessions import Backend, Sessions, ending, known_model
-from rlsp_tf.serving.wire import FORMS, most_bytes
+from rlsp_tf.serving.rate_limit import RateLimit
+from rlsp_tf.serving.refusals import on_exception
+from rlsp_tf.serving.sessions import Backend, Sessions, check_model, shutting_down
+from rlsp_tf.serving.wire import MEDIA_TYPES, max_bytes
 
 CONTAINERS = {"mp4": "video/mp4", "mkv": "video/x-matroska"}
-"""What videos come back in, with their media types."""
-SILENCE = 30
-"""Seconds that a client may be silent in the middle of a body."""
-Answer = Callable[[Request], Awaitable[Response]]
+"""Containers for the result of a video, with their media types."""
+BLOCK = 2**16
+"""Bytes of an answer that are handed to the connection at a time. The next block waits until the client has
+taken most of the ones before, so that an answer that is not read takes no memory of its own."""
+POLL_SECONDS = 0.5
+"""How often a client whose video is at work is looked after: has it gone?"""
+EVENT_SECONDS = 1
+"""How often the progress of a job is sent as an event."""
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-class VideoBackend(Backend, Protocol):
-    """What computes, frames and videos: see :class:`rlsp_tf.serving.ray_backend.RayBackend`."""
+class VideoBackend(Backend, JobBackend, Protocol):
+    """Computes sessions and videos, see :class:`rlsp_tf.serving.ray_backend.RayBackend`."""
 
-    async def video(self, job: str, source: str, target: str, model: str) -> tuple[list[str], int]: ...
-    async def stop(self, job: str) -> None: ...
     async def about(self) -> dict[str, dict[str, Any]]: ...
 
 
-class Front:
-    """The application, with all that it knows.
+class App:
+    """The ASGI application of a server, and all it keeps.
 
     Args:
-        backend: what computes.
-        models: of its ``about()``.
-        limits: what is taken on.
-        folder: for videos while they are here.
+        backend: computes sessions and videos.
+        models: the result of its ``about()``.
+        limits: how much is accepted.
+        folder: for videos, while they are here.
+        jobs_folder: for jobs, which go on if a server with the same folder is started again; a part of
+            ``folder`` by default.
+        access: who may use the server; everybody by default.
+        log_format: how requests are logged; not at all by default.
 
     Attributes:
-        app: for an ASGI server.
-        sessions: open ones.
-        metrics: counted so far.
+        app: the application, to be run by an ASGI server.
+        sessions: the sessions.
+        jobs: the jobs.
+        metrics: the counters.
+        limits: how much is accepted.
     """
 
     def __init__(
-        self, backend: VideoBackend, models: Mapping[str, Mapping[str, Any]], limits: Limits, folder: Path
+        self,
+        backend: VideoBackend,
+        models: Mapping[str, Mapping[str, Any]],
+        limits: Limits,
+        folder: Path,
+        *,
+        jobs_folder: Path | None = None,
+        access: Access | None = None,
+        log_format: Literal["text", "json"] | None = None,
     ) -> None:
-        self._backend, self._models, self._limits, self._folder = backend, models, limits, folder
+        self._backend, self._models, self.limits, self._folder = backend, models, limits, folder
         self.metrics = Metrics()
         self.sessions = Sessions(backend, models, limits, self._observe)
-        self._videos = Room(limits.videos, "videos")
-        self._rate = Rate(limits.rate)
-        self._jobs: set[str] = set()
+        self._videos = Capacity(limits.videos, "videos", limits.share_of(limits.videos))
+        self._rate, self._read_rate = RateLimit(limits.rate), RateLimit(limits.rate)
+        self._plain: set[str] = set()
+        jobs_folder = jobs_folder or folder / "jobs"
+        jobs_folder.mkdir(exist_ok=True)
+        self.jobs = Jobs(backend, limits, jobs_folder, self._videos, models, self._observe_job)
         self._default = next(iter(models))
+        work, read = self._rate_limited(self._rate), self._rate_limited(self._read_rate)
+        routes = [
+            Route("/", read(self._about)),
+            Route("/openapi.json", read(self._api)),
+            Route("/healthz", read(self._health)),
+            Route("/metrics", read(self._metrics)),
+            Route("/sessions", work(self._begin), methods=["POST"]),
+            Route("/sessions/{session}/frames/{index}", work(self._frame), methods=["PUT"]),
+            Route("/sessions/{session}", work(self._flush), methods=["DELETE"]),
+            Route("/videos", work(self._video), methods=["POST"]),
+            Route("/jobs", work(self._submit), methods=["POST"]),
+            Route("/jobs/{job}", read(self._job)),
+            Route("/jobs/{job}", work(self._remove), methods=["DELETE"]),
+            Route("/jobs/{job}/events", read(self._events)),
+            Route("/jobs/{job}/result", work(self._result)),
+        ]
+        self._description = describe_api(routes, models, limits.pixels)
         self.app = Starlette(
-            routes=[
-                Route("/", self._about),
-                Route("/healthz", self._health),
-                Route("/metrics", self._metrics),
-                Route("/sessions", self._counted(self._begin), methods=["POST"]),
-                Route("/sessions/{session}/frames/{index:int}", self._counted(self._frame), methods=["PUT"]),
-                Route("/sessions/{session}", self._counted(self._flush), methods=["DELETE"]),
-                Route("/videos", self._counted(self._video), methods=["POST"]),
+            routes=routes,
+            middleware=[
+                Middleware(CountAndDrain, metrics=self.metrics, log_format=log_format),
+                Middleware(CheckAccess, access=access or Access(), rate=self._rate),
             ],
-            middleware=[Middleware(Edge, metrics=self.metrics)],
             exception_handlers={
-                RLSPError: _answer_error,
-                OSError: _answer_error,
-                ClientDisconnect: _answer_error,
-                HTTPException: _answer_error,
+                RLSPError: on_exception,
+                OSError: on_exception,
+                ClientDisconnect: on_exception,
+                HTTPException: on_exception,
             },
         )
 
     @property
     def busy(self) -> bool:
-        """Whether there is accepted work whose result nobody has yet."""
-        return bool(self._videos.taken or self.sessions.queue.taken or self.sessions.withheld)
+        """Whether there is accepted work whose result was not fetched yet."""
+        return bool(self._videos.taken or self.sessions.queue.taken or self.sessions.unflushed)
 
     def drain(self) -> None:
-        """Takes on nothing new from here on; sessions can be flushed, videos are finished."""
-        self.sessions.draining = True
+        """Refuses new work from now on. Sessions can still be flushed, and videos are finished."""
+        self.sessions.draining = self.jobs.draining = True
+
+    async def run(self) -> None:
+        """Begins jobs and forgets what is idle, until it is cancelled."""
+        computing = asyncio.create_task(self.jobs.run())
+        try:
+            while True:
+                await asyncio.sleep(min(1, self.limits.idle / 4))
+                # A replica that is being replaced just now forgets its sessions anyway.
+                with contextlib.suppress(RLSPError):
+                    await self.expire()
+        finally:
+            computing.cancel()
 
     async def stop_videos(self) -> None:
-        """Has videos that are at work answered with 503."""
-        for job in list(self._jobs):
-            await self._backend.stop(job)
+        """Stops the videos that are computed. Requests for them are answered with 503; jobs wait again."""
+        for name in list(self._plain):
+            await self._backend.stop(name)
+        await self.jobs.stop()
 
     async def expire(self) -> None:
-        """Forgets idle sessions; to be called now and then."""
+        """Forgets idle sessions. To be called now and then."""
         self.metrics.expired.inc(await self.sessions.expire())
 
-    def _observe(self, seconds: float, shared: int) -> None:
+    def _observe(self, seconds: float, batch: int) -> None:
         self.metrics.frames.labels("session").inc()
         self.metrics.frame_seconds.observe(seconds)
-        if shared:
-            self.metrics.streams.observe(shared)
+        if batch:
+            self.metrics.batch.observe(batch)
 
-    def _counted(self, answer: Answer) -> Answer:
-        """Refuses requests that come too often."""
+    def _rate_limited(self, rate: RateLimit) -> Callable[[Endpoint], Endpoint]:
+        """A decorator for endpoints that refuses the requests of clients that send too many."""
 
-        @functools.wraps(answer)
-        async def check_and_answer(request: Request) -> Response:
-            await self._rate.check(request.client)
-            return await answer(request)
+        def decorate(endpoint: Endpoint) -> Endpoint:
+            @functools.wraps(endpoint)
+            async def check_and_answer(request: Request) -> Response:
+                await rate.check(request.state.client)
+                return await endpoint(request)
 
-        return check_and_answer
+            return check_and_answer
+
+        return decorate
 
     async def _about(self, request: Request) -> Response:
-        return JSONResponse({"rlsp_tf": __version__, "models": self._models, "limits": vars(self._limits)})
+        return JSONResponse({"rlsp_tf": __version__, "models": self._models, "limits": vars(self.limits)})
+
+    async def _api(self, request: Request) -> Response:
+        return JSONResponse(self._description)
 
     async def _health(self, request: Request) -> Response:
         if self.sessions.draining:
-            raise ending()
+            raise shutting_down()
         await self._backend.about()
         return JSONResponse({"status": "ok"})
 
@@ -137,8 +192,8 @@ class Front:
 
     async def _begin(self, request: Request) -> Response:
         model = request.query_params.get("model", self._default)
-        width, height = (_whole(request, name) for name in ("width", "height"))
-        session = self.sessions.begin(model, width, height)
+        width, height = (_pixels_of(request, name) for name in ("width", "height"))
+        session = self.sessions.begin(request.state.client, model, width, height)
         content = {
             "session": session.name,
             "model": model,
@@ -150,57 +205,112 @@ class Front:
         return JSONResponse(content, 201)
 
     async def _frame(self, request: Request) -> Response:
-        session = self.sessions.get(request.path_params["session"])
-        form = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if form not in FORMS:
+        index = _index_of(request)
+        session = self.sessions.get(request.state.client, request.path_params["session"])
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type not in MEDIA_TYPES:
             raise Refused(
-                f"frames are taken as {' or '.join(FORMS)}, not {form[:40]!r}; set Content-Type.", 415
+                f"frames must be {' or '.join(MEDIA_TYPES)}, not {media_type[:40]!r}; set Content-Type.", 415
             )
         if self.sessions.draining:
-            raise ending()
-        self.sessions.queue.check()
-        with session.room.one():
-            data = b"".join([block async for block in _body(request, most_bytes(*session.size))])
+            raise shutting_down()
+        self.sessions.queue.check(session.client)
+        with contextlib.ExitStack() as held:
+            held.enter_context(session.requests.one())
+            blocks = _body(request, max_bytes(*session.size), self.limits)
+            data = b"".join([block async for block in blocks])
             self.metrics.bytes.labels("in").inc(len(data))
-            index = request.path_params["index"]
-            return self._one_frame(await self.sessions.push(session, index, form, data), form)
+            answer = await self.sessions.push(session, index, media_type, data)
+            return self._frame_response(answer, media_type, held.pop_all())
 
     async def _flush(self, request: Request) -> Response:
-        session = self.sessions.get(request.path_params["session"])
-        return self._one_frame(await self.sessions.flush(session), session.form)
+        session = self.sessions.get(request.state.client, request.path_params["session"])
+        with contextlib.ExitStack() as held:
+            held.enter_context(session.requests.one())
+            answer = await self.sessions.flush(session)
+            return self._frame_response(answer, session.media_type, held.pop_all())
 
-    def _one_frame(self, answer: bytes | None, form: str) -> Response:
+    def _frame_response(self, answer: bytes | None, media_type: str, held: contextlib.ExitStack) -> Response:
         if answer is None:
+            held.close()
             return Response(status_code=204)
         self.metrics.bytes.labels("out").inc(len(answer))
-        return Response(answer, media_type=form)
+        response = _BlockResponse(answer, media_type=media_type)
+        response.held = held
+        return response
 
-    async def _video(self, request: Request) -> Response:
+    def _observe_job(self, job: Job) -> None:
+        if job.state == "done":
+            self.metrics.frames.labels("video").inc(job.frames)
+        if job.began and job.ended:
+            self.metrics.video_seconds.observe(job.ended - job.began)
+
+    def _options_of_video(self, request: Request) -> tuple[str, str]:
+        """The model and the container that a request for a video asks for."""
         if self.sessions.draining:
-            raise ending()
+            raise shutting_down()
         model = request.query_params.get("model", self._default)
-        known_model(model, self._models)
+        check_model(model, self._models)
         container = request.query_params.get("container", "mp4")
         if container not in CONTAINERS:
-            raise Refused(f"videos come back as {' or '.join(CONTAINERS)}, not {container[:40]!r}.", 400)
-        with contextlib.ExitStack() as kept:
-            kept.enter_context(self._videos.one())
-            # Names are ours: nothing that a client sends becomes a path.
-            folder = Path(kept.enter_context(tempfile.TemporaryDirectory(dir=self._folder)))
+            raise Refused(f"the result can be {' or '.join(CONTAINERS)}, not {container[:40]!r}.", 400)
+        return model, container
+
+    async def _submit(self, request: Request) -> Response:
+        model, container = self._options_of_video(request)
+        receive = functools.partial(self._receive, request)
+        job = await self.jobs.submit(request.state.client, model, container, receive)
+        return JSONResponse(job.describe(), 202, headers={"Location": f"/jobs/{job.name}"})
+
+    def _job_of(self, request: Request) -> Job:
+        return self.jobs.get(request.state.client, request.path_params["job"])
+
+    async def _job(self, request: Request) -> Response:
+        return JSONResponse(self._job_of(request).describe())
+
+    async def _remove(self, request: Request) -> Response:
+        await self.jobs.remove(self._job_of(request))
+        return Response(status_code=204)
+
+    async def _events(self, request: Request) -> Response:
+        job = self._job_of(request)
+
+        async def events() -> AsyncIterator[str]:
+            while True:
+                yield f"data: {json.dumps(job.describe())}\n\n"
+                if job.is_over or self.sessions.draining:
+                    return
+                await asyncio.sleep(EVENT_SECONDS)
+
+        headers = {"Cache-Control": "no-store"}
+        return StreamingResponse(events(), media_type="text/event-stream", headers=headers)
+
+    async def _result(self, request: Request) -> Response:
+        job = self._job_of(request)
+        path = self.jobs.result(job)
+        return FileResponse(path, media_type=CONTAINERS[job.container])
+
+    async def _video(self, request: Request) -> Response:
+        model, container = self._options_of_video(request)
+        with contextlib.ExitStack() as held:
+            held.enter_context(self._videos.one(request.state.client))
+            # The server chooses the names: nothing that a client sends becomes part of a path.
+            folder = Path(held.enter_context(tempfile.TemporaryDirectory(dir=self._folder)))
             source, target = folder / "source", folder / f"result.{container}"
             await self._receive(request, source)
             notes, frames = await self._work(request, source, target, model)
             self.metrics.frames.labels("video").inc(frames)
             self.metrics.bytes.labels("out").inc(target.stat().st_size)
             headers = {"X-Notes": json.dumps(notes)} if notes else None
-            response = _KeptFile(target, media_type=CONTAINERS[container], headers=headers)
-            response.kept = kept.pop_all()
+            response = _HeldFileResponse(target, media_type=CONTAINERS[container], headers=headers)
+            response.held = held.pop_all()
         return response
 
     async def _receive(self, request: Request, path: Path) -> None:
+        """Writes the body of a request to a file."""
         size = 0
         with path.open("wb") as file:
-            async for block in _body(request, self._limits.upload):
+            async for block in _body(request, self.limits.upload, self.limits):
                 await asyncio.to_thread(file.write, block)
                 size += len(block)
         self.metrics.bytes.labels("in").inc(size)
@@ -208,91 +318,111 @@ class Front:
             raise Refused("there is no video in the request; send it as the body.", 400)
 
     async def _work(self, request: Request, source: Path, target: Path, model: str) -> tuple[list[str], int]:
+        """Has a video upscaled, and stops that if its client goes away."""
         job = secrets.token_hex(8)
-        self._jobs.add(job)
+        self._plain.add(job)
         task = asyncio.ensure_future(self._backend.video(job, os.fspath(source), os.fspath(target), model))
         try:
             with self.metrics.video_seconds.time():
                 stopped = False
-                while not (await asyncio.wait({task}, timeout=0.5))[0]:
+                while not (await asyncio.wait({task}, timeout=POLL_SECONDS))[0]:
                     if not stopped and await request.is_disconnected():
                         stopped = True
                         await self._backend.stop(job)
                 return task.result()
-        except Unfit:
-            raise
-        except Refused:
+        except (TooLarge, Refused):
             raise
         except RLSPError as error:
             if self.sessions.draining:
-                raise ending() from error
-            # It had to be tried to find out.
+                raise shutting_down() from error
+            # Anything else that the backend says is about a file that it could not upscale.
             raise Refused(str(error), 415) from error
         finally:
-            self._jobs.discard(job)
+            self._plain.discard(job)
 
 
-class _KeptFile(FileResponse):
-    """A file that goes, with all that was kept for it, when it was sent or its reader went away."""
+class _BlockResponse(Response):
+    """Bytes that are sent block by block, and something that is held until they are sent."""
 
-    kept: contextlib.ExitStack
+    held: contextlib.ExitStack
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.kept:
+        with self.held:
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": self.status_code,
+                    "headers": self.raw_headers,
+                }
+            )
+            for begin in range(0, len(self.body), BLOCK):
+                end = begin + BLOCK
+                block = bytes(self.body[begin:end])
+                await send({"type": "http.response.body", "body": block, "more_body": end < len(self.body)})
+
+
+class _HeldFileResponse(FileResponse):
+    """A file, and something that is held until it is sent or its client has gone."""
+
+    held: contextlib.ExitStack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.held:
             await super().__call__(scope, receive, send)
 
 
-async def _body(request: Request, most: int) -> AsyncIterator[bytes]:
+async def _body(request: Request, most: int, limits: Limits) -> AsyncIterator[bytes]:
     """The body of a request, block by block.
 
+    Args:
+        request: the request.
+        most: the most bytes that it may have.
+        limits: how slow it may be.
+
     Raises:
-        Refused: with 413, if it is longer than ``most`` bytes, before it is read where it says so itself;
-            with 408, if the client falls silent.
+        Refused: with 413 if the body is longer, before it is read if its length is given; with 408 if it
+            comes too slowly.
     """
-    too_long = Refused(f"the request has more than the {most} bytes that are taken here.", 413)
+    too_long = Refused(f"the request has more than {most} bytes, the limit here.", 413)
     if int(request.headers.get("content-length", 0)) > most:
         raise too_long
-    size = 0
+    too_slow = Refused(
+        f"the request came too slowly; send at least {limits.least_rate} bytes per second, and all within "
+        f"{limits.transfer_seconds:g} s.",
+        408,
+    )
+    now = asyncio.get_running_loop().time
+    began, size = now(), 0
     blocks = request.stream()
     while True:
         try:
-            block = await asyncio.wait_for(anext(blocks), SILENCE)
+            block = await asyncio.wait_for(anext(blocks), limits.stall_seconds)
         except StopAsyncIteration:
             return
         except asyncio.TimeoutError:
-            raise Refused(f"nothing came for {SILENCE} s; send it again.", 408) from None
+            raise too_slow from None
         size += len(block)
         if size > most:
             raise too_long
+        elapsed = now() - began
+        late = elapsed > limits.transfer_seconds
+        if late or (elapsed > limits.stall_seconds and size < limits.least_rate * elapsed):
+            raise too_slow
         yield block
 
 
-def _whole(request: Request, name: str) -> int:
+def _pixels_of(request: Request, name: str) -> int:
+    """A number of pixels in the query."""
     text = request.query_params.get(name, "")
     if not (text.isascii() and text.isdecimal() and len(text) < 9):
         raise Refused(f"give {name} in pixels, as in /sessions?width=480&height=270, not {text[:40]!r}.", 400)
     return int(text)
 
 
-async def _answer_error(request: Request, error: Exception) -> Response:
-    """One sentence for whatever was refused or failed."""
-    headers = {}
-    status, sentence = 400, str(error)
-    if isinstance(error, HTTPException):
-        status, sentence = error.status_code, f"{request.url.path[:80]}: {error.detail.lower()}."
-        headers = dict(error.headers or {})
-    elif isinstance(error, Refused):
-        status = error.status
-        if error.fresh_copy is not None:
-            headers["Retry-After"] = str(error.fresh_copy)
-    elif isinstance(error, Unfit):
-        status = 413
-    elif isinstance(error, Lost):
-        status = 410
-    elif isinstance(error, ClientDisconnect):
-        sentence = "the client went away."
-    elif isinstance(error, OSError):
-        # Of ours, not of the client's: a full disk most of all. Its name is nobody else's business.
-        status, headers["Retry-After"] = 503, str(AGAIN)
-        sentence = describe_os_error(OSError(error.errno, error.strerror, "the server's folder"))
-    return JSONResponse({"error": sentence}, status, headers=headers)
+def _index_of(request: Request) -> int:
+    """The index of a frame in the path."""
+    text = request.path_params["index"]
+    # Python does not convert any number of digits.
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise HTTPException(404)
+    return int(text)

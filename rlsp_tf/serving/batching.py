@@ -1,4 +1,4 @@
-"""One network for many streams: steps that wait at the same time become one step of a batch."""
+"""Computes the steps of several streams as one batch."""
 
 import math
 import threading
@@ -12,13 +12,13 @@ import tensorflow as tf
 
 from rlsp_tf.inference.step import Step
 
-MOST = 8
-"""Streams in a batch, at most."""
+MAX_BATCH = 8
+"""Streams in a batch."""
 CPU_PIXELS = 2**16
-"""Low-resolution pixels in a batch where there is no GPU, so that a layer's input and output stay in cache.
+"""Low-resolution pixels in a batch without a GPU, so that input and output of a layer stay in the cache.
 In a batch of 4, 7-48 on two cores takes 0.6 of the time of single frames at 128x72, and 1.3 at 480x270."""
 SIZES = 8
-"""Sizes of frames whose compiled steps are kept; the one that was not used for longest goes first."""
+"""Frame sizes for which the compiled step is kept."""
 
 
 @dataclass
@@ -28,39 +28,40 @@ class _Call:
     result: "Future[tuple[Any, Any, int]]" = field(default_factory=Future)
 
     @property
-    def form(self) -> tuple[Any, ...]:
-        """What calls have in common that can be one: the shapes and types of all that enters."""
+    def signature(self) -> tuple[Any, ...]:
+        """Shapes and types of all inputs. Calls with the same signature can be put into one batch."""
         return tuple((tuple(each.shape), str(each.dtype)) for each in (*self.window, *self.state))
 
 
 class BatchingStep:
-    """A :class:`rlsp_tf.inference.step.Step` for many threads at a time.
+    """A :class:`rlsp_tf.inference.step.Step` that many threads can call at the same time.
 
-    A thread of its own computes. What waits when it becomes free goes through the network together, if
-    it is of one size; who has waited longest is never passed over. Nothing waits for company: a stream
-    alone is as fast as ever, and batches grow with the load. A batch holds 1, 2, 4 ... streams, so
-    that there are few graphs for a size of frames. It gives the numbers of single steps, but for the order in
-    which a convolution may sum.
+    One thread computes. Whenever it is free, it takes the call that has waited longest, together with other
+    waiting calls of the same frame size. No call waits for others to join it: a single stream is as fast as
+    without batching, and batches grow with the load. A batch has 1, 2, 4 or 8 streams, so that few
+    graphs are compiled for each frame size. The results are those of single steps, except that a
+    convolution may add its terms in another order.
 
     Args:
-        make: makes the step to compute with; called anew for every size of frames.
-        most: streams in a batch, at most.
-        pixels: of all low-resolution frames in a batch, at most; one stream may have more alone.
-        sizes: how many sizes of frames stay compiled, so that memory does not grow with every new one.
+        make: makes the step that computes; called once for every frame size.
+        max_batch: the most streams in a batch.
+        pixels: the most low-resolution pixels in a batch; a single stream may have more.
+        sizes: for how many frame sizes the compiled step is kept, so that memory does not grow with every
+            new size. The size that has not been used for longest is dropped first.
 
     Raises:
-        RuntimeError: when it is called after :meth:`close`.
+        RuntimeError: if it is called after :meth:`close`.
     """
 
     def __init__(
         self,
         make: Callable[[], Step],
         *,
-        most: int = MOST,
+        max_batch: int = MAX_BATCH,
         pixels: float = math.inf,
         sizes: int = SIZES,
     ) -> None:
-        self._make, self._most, self._pixels, self._sizes = make, most, pixels, sizes
+        self._make, self._max_batch, self._pixels, self._sizes = make, max_batch, pixels, sizes
         self._first = make()
         self.config, self.fingerprint = self._first.config, self._first.fingerprint
         self.precision, self.itemsize = self._first.precision, self._first.itemsize
@@ -73,9 +74,9 @@ class BatchingStep:
         self._thread.start()
 
     @property
-    def shared(self) -> int:
-        """How many streams the last step of the calling thread was for; 0 before the first."""
-        return getattr(self._own, "shared", 0)
+    def batch(self) -> int:
+        """Size of the batch of the calling thread's last step; 0 before the first one."""
+        return getattr(self._own, "batch", 0)
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         return self._first.initial_state(batch, height, width)
@@ -87,11 +88,11 @@ class BatchingStep:
                 raise RuntimeError("the step is closed")
             self._waiting.append(call)
             self._changed.notify()
-        frame, state, self._own.shared = call.result.result()
+        frame, state, self._own.batch = call.result.result()
         return frame, state
 
     def close(self) -> None:
-        """Computes what waits, then ends the thread."""
+        """Computes the calls that wait, then ends the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -102,7 +103,7 @@ class BatchingStep:
             try:
                 results = self._run(calls)
             except Exception:
-                # A batch may be too much for the memory where each of its streams is not.
+                # There may be too little memory for the batch, but enough for each of its streams.
                 for call in calls:
                     try:
                         call.result.set_result(self._run([call])[0])
@@ -113,22 +114,22 @@ class BatchingStep:
                 call.result.set_result(result)
 
     def _next(self) -> list[_Call]:
-        """The next batch; empty when there will be none."""
+        """The next batch; empty after :meth:`close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:
                 return []
             first = self._waiting[0]
             fit = self._pixels // math.prod(first.window[0].shape[:3])
-            alike = [call for call in self._waiting if call.form == first.form]
-            alike = alike[: int(max(1, min(self._most, fit)))]
+            alike = [call for call in self._waiting if call.signature == first.signature]
+            alike = alike[: int(max(1, min(self._max_batch, fit)))]
             chosen = alike[: 1 << (len(alike).bit_length() - 1)]
             taken = set(map(id, chosen))
             self._waiting = deque(call for call in self._waiting if id(call) not in taken)
             return chosen
 
     def _run(self, calls: list[_Call]) -> list[tuple[Any, ...]]:
-        """Frame, state and number of streams, for each call."""
+        """Frame, state and size of the batch, for each call."""
         step = self._step_for(tuple(calls[0].window[0].shape[1:3]))
         if len(calls) == 1:
             return [(*step(calls[0].window, calls[0].state), 1)]

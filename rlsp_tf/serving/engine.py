@@ -1,9 +1,11 @@
-"""What a replica of ``rlsp serve`` holds: networks, and the states of sessions. Without HTTP or Ray."""
+"""The part of a server that computes: networks and the states of sessions. It knows neither HTTP nor Ray."""
 
 import contextlib
+import errno
 import functools
 import math
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,40 +16,60 @@ from typing import Any
 
 import av
 import tensorflow as tf
+from av.stream import Disposition
 
 from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.inference.load import step_maker
-from rlsp_tf.inference.step import Step
 from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.media.video_reader import VideoSource, open_input
 from rlsp_tf.network.weights import load_model
 from rlsp_tf.serving.batching import CPU_PIXELS, BatchingStep
-from rlsp_tf.serving.limits import Lost, Unfit
-from rlsp_tf.serving.wire import bytes_of, frame_of
+from rlsp_tf.serving.limits import SERVER_ERRORS, Refused, SessionLost, TooLarge, server_error
+from rlsp_tf.serving.wire import decode_frame, encode_frame
+from rlsp_tf.system.signals import Stop
 from rlsp_tf.upscaling.upscale import upscale
 
-FASTEST = 60
-"""Frames that a second of a video may have; more count as more seconds."""
+MAX_RATE = 60
+"""Frames per second of a video's duration; a video with more counts as a longer one."""
+
+
+@dataclass
+class Progress:
+    """How far the work on a video is.
+
+    Attributes:
+        frames: how many frames of the result are there.
+        total: how many there will be, once that is known.
+    """
+
+    frames: int = 0
+    total: int | None = None
+
+    def tick(self) -> None:
+        self.frames += 1
 
 
 @dataclass
 class _Stream:
+    """The state of a session, and how many frames it has seen."""
+
     upscaler: StreamingUpscaler
     size: tuple[int, int]
     pushed: int = 0
     busy: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Network:
-    """Upscales frames of many sessions and whole videos, for many threads at a time.
+class Engine:
+    """Upscales the frames of many sessions, and whole videos. All methods can be called by many threads.
 
-    Frames and videos of all go through one :class:`rlsp_tf.serving.batching.BatchingStep` for each model, so
-    that a long video keeps nobody waiting for longer than a step.
+    Frames and videos share one :class:`rlsp_tf.serving.batching.BatchingStep` for each model, so that a
+    long video delays a frame by no more than one step.
 
     Args:
-        models: ``.keras`` files or names of weights, by the names that clients know.
-        precision: as for :func:`rlsp_tf.inference.load.load_step`.
-        sessions: states that are kept; the one that was not used for longest goes first.
+        models: ``.keras`` files or names of weights, by the names by which clients choose.
+        precision: see :func:`rlsp_tf.inference.load.load_step`.
+        sessions: for how many sessions the state is kept. The one that was not used for longest is dropped
+            first.
 
     Raises:
         RLSPError: if a model cannot be loaded, looks more than one frame ahead, or cannot be run in 8 bits.
@@ -62,14 +84,15 @@ class Network:
             self._steps[name] = step
             if step.config.frames_after > 1:
                 raise RLSPError(
-                    f"{path}: looks {step.config.frames_after} frames ahead, and one is served; give another."
+                    f"{path}: looks {step.config.frames_after} frames ahead, but rlsp serve can do with one "
+                    "only; give another model."
                 )
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
         self._sessions = sessions
         self._lock = threading.Lock()
 
     def about(self) -> dict[str, dict[str, Any]]:
-        """``{"scale", "latency": frames, "bits": of the convolutions}`` for each model, by its name."""
+        """``{"scale", "latency": in frames, "bits": of the convolutions}`` for each model, by its name."""
         return {
             name: {
                 "scale": step.config.scale,
@@ -80,55 +103,55 @@ class Network:
         }
 
     def push(
-        self, session: str, index: int, model: str, size: Sequence[int], form: str, data: bytes
+        self, session: str, index: int, model: str, size: Sequence[int], media_type: str, data: bytes
     ) -> tuple[bytes | None, int]:
-        """Takes a frame of a session, and gives the one that is ready.
+        """Takes a frame of a session and returns the one that is ready.
 
         Args:
-            session: its name; the first frame begins it.
-            index: of the frame, from 0.
+            session: its name. The first frame begins it.
+            index: the number of the frame, from 0.
             model: one of :meth:`about`; the same for all frames of a session.
-            size: width and height, likewise.
-            form: of ``data`` and of the answer, see :mod:`rlsp_tf.serving.wire`.
+            size: width and height in pixels; the same for all frames of a session.
+            media_type: the format of ``data`` and of the answer, see :mod:`rlsp_tf.serving.wire`.
             data: the frame.
 
         Returns:
-            The upscaled frame before (``None`` for the first one, if the model looks a frame ahead), and
-            for how many streams the step was that made it.
+            The frame before, upscaled (``None`` for the first one if the model looks one frame ahead), and
+            the size of the batch in which it was computed.
 
         Raises:
-            RLSPError: if it is no such frame; the session is then as it was.
-            Lost: if the frames before it never came here.
+            RLSPError: if the data is not such a frame; the session is unchanged then.
+            SessionLost: if the frames before it are not known here.
         """
         width, height = size
-        frame = frame_of(data, form, width, height)
+        frame = decode_frame(data, media_type, width, height)
         stream = self._stream(session, index, model, (width, height))
         with stream.busy, self._lost_on_failure(session):
             outputs = stream.upscaler.push(frame)
             stream.pushed += 1
-        return (bytes_of(outputs[0], form) if outputs else None), self._steps[model].shared
+        return (encode_frame(outputs[0], media_type) if outputs else None), self._steps[model].batch
 
-    def flush(self, session: str, index: int, form: str) -> bytes | None:
-        """Gives the frame that still waits for one after it, and forgets the session.
+    def flush(self, session: str, index: int, media_type: str) -> bytes | None:
+        """Ends a session and returns the frame that has waited for a next one, if there is one.
 
         Args:
-            session: as for :meth:`push`.
+            session: see :meth:`push`.
             index: how many frames were pushed.
-            form: of the answer.
+            media_type: the format of the answer.
 
         Raises:
-            Lost: if they never came here.
+            SessionLost: if these frames are not known here.
         """
         with self._lock:
             stream = self._streams.pop(session, None)
         if stream is None or stream.pushed != index:
-            raise Lost()
+            raise SessionLost()
         with stream.busy, self._lost_on_failure(session):
             outputs = stream.upscaler.flush()
-        return bytes_of(outputs[0], form) if outputs else None
+        return encode_frame(outputs[0], media_type) if outputs else None
 
     def drop(self, session: str) -> None:
-        """Forgets a session, if there is one."""
+        """Forgets the state of a session, if there is one."""
         with self._lock:
             self._streams.pop(session, None)
 
@@ -141,39 +164,58 @@ class Network:
         pixels: int,
         seconds: float,
         stop: threading.Event,
+        progress: Progress | None = None,
     ) -> tuple[list[str], int]:
-        """Upscales a video file with the defaults of ``rlsp upscale``.
+        """Upscales a video file with the default options of ``rlsp upscale``.
 
         Args:
-            source: the file.
-            target: the file to be; its suffix names the container.
+            source: the file to read.
+            target: the file to write; its suffix chooses the container.
             model: one of :meth:`about`.
-            pixels: that a frame may have.
-            seconds: that it may last, at FASTEST frames each at most.
-            stop: set it to have the work end with the next step.
+            pixels: the most pixels that a frame may have.
+            seconds: the longest duration, counted with at most MAX_RATE frames per second.
+            stop: set it to end the work at the next step. If it is begun again with the same files, it goes
+                on there.
+            progress: is kept up to date.
 
         Returns:
             Sentences about what was assumed or left out, and the number of frames.
 
         Raises:
-            Unfit: if it is larger or longer.
-            RLSPError: if it cannot be upscaled. Sentences call the source "the video".
-            Interrupted: if it was stopped.
+            TooLarge: if the video has larger frames or is longer.
+            Refused: with 503, if the disk is full or the like.
+            RLSPError: if the video cannot be upscaled. Messages call the source "the video".
+            Interrupted: if ``stop`` was set.
         """
         source, target = Path(source), Path(target)
 
         def named(sentence: str) -> str:
-            return sentence.replace(os.fspath(source), "the video").replace(os.fspath(target), "the result")
+            # Files of the server, and advice for the command line, are of no use to a client.
+            sentence = re.sub(r"; \d+ frames are finished, and the same command .*(?=\.$)", "", sentence)
+            sentence = sentence.replace(os.fspath(source), "the video")
+            sentence = sentence.replace(os.fspath(target), "the result")
+            # Titles in a file need not be UTF-8, but answers are.
+            return sentence.encode("utf-8", "replace").decode("utf-8")
 
         try:
-            frames = self._measure(source, pixels, seconds)
-            step = _StoppableStep(self._steps[model], stop)
-            return [named(note) for note in upscale(source, target, step)], frames
-        except RLSPError as error:
+            progress = progress or Progress()
+            progress.total = self._measure(source, pixels, seconds, stop)
+            step = self._steps[model]
+            notes = upscale(source, target, step, stop=_EventStop(stop), tick=progress.tick)
+            return [named(note) for note in notes], progress.total
+        except Refused:
+            raise
+        except Interrupted as error:
+            raise _stopped() from error
+        except (RLSPError, OSError, MemoryError, tf.errors.ResourceExhaustedError) as error:
+            if number := _errno_of_the_server(error):
+                raise server_error(number) from error
+            if not isinstance(error, RLSPError):
+                raise
             raise type(error)(named(str(error))) from error
 
     def close(self) -> None:
-        """Ends the threads of the networks, after what waits."""
+        """Computes what waits, then ends the threads."""
         for step in self._steps.values():
             step.close()
 
@@ -185,37 +227,52 @@ class Network:
                     self._streams.popitem(last=False)
                 stream = self._streams[session] = _Stream(StreamingUpscaler(self._steps[model]), size)
             if stream is None or stream.pushed != index:
-                raise Lost()
+                raise SessionLost()
             self._streams.move_to_end(session)
             return stream
 
     @contextlib.contextmanager
     def _lost_on_failure(self, session: str) -> Iterator[None]:
-        """Forgets a session whose state a failed step has left between two frames."""
+        """Drops the session if the block fails, since its state may be that between two frames."""
         try:
             yield
         except tf.errors.ResourceExhaustedError as error:
             self.drop(session)
-            raise Lost(
+            raise SessionLost(
                 "there was not enough memory for the frame; begin a session of smaller ones."
             ) from error
         except BaseException:
             self.drop(session)
             raise
 
-    def _measure(self, path: Path, pixels: int, seconds: float) -> int:
-        """Counts the frames of a video; raises if it is too large, whatever its header says."""
-        with VideoSource(path) as source:
-            if source.width * source.height > pixels:
-                raise Unfit(
-                    f"{path}: has frames of {source.width}x{source.height}, more than the {pixels} pixels "
-                    "that are taken here; make them smaller, or use rlsp upscale."
+    def _measure(self, path: Path, pixels: int, seconds: float, stop: threading.Event) -> int:
+        """Counts the frames of a video; raises an exception if they are too large or too many.
+
+        The size in the header is checked before anything is decoded, the length by the packets themselves.
+        """
+        with contextlib.suppress(av.FFmpegError), open_input(path, pixels) as container:
+            for stream in container.streams.video:
+                if stream.codec_context is None or stream.disposition & Disposition.attached_pic:
+                    continue
+                size = f"{stream.width}x{stream.height}"
+                if not stream.width:
+                    # FFmpeg knows no size if it may not decode a frame to check it.
+                    size = "an unknown size"
+                elif stream.width * stream.height <= pixels:
+                    continue
+                raise TooLarge(
+                    f"{path}: has frames of {size}, but at most {pixels} pixels are allowed here; make them "
+                    "smaller, or use rlsp upscale."
                 )
+        # A header may say less than there is, so the first frame is decoded with the same limit.
+        with VideoSource(path, most_pixels=pixels) as source:
             index = source.stream_index
         frames, first, last = 0, None, Fraction(0)
-        with open_input(path) as container:
+        with open_input(path, pixels) as container:
             try:
                 for packet in container.demux(container.streams[index]):
+                    if stop.is_set():
+                        raise _stopped()
                     if not packet.size:
                         continue
                     frames += 1
@@ -225,28 +282,41 @@ class Network:
                         first = time if first is None else min(first, time)
                         last = max(last, time)
             except av.FFmpegError:
-                pass  # what follows cannot be read, so it will not be upscaled either
-        lasts = max(last - (first or 0), Fraction(frames, FASTEST))
-        if lasts > seconds:
-            raise Unfit(
-                f"{path}: lasts {float(lasts):.0f} s, more than the {seconds:g} s that are taken here; cut "
+                pass  # upscale() reads no further than this either
+        duration = max(last - (first or 0), Fraction(frames, MAX_RATE))
+        if duration > seconds:
+            raise TooLarge(
+                f"{path}: lasts {float(duration):.0f} s, but at most {seconds:g} s are allowed here; cut "
                 "it, or use rlsp upscale."
             )
         return frames
 
 
-class _StoppableStep:
-    """A step that raises ``Interrupted`` once an event is set."""
+class _EventStop(Stop):
+    """A ``Stop`` that is asked for by setting an event."""
 
-    def __init__(self, step: Step, stop: threading.Event) -> None:
-        self.config, self.fingerprint = step.config, step.fingerprint
-        self.precision, self.itemsize = step.precision, step.itemsize
-        self._step, self._stop = step, stop
+    def __init__(self, event: threading.Event) -> None:
+        super().__init__()
+        self._event = event
+        self.signal = "the server"
 
-    def initial_state(self, batch: int, height: int, width: int) -> Any:
-        return self._step.initial_state(batch, height, width)
+    def __bool__(self) -> bool:
+        return self._event.is_set()
 
-    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
-        if self._stop.is_set():
-            raise Interrupted("the video: was stopped; send it again.")
-        return self._step(window, state)
+
+def _stopped() -> Interrupted:
+    return Interrupted("the video: was stopped; send it again.")
+
+
+def _errno_of_the_server(error: BaseException) -> int | None:
+    """The error of the system behind an exception, if it is not the fault of the video."""
+    cause: BaseException | None = error
+    while cause is not None:
+        # FFmpeg also says that there is not enough memory for a damaged file that asks for any amount.
+        out_of_memory = isinstance(cause, MemoryError) and not isinstance(cause, av.FFmpegError)
+        if out_of_memory or isinstance(cause, tf.errors.ResourceExhaustedError):
+            return errno.ENOMEM
+        if isinstance(cause, OSError) and cause.errno in SERVER_ERRORS:
+            return cause.errno
+        cause = cause.__cause__ or cause.__context__
+    return None

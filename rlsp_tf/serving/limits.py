@@ -1,31 +1,51 @@
-"""What ``rlsp serve`` takes on, and how it says no: sentences with the status of HTTP."""
+"""The limits of a server, and the exceptions with which requests are refused."""
 
 import contextlib
+import errno
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rlsp_tf.errors import RLSPError
 
-AGAIN = 2
-"""Seconds after which someone who was refused for want of room may ask again."""
-LOCAL = ("127.0.0.1", "::1")
-"""Proxies that are believed unless told otherwise: those on this machine."""
+RETRY_AFTER = 2
+"""Seconds after which a client that was refused because the server is busy should try again."""
+SERVER_ERRORS = {
+    errno.EDQUOT: "has no space left for the work",
+    errno.EMFILE: "has too many files open",
+    errno.ENFILE: "has too many files open",
+    errno.ENOMEM: "has not enough memory",
+    errno.ENOSPC: "has no space left for the work",
+    errno.EROFS: "cannot write to its disk",
+}
+"""Errors of the system that are not the fault of what a client has sent."""
+LOOPBACK = ("127.0.0.1", "::1")
+"""The proxies that are trusted by default: those on this machine."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server holds at a time, how large it may be, and how fast it may come.
+    """How much a server accepts.
 
     Attributes:
-        rate: requests a second from one client: sessions, frames, flushes and videos.
-        sessions: open at a time.
-        idle: seconds without a frame after which a session is forgotten.
-        queue: frames at work or waiting at a time. Less than sessions makes some wait long: of those that
-            were refused, whoever asks first gets the next place.
-        pixels: of a low-resolution frame, of videos too.
-        videos: at a time, from the first byte that comes to the last one that goes.
+        rate: requests per second from one client: sessions, frames, flushes and videos.
+        sessions: open sessions.
+        idle: seconds after its last accepted frame until a session expires.
+        queue: frames that are computed or wait for it. With fewer places than sessions, some sessions wait
+            long: a free place goes to whichever refused client happens to ask first.
+        pixels: pixels of a low-resolution frame, in sessions and in videos.
+        videos: videos at a time, from the first byte of the upload to the last byte of the result.
         upload: bytes of a video.
-        seconds: of a video.
+        seconds: duration of a video.
+        jobs: jobs, from the upload until they are removed.
+        job_age: seconds after its end until a job is removed.
+        client_share: part of ``sessions``, ``queue``, ``videos``, ``jobs`` and ``connections`` that one
+            client may have, 0 to 1; at least one of each.
+        connections: open connections.
+        head_seconds: seconds in which the head of a request must be complete.
+        stall_seconds: seconds after which a transfer that is slower than ``least_rate`` is given up.
+        least_rate: bytes per second of a body, in either direction.
+        transfer_seconds: seconds in which a body must be complete, in either direction.
     """
 
     rate: int = 500
@@ -33,78 +53,136 @@ class Limits:
     idle: float = 60
     queue: int = 32
     pixels: int = 960 * 540
-    videos: int = 2
+    videos: int = 4
     upload: int = 2**30
     seconds: float = 600
+    jobs: int = 32
+    job_age: float = 3600
+    client_share: float = 0.25
+    connections: int = 256
+    head_seconds: float = 10
+    stall_seconds: float = 10
+    least_rate: int = 2**14
+    transfer_seconds: float = 3600
+
+    def share_of(self, total: int) -> int:
+        """How many of ``total`` one client may have."""
+        return max(1, int(total * self.client_share))
 
 
-USUAL = Limits()
-"""What is taken on unless told otherwise."""
+DEFAULT_LIMITS = Limits()
 
 
 class Refused(RLSPError):
-    """Something that is not taken on, and leaves nothing behind.
+    """A request that was not accepted, and that changed nothing.
 
     Args:
-        sentence: why, and what to do.
-        status: of HTTP.
-        again: seconds after which it may be tried again, if it may.
+        sentence: what is wrong and what to do.
+        status: the HTTP status of the answer.
+        retry_after: seconds after which the client may try again, if that can help.
     """
 
-    def __init__(self, sentence: str, status: int, *, again: int | None = None) -> None:
+    # Exceptions are unpickled with the sentence alone; the attributes follow.
+    def __init__(self, sentence: str, status: int = 503, *, retry_after: int | None = None) -> None:
         super().__init__(sentence)
-        self.status, self.fresh_copy = status, again
+        self.status, self.retry_after = status, retry_after
 
 
-class Unfit(RLSPError):
-    """Something that is larger than a limit; the server answers 413."""
-
-
-class Lost(RLSPError):
-    """A session that expired, or whose process ended with its state; the server answers 410."""
-
-    def __init__(self, sentence: str = "the session is lost; begin another with its first frame.") -> None:
-        super().__init__(sentence)
-
-
-class Room:
-    """Room for so many at a time.
+def server_error(number: int | None) -> Refused:
+    """The answer to a request during which the system failed.
 
     Args:
-        most: how many.
-        what: is taken, as a message calls it: "videos".
+        number: the ``errno`` of the failure.
+    """
+    reason = SERVER_ERRORS.get(number or 0, "cannot read or write its files")
+    return Refused(f"the server {reason}; try again later.", 503, retry_after=30)
+
+
+class TooLarge(RLSPError):
+    """Something exceeds a limit; the server answers 413."""
+
+
+class SessionLost(RLSPError):
+    """The session expired, or the process that kept its state ended; the server answers 410."""
+
+    def __init__(
+        self, sentence: str = "the session is lost; begin another one with its first frame."
+    ) -> None:
+        super().__init__(sentence)
+
+
+class ServerFault(Refused):
+    """A bug of the server, met while it worked on a request; the server answers 500.
+
+    Args:
+        sentence: what the client is told.
+        details: a traceback for the server's log.
+    """
+
+    def __init__(self, sentence: str, details: str = "") -> None:
+        super().__init__(sentence, 500)
+        self.details = details
+
+
+class Capacity:
+    """Limits how many things of a kind there are, in all and for each client.
+
+    Args:
+        total: how many there may be.
+        what: plural noun for messages, such as "videos".
+        share: how many of them one client may have; as many as there may be by default.
 
     Attributes:
         taken: how many there are.
     """
 
-    def __init__(self, most: int, what: str) -> None:
-        self._most, self._what = most, what
+    def __init__(self, total: int, what: str, share: int | None = None) -> None:
+        self._total, self._what = total, what
+        self._share = total if share is None else share
+        self._clients: Counter[str] = Counter()
         self.taken = 0
 
-    def check(self) -> None:
-        """Raises unless there is room.
+    def check(self, client: str = "") -> None:
+        """Raises an exception unless the client may have one more.
+
+        Args:
+            client: who asks.
 
         Raises:
-            Refused: with 503, since others have it now.
+            Refused: with 503 if there is no place left, with 429 if the client has its share already.
         """
-        if self.taken >= self._most:
+        if self.taken >= self._total:
             raise Refused(
-                f"there are {self.taken} {self._what} already, as many as are taken here; try again later.",
+                f"there are {self.taken} {self._what} already, the limit of this server; try again later.",
                 503,
-                again=AGAIN,
+                retry_after=RETRY_AFTER,
+            )
+        if self._clients[client] >= self._share:
+            raise Refused(
+                f"there are {self._share} {self._what} of this client already, the limit for each client; "
+                "try again when one has ended.",
+                429,
+                retry_after=RETRY_AFTER,
             )
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
-        """Takes a place for as long as the block lasts.
+    def one(self, client: str = "") -> Iterator[None]:
+        """Holds a place for as long as the block runs.
+
+        Args:
+            client: who asks.
 
         Raises:
             Refused: see :meth:`check`.
         """
-        self.check()
+        self.check(client)
         self.taken += 1
+        self._clients[client] += 1
         try:
             yield
         finally:
             self.taken -= 1
+            self._clients[client] -= 1
+            # Clients of the past must not take memory.
+            if not self._clients[client]:
+                del self._clients[client]

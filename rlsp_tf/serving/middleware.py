@@ -1,32 +1,49 @@
-"""Around the application of ``rlsp serve``: answers are counted, and reach who still sends."""
+"""Middleware that counts and logs answers, and reads the rest of refused bodies."""
 
 import asyncio
 import contextlib
+import json
+import logging
+import secrets
+import time
+from traceback import format_exc
+from typing import Literal
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rlsp_tf.serving.limits import ServerFault
 from rlsp_tf.serving.prometheus import Metrics
+from rlsp_tf.serving.refusals import answer_refusal
 
-LITTLE = 2**22
+DRAINED_BYTES = 2**22
 """Bytes of a refused body that are read all the same."""
-PATIENCE = 5
-"""Seconds in which they have to come."""
+DRAIN_SECONDS = 5
+"""Seconds in which they must arrive."""
+LONGEST_PATH = 200
+"""Characters of a path in the log."""
+
+log = logging.getLogger("rlsp.serve.requests")
 
 
-class Edge:
-    """Counts answers by route and status, and reads what is left of refused bodies, if that is little.
+class CountAndDrain:
+    """Counts answers by route and status, logs them, and reads what is left of a refused body if it is short.
 
-    A connection that is closed while a client still sends is reset, and the client may see that instead of
-    the answer, with its sentence and its ``Retry-After``.
+    If a connection is closed while the client still sends, the client's system may drop the answer, and with
+    it the reason and the ``Retry-After``. That is why a short rest is read first.
+
+    Every answer has an ``X-Request-Id``, which the log has, too.
 
     Args:
-        app: what answers.
-        metrics: where it is counted.
+        app: the application.
+        metrics: where answers are counted.
+        log_format: how they are logged; not at all by default.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, log_format: Literal["text", "json"] | None = None
+    ) -> None:
+        self._app, self._metrics, self._log_format = app, metrics, log_format
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -35,33 +52,68 @@ class Edge:
         headers = Headers(scope=scope)
         chunked = "transfer-encoding" in headers
         unread = chunked or headers.get("content-length", "0") != "0"
+        began, request_id = time.perf_counter(), secrets.token_hex(8)
+        status = size = 0
 
-        async def watched() -> Message:
+        async def receive_and_watch() -> Message:
             nonlocal unread
             message = await receive()
             unread = unread and message["type"] == "http.request" and message.get("more_body", False)
             return message
 
-        async def counted(message: Message) -> None:
+        async def send_and_count(message: Message) -> None:
+            nonlocal status, size
             if message["type"] == "http.response.start":
-                # Not by its path: every session would have numbers of its own.
+                # Counted by route, not by path: every session has paths of its own.
                 route = getattr(scope.get("endpoint"), "__name__", "other").lstrip("_")
                 status = message["status"]
                 self._metrics.requests.labels(route, status).inc()
+                answer = MutableHeaders(scope=message)
+                answer["X-Request-Id"] = request_id
                 if status >= 400:
                     self._metrics.refused.labels(status).inc()
-                    little = chunked or int(headers["content-length"]) <= LITTLE if unread else False
-                    # Reading asks a client to send that waits to be asked.
-                    if little and "expect" not in headers:
+                    short = chunked or int(headers["content-length"]) <= DRAINED_BYTES if unread else False
+                    # To read from a client that waits to be asked would be to ask it; one that was too slow
+                    # has had its time.
+                    if short and "expect" not in headers and status != 408:
                         with contextlib.suppress(asyncio.TimeoutError):
-                            await asyncio.wait_for(discard(), PATIENCE)
+                            await asyncio.wait_for(discard(), DRAIN_SECONDS)
                     if unread:
-                        MutableHeaders(scope=message)["Connection"] = "close"
+                        answer["Connection"] = "close"
+            else:
+                size += len(message.get("body", b""))
             await send(message)
 
         async def discard() -> None:
-            size = 0
-            while unread and size <= LITTLE:
-                size += len((await watched()).get("body", b""))
+            read = 0
+            while unread and read <= DRAINED_BYTES:
+                read += len((await receive_and_watch()).get("body", b""))
 
-        await self._app(scope, watched, counted)
+        try:
+            await self._app(scope, receive_and_watch, send_and_count)
+        except Exception:
+            fault = ServerFault("the server failed at this request, by a fault of its own.", format_exc())
+            if not status:
+                await answer_refusal(fault)(scope, receive_and_watch, send_and_count)
+            else:
+                raise
+        finally:
+            if self._log_format:
+                self._log(scope, request_id, status, size, time.perf_counter() - began)
+
+    def _log(self, scope: Scope, request_id: str, status: int, size: int, seconds: float) -> None:
+        entry = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "id": request_id,
+            "client": scope.get("state", {}).get("client", "unknown"),
+            "method": scope["method"],
+            # As it was sent: a decoded path may contain line breaks.
+            "path": scope["raw_path"].decode("ascii", "replace")[:LONGEST_PATH],
+            "status": status,
+            "bytes": size,
+            "seconds": round(seconds, 4),
+        }
+        if self._log_format == "json":
+            log.info(json.dumps(entry))
+        else:
+            log.info("%s", " ".join(map(str, entry.values())))

@@ -1,4 +1,4 @@
-"""What ``rlsp serve`` counts, as Prometheus reads it."""
+"""The counters of a server, for Prometheus."""
 
 import psutil
 from prometheus_client import (
@@ -11,52 +11,56 @@ from prometheus_client import (
 )
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+"""Upper bounds of the histograms of durations."""
 REPLICA = "ray::ServeReplica"
-"""How the title of a replica's process begins."""
+"""The beginning of the title of a replica's process."""
 
 
 class Metrics:
-    """The numbers of one server, from its start on.
+    """The counters of one server since its start.
 
     Attributes:
-        requests: by the route's name and the status of the answer.
-        refused: by the status.
-        frames: upscaled ones, of sessions and of videos.
-        frame_seconds: from a frame's arrival to its answer, the way to the network and back included.
-        video_seconds: from the last byte of a video to its result.
-        streams: of how many sessions and videos the step was that made a frame.
-        sessions: open now.
-        expired: sessions that were left without a flush.
-        bytes: of bodies, in and out.
+        requests: answered requests, by the name of the route and the status.
+        refused: answers with a status of 400 or more, by the status.
+        frames: upscaled frames, by ``kind``: those of sessions and of videos.
+        frame_seconds: seconds from the arrival of a session's frame to its answer.
+        video_seconds: seconds from the last byte of a video's upload to its result.
+        batch: size of the batch in which the frame of a session was computed.
+        sessions: open sessions.
+        expired: sessions that expired without a flush.
+        bytes: bytes of bodies, in and out.
     """
 
     def __init__(self) -> None:
-        # When each series began: twice as many lines, and nobody asks.
+        # The creation time of each series would double the number of lines, and is of no use here.
         disable_created_metrics()
         self._registry = CollectorRegistry()
 
         registry = self._registry
         self.requests = Counter("rlsp_requests", "Requests answered.", ("route", "status"), registry=registry)
-        self.refused = Counter("rlsp_refused", "Requests not taken on.", ("status",), registry=registry)
+        self.refused = Counter("rlsp_refused", "Requests refused.", ("status",), registry=registry)
         self.frames = Counter("rlsp_frames", "Frames upscaled.", ("kind",), registry=registry)
         self.frame_seconds = Histogram(
-            "rlsp_frame_seconds", "Time of a frame of a session.", buckets=SECONDS, registry=registry
+            "rlsp_frame_seconds",
+            "Seconds for the frame of a session.",
+            buckets=SECONDS,
+            registry=registry,
         )
         self.video_seconds = Histogram(
-            "rlsp_video_seconds", "Time of a video.", buckets=SECONDS, registry=registry
+            "rlsp_video_seconds", "Seconds for a video.", buckets=SECONDS, registry=registry
         )
-        self.streams = Histogram(
-            "rlsp_streams", "Streams in the step of a frame.", buckets=(1, 2, 4, 8), registry=registry
+        self.batch = Histogram(
+            "rlsp_streams", "Streams in the batch of a frame.", buckets=(1, 2, 4, 8), registry=registry
         )
-        self.sessions = Gauge("rlsp_sessions", "Sessions open now.", registry=registry)
-        self.expired = Counter("rlsp_expired", "Sessions left without a flush.", registry=registry)
+        self.sessions = Gauge("rlsp_sessions", "Open sessions.", registry=registry)
+        self.expired = Counter("rlsp_expired", "Sessions expired without a flush.", registry=registry)
         self.bytes = Counter("rlsp_bytes", "Bytes of bodies.", ("direction",), registry=registry)
         self._memory = Gauge(
             "rlsp_resident_bytes", "Memory of the processes.", ("process",), registry=registry
         )
 
     def text(self) -> bytes:
-        """All of it, in Prometheus's text format."""
+        """All counters, in the text format of Prometheus."""
         own = psutil.Process()
         self._memory.labels("front").set(own.memory_info().rss)
         self._memory.labels("replicas").set(sum(map(_memory_of, own.children(recursive=True))))
@@ -64,6 +68,7 @@ class Metrics:
 
 
 def _memory_of(process: psutil.Process) -> int:
+    """The resident memory of a process if it is a replica, else 0."""
     try:
         return process.memory_info().rss if process.cmdline()[0].startswith(REPLICA) else 0
     except (psutil.Error, IndexError):

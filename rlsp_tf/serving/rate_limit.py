@@ -1,55 +1,39 @@
-"""How often each client of ``rlsp serve`` may ask."""
-
-import ipaddress
+"""Limits how often each client may send requests."""
 
 from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
-from starlette.datastructures import Address
 
 from rlsp_tf.serving.limits import Refused
 
 
-class Rate:
-    """So many requests a second from each client.
+class RateLimit:
+    """Allows each client a number of requests per second.
 
-    Clients are forgotten when their second is over and another request comes.
+    A client is forgotten with the first request after its second is over.
 
     Args:
-        most: how many.
+        requests: allowed per second and client.
     """
 
-    def __init__(self, most: int) -> None:
-        # Every request looks through the clients of its window, so that a minute of many would cost too much.
-        self._most = RateLimitItemPerSecond(most)
+    def __init__(self, requests: int) -> None:
+        # The library looks through all clients of the current window at every request. With windows of a
+        # minute that would take too long.
+        self._limit = RateLimitItemPerSecond(requests)
         self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
-    async def check(self, client: Address | None) -> None:
+    async def check(self, client: str) -> None:
         """Counts a request.
 
         Args:
-            client: where it comes from.
+            client: who sent it, see :func:`rlsp_tf.serving.access.client_of`.
 
         Raises:
-            Refused: with 429, if it is one too many.
+            Refused: with 429, if the client has sent too many.
         """
-        if not await self._limiter.hit(self._most, _who(client)):
+        if not await self._limiter.hit(self._limit, client):
             raise Refused(
-                f"more than {self._most.amount} requests a second come from this client; send fewer.",
+                f"more than {self._limit.amount} requests per second come from this client; send fewer.",
                 429,
-                again=self._most.get_expiry(),
+                retry_after=self._limit.get_expiry(),
             )
-
-
-def _who(client: Address | None) -> str:
-    """Who is counted as one.
-
-    In IPv6 that is a network of 64 bits, of which one machine may use all addresses.
-    """
-    try:
-        address = ipaddress.ip_address(client.host if client else "")
-    except ValueError:
-        # A proxy may say "unknown", or pass on what a client made up.
-        return "unknown"
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).packed[:8].hex()

@@ -1,11 +1,13 @@
-"""``rlsp serve`` and Ray Serve: the deployment, and how to reach the replica that has a session."""
+"""Ray Serve: the processes with the networks, and how the front calls the one that has a session."""
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,127 +18,168 @@ from ray.serve.config import RequestRouterConfig
 from ray.serve.exceptions import RayServeException
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.serving.limits import Limits, Lost, Refused
+from rlsp_tf.serving.limits import Limits, Refused, ServerFault, SessionLost
 
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
-"""Sends every call of a session to one replica, chosen by the session's name alone."""
+"""Sends all calls of a session to the same replica, which it chooses by the session's name alone."""
 
 
 class Replica:
-    """A :class:`rlsp_tf.serving.engine.Network` in a process of its own.
+    """A :class:`rlsp_tf.serving.engine.Engine` in a process of its own.
 
-    An ``RLSPError`` is returned, not raised: Ray would dress it in a traceback.
+    Exceptions are returned, not raised, since Ray would hide them in one of its own.
 
     Args:
-        models, precision: see :class:`rlsp_tf.serving.engine.Network`.
+        models, precision: see :class:`rlsp_tf.serving.engine.Engine`.
         limits: see :class:`rlsp_tf.serving.limits.Limits`.
-        threads: of TensorFlow.
-        folder: for the temporary files of libraries, which Ray gives no time to remove them.
+        threads: for TensorFlow.
+        folder: for temporary files of libraries. Ray ends the process without giving them time to remove
+            these.
     """
 
     def __init__(
         self, models: Mapping[str, str], precision: str, limits: Limits, threads: int, folder: str
     ) -> None:
         tempfile.tempdir = folder
+        _listen_on_loopback()
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
-        # Replicas may share a GPU.
+        # Several replicas may share a GPU.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-        from rlsp_tf.serving.engine import Network
+        from rlsp_tf.serving.engine import Engine, Progress
 
+        self._new_progress = Progress
         self._limits = limits
         self._frames = ThreadPoolExecutor(limits.queue, "frame")
         self._videos = ThreadPoolExecutor(limits.videos, "video")
         self._stops: dict[str, threading.Event] = {}
+        self._progress: dict[str, Any] = {}
         self._failure: RLSPError | None = None
         try:
-            self._network = Network(models, precision=precision, sessions=limits.sessions)
+            self._engine = Engine(models, precision=precision, sessions=limits.sessions)
         except RLSPError as error:
-            # To be told by about(); a constructor that fails would be called again and again.
+            # Reported by about(): Ray would call a constructor that fails again and again.
             self._failure = error
 
     async def about(self) -> Any:
-        """See :meth:`rlsp_tf.serving.engine.Network.about`."""
-        return self._failure or self._network.about()
+        """See :meth:`rlsp_tf.serving.engine.Engine.about`."""
+        return self._failure or self._engine.about()
 
     async def push(self, *arguments: Any) -> Any:
-        """See :meth:`rlsp_tf.serving.engine.Network.push`."""
-        return await self._call(self._frames, self._network.push, *arguments)
+        """See :meth:`rlsp_tf.serving.engine.Engine.push`."""
+        return await self._call(self._frames, self._engine.push, *arguments)
 
     async def flush(self, *arguments: Any) -> Any:
-        """See :meth:`rlsp_tf.serving.engine.Network.flush`."""
-        return await self._call(self._frames, self._network.flush, *arguments)
+        """See :meth:`rlsp_tf.serving.engine.Engine.flush`."""
+        return await self._call(self._frames, self._engine.flush, *arguments)
 
     async def drop(self, session: str) -> None:
-        """See :meth:`rlsp_tf.serving.engine.Network.drop`."""
-        self._network.drop(session)
+        """See :meth:`rlsp_tf.serving.engine.Engine.drop`."""
+        self._engine.drop(session)
 
     async def video(self, job: str, source: str, target: str, model: str) -> Any:
-        """See :meth:`rlsp_tf.serving.engine.Network.video`; ``job`` is for :meth:`stop`."""
-        stop = self._stops[job] = threading.Event()
+        """See :meth:`rlsp_tf.serving.engine.Engine.video`. ``job`` is a name for the methods below."""
         work = functools.partial(
-            self._network.video, pixels=self._limits.pixels, seconds=self._limits.seconds, stop=stop
+            self._engine.video,
+            pixels=self._limits.pixels,
+            seconds=self._limits.seconds,
+            stop=self._stops.setdefault(job, threading.Event()),
+            progress=self._progress.setdefault(job, self._new_progress()),
         )
         try:
             return await self._call(self._videos, work, source, target, model)
         finally:
-            del self._stops[job]
+            del self._stops[job], self._progress[job]
 
     async def stop(self, job: str) -> None:
-        """Has a video end with its next step, if it is at work or waits."""
+        """Ends a video at its next step, if it is computed or waits."""
         if job in self._stops:
             self._stops[job].set()
+
+    async def progress(self, job: str) -> tuple[int, int | None]:
+        """How many frames of a video are finished, and how many there will be, once that is known."""
+        progress = self._progress.get(job)
+        return (progress.frames, progress.total) if progress else (0, None)
 
     async def _call(self, pool: ThreadPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
         except RLSPError as error:
             return error.with_traceback(None)
+        except Exception:
+            return ServerFault(
+                "the server failed at this, by a fault of its own; sending it again will not help.",
+                traceback.format_exc(),
+            )
+
+
+def _listen_on_loopback() -> None:
+    """Has Ray Serve open its port of this replica on 127.0.0.1 only, instead of all interfaces.
+
+    The port is for calls between replicas, of which there are none here. There is no option for it.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray.serve._private import replica
+
+        bind = replica.add_port_to_grpc_server
+        replica.add_port_to_grpc_server = lambda server, address: bind(
+            server, address.replace("[::]", "127.0.0.1")
+        )
 
 
 class RayBackend:
-    """Calls replicas; a :class:`rlsp_tf.serving.sessions.Backend`, and videos.
+    """Calls the replicas. It is a :class:`rlsp_tf.serving.app.VideoBackend`.
 
     Args:
-        handle: of the deployment.
+        handle: Ray's handle of the deployment.
     """
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
     async def push(
-        self, session: str, index: int, model: str, size: tuple[int, int], form: str, data: bytes
+        self, session: str, index: int, model: str, size: tuple[int, int], media_type: str, data: bytes
     ) -> tuple[bytes | None, int]:
-        return await self._call("push", session, index, model, size, form, data)
+        return await self._call("push", session, index, model, size, media_type, data)
 
-    async def flush(self, session: str, index: int, form: str) -> bytes | None:
-        return await self._call("flush", session, index, form)
+    async def flush(self, session: str, index: int, media_type: str) -> bytes | None:
+        return await self._call("flush", session, index, media_type)
 
     async def drop(self, session: str) -> None:
         await self._call("drop", session)
 
     async def video(self, job: str, source: str, target: str, model: str) -> tuple[list[str], int]:
-        """See :meth:`rlsp_tf.serving.engine.Network.video`."""
+        """See :meth:`rlsp_tf.serving.engine.Engine.video`."""
         return await self._call("video", job, source, target, model)
 
     async def stop(self, job: str) -> None:
         """Ends a video."""
         await self._call("stop", job)
 
+    async def progress(self, job: str) -> tuple[int, int | None]:
+        """See :meth:`Replica.progress`."""
+        return await self._call("progress", job)
+
     async def about(self) -> dict[str, dict[str, Any]]:
-        """See :meth:`rlsp_tf.serving.engine.Network.about`."""
+        """See :meth:`rlsp_tf.serving.engine.Engine.about`."""
         return await self._call("about", "")
 
     async def _call(self, method: str, key: str, *arguments: Any) -> Any:
-        """Calls the replica that a key belongs to; the key is the first argument, if it is anything."""
+        """Calls the replica that a key belongs to. The key is also the first argument, unless it is empty."""
         given = (key, *arguments) if key else arguments
         try:
             handle = self._handle.options(method_name=method, session_id=key)
             result = await handle.remote(*given)
         except (RayError, RayServeException) as error:
             if method in ("push", "flush"):
-                raise Lost("the process that had the session ended; begin another.") from error
-            raise Refused("the process that did the work ended; try again.", 503, again=10) from error
+                raise SessionLost("the process that had the session ended; begin another one.") from error
+            if method == "video":
+                # No Retry-After: it may be the video that ends the process.
+                raise ServerFault(
+                    "the process that upscaled the video ended; if that happens again, it is because of "
+                    "this video: use rlsp upscale."
+                ) from error
+            raise Refused("the process that did the work ended; try again.", 503, retry_after=10) from error
         if isinstance(result, RLSPError):
             raise result
         return result
@@ -152,14 +195,14 @@ def deploy(
     gpus: float,
     folder: str,
 ) -> RayBackend:
-    """Starts the replicas on a Ray that runs, without Ray's HTTP proxy, and waits until they are ready.
+    """Starts replicas on a running Ray, without Ray's HTTP proxy, and waits until they are ready.
 
     Args:
         models, precision, limits, threads, folder: see :class:`Replica`.
-        replicas: how many.
-        gpus: for each, or a part of one.
+        replicas: how many to start.
+        gpus: GPUs for each of them; may be a fraction.
     """
-    # Ray's decorators have types that are only right for decorating.
+    # The types of Ray's decorators are only right where they decorate.
     make: Any = serve.deployment
     router: Any = ROUTER
     deployment = make(
@@ -172,7 +215,7 @@ def deploy(
         request_router_config=RequestRouterConfig(
             request_router_class=router, request_router_kwargs={"num_fallback_replicas": 0}
         ),
-        # A compilation or a page of swapping must not look like death.
+        # A long compilation, or a busy disk, must not look like a dead process.
         health_check_timeout_s=60,
         graceful_shutdown_timeout_s=5,
         logging_config={"log_level": "ERROR", "enable_access_log": False},

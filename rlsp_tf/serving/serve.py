@@ -1,33 +1,33 @@
-"""``rlsp serve``: Ray with the replicas behind, one process with HTTP in front, and an orderly end.
+"""``rlsp serve``: starts Ray with the networks, and one process in front of it that speaks HTTP.
 
-HTTP is not spoken by Ray's own proxy: it keeps bodies in memory for as long as the other side is slow, whole
-videos if need be, and so does the replica behind it. In front stands uvicorn, which reads and sends no faster
-than the disk and the client, and calls the replicas by Ray Serve's handles.
+HTTP is not left to Ray's own proxy: as long as a client is slow, the proxy keeps whole requests and answers
+in memory, and so does the replica behind it. The front, which runs uvicorn, reads and sends no faster than
+the disk and the client do, and calls the replicas through handles of Ray Serve.
 """
 
 import asyncio
 import contextlib
 import importlib.util
+import ipaddress
 import logging
 import os
 import secrets
 import socket
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.serving.limits import LOCAL, USUAL, Limits
+from rlsp_tf.serving.limits import DEFAULT_LIMITS, LOOPBACK, Limits
 from rlsp_tf.system.cores import cores
 
 if TYPE_CHECKING:
-    from rlsp_tf.serving.app import Front
+    from rlsp_tf.serving.access import Access
     from rlsp_tf.serving.ray_backend import RayBackend
 
-STORE = 2**29
-"""Bytes of shared memory in which frames wait between front and replica; more goes to the disk."""
+OBJECT_STORE = 2**29
+"""Bytes of shared memory for frames on their way between front and replicas; more of them go to the disk."""
 
 
 def serve(
@@ -37,32 +37,54 @@ def serve(
     port: int = 8000,
     precision: str = "auto",
     replicas: int = 1,
-    limits: Limits = USUAL,
-    proxies: Sequence[str] = LOCAL,
+    limits: Limits = DEFAULT_LIMITS,
+    proxies: Sequence[str] = LOOPBACK,
+    hosts: Sequence[str] = (),
+    jobs: str | os.PathLike[str] | None = None,
+    token_file: str | os.PathLike[str] | None = None,
+    tls: tuple[Path, Path] | None = None,
+    log_format: Literal["text", "json"] | None = None,
     grace: float = 30,
 ) -> None:
-    """Serves until SIGINT or SIGTERM, then ends in order: see :class:`rlsp_tf.serving.server.Server`.
-
-    There is no authentication: whoever reaches the port may use it.
+    """Serves until SIGINT or SIGTERM, then finishes: see :class:`rlsp_tf.serving.server.Server`.
 
     Args:
-        models: ``.keras`` files or names of weights, by the names that clients know.
+        models: ``.keras`` files or names of weights, by the names by which clients choose.
         host: the address to listen on.
-        port: likewise; 0 for any that is free.
-        precision: as for :func:`rlsp_tf.inference.load.load_step`.
-        replicas: processes with the networks; cores and GPUs are shared among them.
-        limits: what is taken on.
-        proxies: addresses and networks whose ``X-Forwarded-For`` tells who the client is.
-        grace: seconds to finish in after the signal.
+        port: the port to listen on; 0 for any free one.
+        precision: see :func:`rlsp_tf.inference.load.load_step`.
+        replicas: processes with the networks. Cores and GPUs are shared among them.
+        limits: how much is accepted.
+        proxies: addresses and networks of proxies whose ``X-Forwarded-For`` names the client.
+        hosts: names of the server, besides ``localhost`` and IP addresses; see
+            :class:`rlsp_tf.serving.access.CheckAccess`.
+        jobs: a folder for jobs, which then go on when a server with the same folder is started again.
+        token_file: a file of tokens, one per line, of which every request must bear one. Everybody who can
+            reach the port may use the server if it is not given.
+        tls: certificate chain and private key, as PEM files.
+        log_format: log requests to standard error, as text or JSON.
+        grace: seconds in which accepted work is finished after the signal.
 
     Raises:
-        RLSPError: if a model cannot be loaded, or the port is taken.
+        RLSPError: if a model, the tokens, the certificate or the port cannot be used.
     """
     _check_installed()
+    from rlsp_tf.serving.access import Access, read_tokens
+    from rlsp_tf.serving.folder import jobs_folder, server_folder
+    from rlsp_tf.serving.server import check_tls, log_to_stderr
+
+    access = Access(hosts, read_tokens(token_file) if token_file is not None else ())
+    check_tls(tls)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listener(host, port))
-        made = tempfile.TemporaryDirectory(prefix="rlsp-", ignore_cleanup_errors=True)
-        folder = Path(stack.enter_context(made))
+        log_to_stderr()
+        if not access.tokens and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
+            print(
+                f"rlsp: everybody who can reach {host} may use the server; --token-file prevents that.",
+                file=sys.stderr,
+            )
+        folder = stack.enter_context(server_folder())
+        kept = stack.enter_context(jobs_folder(Path(jobs) if jobs is not None else folder / "jobs"))
         gpus = stack.enter_context(_ray(folder, replicas))
         from rlsp_tf.serving.ray_backend import deploy
 
@@ -76,42 +98,39 @@ def serve(
             folder=os.fspath(folder),
         )
         (videos := folder / "videos").mkdir()
-        asyncio.run(_serve(backend, limits, videos, listener, proxies, grace))
+        run = _serve(backend, limits, videos, kept, listener, proxies, access, tls, log_format, grace)
+        asyncio.run(run)
 
 
 async def _serve(
     backend: "RayBackend",
     limits: Limits,
     folder: Path,
+    jobs: Path,
     listener: socket.socket,
     proxies: Sequence[str],
+    access: "Access",
+    tls: tuple[Path, Path] | None,
+    log_format: Literal["text", "json"] | None,
     grace: float,
 ) -> None:
-    from rlsp_tf.serving.app import Front
+    from rlsp_tf.serving.app import App
     from rlsp_tf.serving.server import Server
 
     models = await backend.about()
-    front = Front(backend, models, limits, folder)
-    expiring = asyncio.create_task(_expire(front, limits.idle))
+    app = App(backend, models, limits, folder, jobs_folder=jobs, access=access, log_format=log_format)
+    server = Server(app, grace, proxies, tls)
     host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"rlsp: serving {', '.join(models)} on http://{shown}:{port}", flush=True)
-    try:
-        await Server(front, grace, proxies).serve(sockets=[listener])
-    finally:
-        expiring.cancel()
-
-
-async def _expire(front: "Front", idle: float) -> None:
-    while True:
-        await asyncio.sleep(min(1, idle / 4))
-        # A replica that is being replaced now can be told the next time.
-        with contextlib.suppress(RLSPError):
-            await front.expire()
+    scheme, shown = "https" if tls else "http", f"[{host}]" if ":" in host else host
+    print(f"rlsp: serving {', '.join(models)} on {scheme}://{shown}:{port}", flush=True)
+    await server.serve(sockets=[listener])
 
 
 def _check_installed() -> None:
-    """Raises unless all is there; finding out by importing would be too early for what Ray reads."""
+    """Raises an exception if a package is missing.
+
+    Importing them would be too early: Ray reads its environment when it is imported.
+    """
     for package in ("ray", "starlette", "uvicorn", "limits", "prometheus_client"):
         if importlib.util.find_spec(package) is None:
             raise RLSPError(
@@ -120,7 +139,7 @@ def _check_installed() -> None:
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """A socket, before all that takes time."""
+    """A listening socket, before anything that takes time."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
@@ -133,17 +152,20 @@ def _listener(host: str, port: int) -> socket.socket:
 
 @contextlib.contextmanager
 def _ray(folder: Path, replicas: int) -> Iterator[float]:
-    """A Ray of our own, whose files are below ``folder`` and whose processes end with the block.
+    """Starts a Ray of this server's own. Its files lie below ``folder``; its processes end with the block.
 
     Yields:
         How many GPUs it has found.
     """
-    # It tells its makers how it is used otherwise.
+    # Ray reports its usage to its makers otherwise.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if "ray" not in sys.modules:
-        # Ray reads these when it is imported. Its token would be a file in the home folder.
+        # Ray reads these when it is imported. Without the token, it would write one into the home folder.
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        # The switch for systems on which Ray has no clusters: all its ports are on 127.0.0.1 then, those of
+        # its metrics too, which ask for no token.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -151,7 +173,7 @@ def _ray(folder: Path, replicas: int) -> Iterator[float]:
         ray.init(
             address="local",
             num_cpus=replicas,
-            object_store_memory=STORE,
+            object_store_memory=OBJECT_STORE,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,

@@ -1,40 +1,106 @@
-"""The end of a server, which loses nothing that was accepted."""
+"""The HTTP server, and its orderly end."""
 
 import asyncio
+import functools
+import logging
+import socket
+import ssl
+import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
-from rlsp_tf.serving.app import Front
-from rlsp_tf.serving.limits import LOCAL
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.serving.app import App
+from rlsp_tf.serving.connections import LimitedConfig, LimitedProtocol
+from rlsp_tf.serving.limits import LOOPBACK
+
+BACKLOG = 512
+"""Connections that wait to be accepted."""
+OWN_FILES = 256
+"""Files that the server may have open besides connections."""
+TICKS = 5
+"""Tenths of a second between two looks at the connections."""
+REPEAT_SECONDS = 60
+"""How often the same warning is logged."""
 
 
 class Server(uvicorn.Server):
-    """Serves an application, and ends in order at the first signal.
+    """Serves an application, and ends in an orderly way at the first SIGINT or SIGTERM.
 
-    Nothing new is taken on from then on. Sessions may be flushed, and videos are finished, for ``grace``
-    seconds at most; videos that are not finished then are answered with 503. A second signal ends it at once.
+    From then on new work is refused. Sessions can be flushed and videos are finished for ``grace`` seconds;
+    videos that take longer are answered with 503. A second signal ends the server at once.
 
     Args:
-        front: the application.
+        app: the application.
         grace: seconds.
-        proxies: addresses and networks whose ``X-Forwarded-For`` tells who the client is.
+        proxies: addresses and networks of proxies whose ``X-Forwarded-For`` names the client.
+        tls: certificate chain and private key, as PEM files; HTTP without TLS if not given.
+
+    Raises:
+        RLSPError: if the system allows too few open files.
     """
 
-    def __init__(self, front: Front, grace: float, proxies: Sequence[str] = LOCAL) -> None:
-        # In the end, seconds for answers that are on their way when all work is done.
-        config = uvicorn.Config(
-            front.app,
+    def __init__(
+        self,
+        app: App,
+        grace: float,
+        proxies: Sequence[str] = LOOPBACK,
+        tls: tuple[Path, Path] | None = None,
+    ) -> None:
+        _allow_open_files(app.limits.connections + BACKLOG + OWN_FILES)
+        config = LimitedConfig(
+            app.app,
+            app.limits,
+            proxies,
+            log_config=None,
             log_level="warning",
             access_log=False,
             server_header=False,
             forwarded_allow_ips=list(proxies),
+            lifespan="off",
+            ssl_certfile=tls and tls[0],
+            ssl_keyfile=tls and tls[1],
+            # For answers that are still being sent when all work is done.
             timeout_graceful_shutdown=10,
         )
+        config.load()
         super().__init__(config)
-        self._front, self._grace = front, grace
+        self._app, self._grace = app, grace
         self._drained: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        # As uvicorn does it, but with a time limit for the client's part of TLS. A connection that has not
+        # got beyond that is not counted yet.
+        limits, config, loop = self._app.limits, self.config, asyncio.get_running_loop()
+        connect = functools.partial(
+            LimitedProtocol, config=config, server_state=self.server_state, app_state={}
+        )
+        self.servers = [
+            await loop.create_server(
+                connect,
+                sock=each,
+                ssl=config.ssl,
+                ssl_handshake_timeout=limits.head_seconds if config.ssl else None,
+                backlog=BACKLOG,
+            )
+            for each in sockets or []
+        ]
+        self._background = asyncio.create_task(self._app.run())
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._background.cancel()
+        await super().shutdown(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS == 0:
+            for connection in list(self.server_state.connections):
+                connection.close_if_late()  # type: ignore[union-attr]
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._drained is not None:
@@ -43,9 +109,79 @@ class Server(uvicorn.Server):
             self._drained = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
-        self._front.drain()
+        self._app.drain()
         deadline = asyncio.get_running_loop().time() + self._grace
-        while self._front.busy and asyncio.get_running_loop().time() < deadline:
+        while self._app.busy and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.1)
-        await self._front.stop_videos()
+        await self._app.stop_videos()
         self.should_exit = True
+
+
+class OncePerMinute(logging.Filter):
+    """Lets a warning pass once a minute, so that whoever causes it cannot fill the disk with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        now = time.monotonic()
+        if self._next.get(record.msg, 0) > now:
+            return False
+        if len(self._next) > 1000:
+            self._next.clear()
+        self._next[record.msg] = now + REPEAT_SECONDS
+        return True
+
+
+def log_to_stderr() -> None:
+    """Has the server, uvicorn and asyncio log to standard error, warnings once a minute each."""
+    for name in ("rlsp.serve", "rlsp.serve.requests", "uvicorn.error", "asyncio"):
+        handler = logging.StreamHandler()
+        # Lines about requests may be JSON, so nothing comes before them.
+        prefix = "" if name == "rlsp.serve.requests" else "rlsp: "
+        handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
+        handler.addFilter(OncePerMinute())
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO if name.startswith("rlsp") else logging.WARNING)
+        logger.propagate = False
+        logger.handlers = [handler]
+
+
+def check_tls(tls: tuple[Path, Path] | None) -> None:
+    """Raises an exception if a certificate and its key cannot be used.
+
+    Args:
+        tls: certificate chain and private key, as PEM files.
+
+    Raises:
+        RLSPError: if they are missing, unreadable, no PEM files, or do not belong together.
+    """
+    if tls is None:
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*tls)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise RLSPError(
+            f"{tls[0]}: cannot be used for TLS with the key {tls[1]} ({reason}); give a certificate chain "
+            "and its private key, as PEM files that this user may read."
+        ) from error
+
+
+def _allow_open_files(count: int) -> None:
+    """Raises the soft limit of open files, if it is lower."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        if hard != resource.RLIM_INFINITY and hard < count:
+            raise RLSPError(
+                f"rlsp serve: the system allows {hard} open files, but {count} may be needed; allow more by "
+                "ulimit -n, or give a smaller --max-connections."
+            )
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

@@ -1,10 +1,12 @@
-"""Sessions of ``rlsp serve`` as the front keeps them: whose turn it is, what was answered, who is gone.
+"""The sessions of a server: whose they are, which frame is next, what was answered, which have expired.
 
-The state of a session, tens of megabytes, lies in the replica that computes it; see
-:class:`rlsp_tf.serving.engine.Network`. Here are only its size, its number of frames and its last answer.
+The state of a session, tens of megabytes, stays in the replica that computes it, see
+:class:`rlsp_tf.serving.engine.Engine`. This module keeps the rest, such as the last answer.
 """
 
 import asyncio
+import contextlib
+import hashlib
 import secrets
 import time
 from collections import OrderedDict
@@ -12,68 +14,74 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from rlsp_tf.serving.limits import AGAIN, Limits, Lost, Refused, Room
+from rlsp_tf.serving.limits import Capacity, Limits, Refused, ServerFault, SessionLost
 from rlsp_tf.serving.wire import RAW
 
 
 class Backend(Protocol):
-    """Where sessions are computed: the methods of :class:`rlsp_tf.serving.engine.Network`, to be awaited."""
+    """Computes sessions: the methods of :class:`rlsp_tf.serving.engine.Engine`, as coroutines."""
 
     async def push(
-        self, session: str, index: int, model: str, size: tuple[int, int], form: str, data: bytes
+        self, session: str, index: int, model: str, size: tuple[int, int], media_type: str, data: bytes
     ) -> tuple[bytes | None, int]: ...
-    async def flush(self, session: str, index: int, form: str) -> bytes | None: ...
+    async def flush(self, session: str, index: int, media_type: str) -> bytes | None: ...
     async def drop(self, session: str) -> None: ...
 
 
 REQUESTS = 2
-"""Frames of a session that may be on their way at a time: one, and the same once more over another
-connection, where the first one broke unnoticed. Each of them takes memory while it comes."""
+"""Requests of a session at a time, from the first byte of the frame to the last byte of the answer. A client
+needs one, and another one to send a frame again if its connection broke and the server has not noticed."""
+KEPT_BYTES = 2**26
+"""Bytes of the last answers of ended sessions that are kept for clients that ask again."""
 
 
 @dataclass
 class Session:
-    """One clip of one client.
+    """A clip that a client sends frame by frame.
 
     Attributes:
-        name: that only the client knows.
-        model: of the network.
-        size: width and height of its frames.
+        name: known to its client only.
+        client: who began it, and may use it.
+        model: the name of the network.
+        size: width and height of the frames, in pixels.
         next: index of the frame that is expected.
-        form: of the last frame; its answer has the same.
-        used: when it last was, by ``time.monotonic``.
+        media_type: the format of the last frame and of its answer.
+        used: when the last frame was accepted, by ``time.monotonic``.
         ended: whether it was flushed.
-        room: for frames from their first byte to the answer.
+        requests: the requests for it, up to the last byte of their answers.
     """
 
     name: str
+    client: str
     model: str
     size: tuple[int, int]
     next: int = 0
-    form: str = RAW
+    media_type: str = RAW
     used: float = 0
     ended: bool = False
-    room: Room = field(default_factory=lambda: Room(REQUESTS, "frames of this session on their way"))
+    requests: Capacity = field(default_factory=lambda: Capacity(REQUESTS, "requests for this session"))
     _answer: bytes | None = None
+    _digest: bytes = b""
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _place: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
 
 class Sessions:
     """All sessions of a server.
 
-    What was accepted is never lost: a frame counts when its answer is here, and the last answer is kept,
-    so that a client whose connection broke sends the same frame again and gets the same answer. A frame that
-    is refused leaves the session as it was.
+    No accepted frame is lost: a frame counts once its answer is here, and the last answer is kept, so that
+    a client whose connection broke can send the same frame again and gets the same answer. A frame that is
+    refused leaves the session unchanged.
 
     Args:
-        backend: what computes.
-        models: of :meth:`rlsp_tf.serving.engine.Network.about`.
-        limits: how much is taken on.
-        observe: is told of every step: seconds and for how many streams it was.
+        backend: computes the frames.
+        models: the result of :meth:`rlsp_tf.serving.engine.Engine.about`.
+        limits: how much is accepted.
+        observe: called after every frame with the seconds it took and the size of its batch.
 
     Attributes:
-        queue: the room for frames.
-        draining: set it to take on nothing new; what is open can be flushed.
+        queue: the frames that are computed or wait for it.
+        draining: set it to refuse new sessions and frames. Open sessions can still be flushed.
     """
 
     def __init__(
@@ -81,151 +89,167 @@ class Sessions:
         backend: Backend,
         models: Mapping[str, Mapping[str, Any]],
         limits: Limits,
-        observe: Callable[[float, int], None] = lambda seconds, shared: None,
+        observe: Callable[[float, int], None] = lambda seconds, batch: None,
     ) -> None:
         self._backend, self._models, self._limits, self._observe = backend, models, limits, observe
         self._sessions: OrderedDict[str, Session] = OrderedDict()
-        self.queue = Room(limits.queue, "frames at work")
+        self._open = Capacity(limits.sessions, "sessions", limits.share_of(limits.sessions))
+        self.queue = Capacity(limits.queue, "frames at work", limits.share_of(limits.queue))
         self.draining = False
 
     @property
     def open(self) -> int:
-        """How many sessions there are that were not flushed."""
-        return sum(not session.ended for session in self._sessions.values())
+        """How many sessions are open, that is, not flushed."""
+        return self._open.taken
 
     @property
-    def withheld(self) -> int:
-        """How many of them have taken frames whose answers wait for a flush."""
+    def unflushed(self) -> int:
+        """How many open sessions have accepted frames, the last of which is answered by a flush."""
         return sum(not session.ended and session.next > 0 for session in self._sessions.values())
 
-    def begin(self, model: str, width: int, height: int) -> Session:
+    def begin(self, client: str, model: str, width: int, height: int) -> Session:
         """Begins a session.
 
         Args:
-            model: the name of one.
-            width, height: of its frames.
+            client: who begins it.
+            model: the name of a model.
+            width, height: size of the frames, in pixels.
 
         Raises:
-            Refused: with 400, if there is no such model or size; with 413, if frames are too large; with
-                503, if there are too many sessions, or the server is about to end.
+            Refused: with 400 if there is no such model or size, with 413 if the frames are too large, with
+                429 or 503 if there are too many sessions, with 503 if the server is shutting down.
         """
         if self.draining:
-            raise ending()
-        known_model(model, self._models)
+            raise shutting_down()
+        check_model(model, self._models)
         if width < 1 or height < 1:
             raise Refused(f"a frame cannot be {width}x{height}; give its width and height in pixels.", 400)
         if width * height > self._limits.pixels:
             raise Refused(
-                f"frames of {width}x{height} have more than the {self._limits.pixels} pixels that are taken "
-                "here; make them smaller.",
+                f"frames of {width}x{height} are too large; at most {self._limits.pixels} pixels are allowed "
+                "here: make them smaller.",
                 413,
             )
-        if self.open >= self._limits.sessions:
-            raise Refused(
-                f"there are {self.open} sessions already, as many as are taken here; try again later.",
-                503,
-                again=AGAIN,
-            )
-        session = Session(secrets.token_urlsafe(16), model, (width, height), used=time.monotonic())
+        session = Session(secrets.token_urlsafe(16), client, model, (width, height), used=time.monotonic())
+        session._place.enter_context(self._open.one(client))
         self._sessions[session.name] = session
         return session
 
-    def get(self, name: str) -> Session:
-        """An open or ended session by its name.
-
-        Raises:
-            Lost: if there is none, or no more.
-        """
-        session = self._sessions.get(name)
-        if session is None:
-            raise Lost(
-                f"there is no such session; one ends when it is flushed or {self._limits.idle:g} s after its "
-                "last frame: begin another."
-            )
-        session.used = time.monotonic()
-        return session
-
-    async def push(self, session: Session, index: int, form: str, data: bytes) -> bytes | None:
-        """Takes a frame; gives the one before, upscaled, ``None`` if there is none yet.
+    def get(self, client: str, name: str) -> Session:
+        """The session of a name, open or ended.
 
         Args:
-            session: of :meth:`get`.
-            index: of the frame, from 0: the next one, or the last one again for the same answer.
-            form: of ``data``, see :mod:`rlsp_tf.serving.wire`.
+            client: who asks.
+            name: of the session.
+
+        Raises:
+            SessionLost: if there is none of this name, or another client began it.
+        """
+        session = self._sessions.get(name)
+        if session is None or session.client != client:
+            raise SessionLost(
+                f"this client has no such session; one ends when it is flushed, or {self._limits.idle:g} s "
+                "after its last frame: begin another one."
+            )
+        return session
+
+    async def push(self, session: Session, index: int, media_type: str, data: bytes) -> bytes | None:
+        """Takes a frame and returns the one before it, upscaled; ``None`` if there is none yet.
+
+        Args:
+            session: see :meth:`get`.
+            index: the number of the frame, from 0. The next frame is expected; the last one again is not
+                computed again but answered as before.
+            media_type: the format of ``data``, see :mod:`rlsp_tf.serving.wire`.
             data: the frame.
 
         Raises:
-            Refused: with 409, if it is another frame's turn; with 503, if too many frames wait or the server
-                is about to end.
-            Lost: if the state is gone.
-            RLSPError: if it is no such frame.
+            Refused: with 409 if another frame is expected, or if the last one is sent again with other
+                content; with 429 or 503 if too many frames wait, with 503 if the server is shutting down.
+            SessionLost: if the state of the session is gone.
+            RLSPError: if the data is not such a frame.
         """
-        self.queue.check()
+        self.queue.check(session.client)
         async with session._turn:
             if index == session.next - 1 and not session.ended:
+                if _digest_of(media_type, data) != session._digest:
+                    raise Refused(
+                        f"frame {index} was accepted before with other content; send the same again for the "
+                        f"same answer, or go on with frame {session.next}.",
+                        409,
+                    )
                 return session._answer
             if session.ended or index != session.next:
-                turn = "was flushed" if session.ended else f"waits for frame {session.next}"
-                raise Refused(f"frame {index} cannot be taken, for the session {turn}.", 409)
+                reason = "was flushed" if session.ended else f"expects frame {session.next}"
+                raise Refused(f"frame {index} cannot be accepted, because the session {reason}.", 409)
             if self.draining:
-                raise ending()
-            with self.queue.one():
+                raise shutting_down()
+            with self.queue.one(session.client):
                 began = time.perf_counter()
-                call = self._backend.push(session.name, index, session.model, session.size, form, data)
-                answer, shared = await self._unless_lost(session, call)
-                self._observe(time.perf_counter() - began, shared)
-            session._answer, session.form, session.next = answer, form, index + 1
+                call = self._backend.push(session.name, index, session.model, session.size, media_type, data)
+                answer, batch = await self._end_if_lost(session, call)
+                self._observe(time.perf_counter() - began, batch)
+            session._answer, session._digest = answer, _digest_of(media_type, data)
+            session.media_type, session.next = media_type, index + 1
             session.used = time.monotonic()
             return answer
 
     async def flush(self, session: Session) -> bytes | None:
-        """Ends a session; gives the frame that waited for one after it. Once more gives the same.
+        """Ends a session and returns its last frame. A second call returns the same.
 
         Raises:
-            Lost: if the state is gone.
+            SessionLost: if the state of the session is gone.
         """
         async with session._turn:
             if not session.ended:
                 answer = None
                 if session.next:
-                    call = self._backend.flush(session.name, session.next, session.form)
-                    answer = await self._unless_lost(session, call)
+                    call = self._backend.flush(session.name, session.next, session.media_type)
+                    answer = await self._end_if_lost(session, call)
                 session._answer, session.ended = answer, True
                 session.used = time.monotonic()
-                self._keep_few()
+                session._place.close()
+                self._forget_ended()
             return session._answer
 
     async def expire(self) -> int:
-        """Forgets sessions that were idle for too long; returns how many of them were open."""
+        """Forgets the sessions that were idle for too long; returns how many of them were open."""
         before = time.monotonic() - self._limits.idle
-        old = [
+        idle = [
             session
             for session in self._sessions.values()
             if session.used < before and not session._turn.locked()
         ]
-        for session in old:
-            del self._sessions[session.name]
-        lost = [session for session in old if not session.ended]
-        for session in lost:
+        for session in idle:
+            self._forget(session)
+        expired = [session for session in idle if not session.ended]
+        for session in expired:
             await self._backend.drop(session.name)
-        return len(lost)
+        return len(expired)
 
-    async def _unless_lost(self, session: Session, call: Any) -> Any:
+    async def _end_if_lost(self, session: Session, call: Any) -> Any:
         try:
             return await call
-        except Lost:
-            self._sessions.pop(session.name, None)
+        except (SessionLost, ServerFault):
+            self._forget(session)
             raise
 
-    def _keep_few(self) -> None:
-        """Answers of sessions that have ended are kept for those who ask again, but not without limit."""
-        ended = [session.name for session in self._sessions.values() if session.ended]
-        for name in ended[: -self._limits.sessions]:
-            del self._sessions[name]
+    def _forget(self, session: Session) -> None:
+        self._sessions.pop(session.name, None)
+        session._place.close()
+
+    def _forget_ended(self) -> None:
+        """Limits the number and the size of the answers that are kept of ended sessions."""
+        ended = [session for session in self._sessions.values() if session.ended]
+        size = 0
+        for number, session in enumerate(reversed(ended)):
+            size += len(session._answer or b"")
+            if number and (number >= self._limits.sessions or size > KEPT_BYTES):
+                self._forget(session)
 
 
-def known_model(name: str, models: Mapping[str, Any]) -> None:
-    """Raises unless a model is served.
+def check_model(name: str, models: Mapping[str, Any]) -> None:
+    """Raises an exception unless there is a model of this name.
 
     Raises:
         Refused: with 400.
@@ -234,6 +258,10 @@ def known_model(name: str, models: Mapping[str, Any]) -> None:
         raise Refused(f"there is no model {name[:40]!r} here; there is {', '.join(models)}.", 400)
 
 
-def ending() -> Refused:
-    """What to say of new work while the server finishes what it has."""
-    return Refused("the server is about to end; try again in a moment.", 503, again=10)
+def shutting_down() -> Refused:
+    """The answer to new work while the server finishes what it has accepted."""
+    return Refused("the server is shutting down; try again in a moment.", 503, retry_after=10)
+
+
+def _digest_of(media_type: str, data: bytes) -> bytes:
+    return hashlib.sha256(media_type.encode() + b"\0" + data).digest()

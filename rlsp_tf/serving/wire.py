@@ -1,4 +1,4 @@
-"""The two forms in which a single frame travels: its bytes as they are, and PNG."""
+"""The two formats in which single frames are sent: raw RGB and PNG."""
 
 import io
 
@@ -8,38 +8,38 @@ from PIL import Image
 from rlsp_tf.errors import RLSPError
 
 RAW = "application/octet-stream"
-"""RGB of 8 bits, row after row from the top, three bytes a pixel, nothing else."""
+"""RGB with 8 bits per channel, three bytes per pixel, row by row from the top, without a header."""
 PNG = "image/png"
-FORMS = (RAW, PNG)
-"""Media types of frames, those of answers too."""
-SLACK = 2**20
-"""Bytes that a PNG may have beyond its raw pixels: noise cannot be packed, and there is metadata."""
+MEDIA_TYPES = (RAW, PNG)
+PNG_OVERHEAD = 2**20
+"""Bytes by which a PNG may exceed the raw pixels: noise cannot be compressed, and there may be metadata."""
 
 
-def most_bytes(width: int, height: int) -> int:
-    """How many bytes a frame of a size can have in any form that is taken."""
-    return 3 * width * height + SLACK
+def max_bytes(width: int, height: int) -> int:
+    """The most bytes that a frame of this size may have in any of the formats."""
+    return 3 * width * height + PNG_OVERHEAD
 
 
-def frame_of(data: bytes, form: str, width: int, height: int) -> np.ndarray:
-    """A frame out of bytes from anywhere.
+def decode_frame(data: bytes, media_type: str, width: int, height: int) -> np.ndarray:
+    """Decodes a frame. The data may come from anywhere.
 
     Args:
-        data: the frame.
-        form: one of FORMS.
-        width, height: that it has to have.
+        data: the encoded frame.
+        media_type: one of ``MEDIA_TYPES``.
+        width, height: the size that the frame must have, in pixels.
 
     Returns:
         RGB uint8 ``(height, width, 3)``.
 
     Raises:
-        RLSPError: if it is something else. Nothing larger than the frame is unpacked before that is known.
+        RLSPError: if the data is not a frame of this format and size. The size in the header of a PNG is
+            checked before its pixels are decoded.
     """
-    if form == RAW:
+    if media_type == RAW:
         if len(data) != 3 * width * height:
             raise RLSPError(
                 f"the frame has {len(data)} bytes, but {width}x{height} pixels of RGB have "
-                f"{3 * width * height}; send these, or PNG as {PNG}."
+                f"{3 * width * height}; send these, or a PNG as {PNG}."
             )
         return np.frombuffer(data, np.uint8).reshape(height, width, 3)
     try:
@@ -50,22 +50,22 @@ def frame_of(data: bytes, form: str, width: int, height: int) -> np.ndarray:
                     "begin a session for the other size."
                 )
             if any(";16" in str(tile[3]) for tile in image.tile) or image.mode.startswith("I"):
-                raise RLSPError("the frame has 16 bits per channel; send it in 8.")
+                raise RLSPError("the frame has 16 bits per channel; send it with 8.")
             return np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise RLSPError("the frame is no PNG that can be read; send it again.") from error
+        raise RLSPError("the frame is not a PNG that can be decoded; send it again.") from error
 
 
-def bytes_of(frame: np.ndarray, form: str) -> bytes:
-    """A frame in one of FORMS.
+def encode_frame(frame: np.ndarray, media_type: str) -> bytes:
+    """Encodes a frame.
 
     Args:
         frame: RGB uint8 ``(H, W, 3)``.
-        form: one of FORMS.
+        media_type: one of ``MEDIA_TYPES``.
     """
-    if form == RAW:
+    if media_type == RAW:
         return frame.tobytes()
     file = io.BytesIO()
-    # A quarter of the time of the usual level, for files a tenth larger.
+    # A quarter of the time of the default level, for files that are a tenth larger.
     Image.fromarray(frame).save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -1,6 +1,8 @@
 """The ending of a run, gone through before its first frame is computed: what can fail then, fails now."""
 
 import contextlib
+import errno
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -67,7 +69,7 @@ def check_room(target: Path, work: Path, segments: Sequence[Segment]) -> None:
             f"{target}: no space left on device; what is finished takes {needed / 1e6:.1f} MB once more when "
             f"it is put together, and {free / 1e6:.1f} MB are free. Free some space or choose another place, "
             "then run the command again."
-        )
+        ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextlib.contextmanager

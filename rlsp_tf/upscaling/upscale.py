@@ -142,6 +142,7 @@ def upscale(
     segment: int = SEGMENT,
     stop: Stop | None = None,
     progress: bool = False,
+    tick: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """Upscales a video file or a folder of images into another one.
 
@@ -176,6 +177,7 @@ def upscale(
             before, so that the same call goes on with the next one. A video from standard input ends there,
             and what had come is written.
         progress: show a progress bar with the frame rate and the time left, if standard error is a terminal.
+        tick: called for every frame of the result.
 
     Returns:
         Sentences about what was assumed or left out.
@@ -215,6 +217,11 @@ def upscale(
         bar = tqdm(
             total=frames.frames, unit=" frames", desc=os.fspath(target), disable=None if progress else True
         )
+
+        def count() -> None:
+            bar.update()
+            tick()
+
         with sink, bar:
             notes = render(
                 frames,
@@ -224,7 +231,7 @@ def upscale(
                 recipe,
                 memory=memory,
                 stop=Stop() if stop is None else stop,
-                tick=bar.update,
+                tick=count,
             )
         return [*notes, *sink.notes]
 

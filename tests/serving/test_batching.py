@@ -50,7 +50,7 @@ def run_together(held, calls, **options):
     step = BatchingStep(lambda: held, **options)
 
     def one(call):
-        return (*step(*call), step.shared)
+        return (*step(*call), step.batch)
 
     with ThreadPoolExecutor(len(calls)) as pool:
         futures = [pool.submit(one, calls[0])]

@@ -1,0 +1,157 @@
+"""Who may use a server: bearer tokens, and protection from web pages of strangers."""
+
+import hashlib
+import hmac
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.datastructures import Address, Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.serving.limits import Refused
+from rlsp_tf.serving.rate_limit import RateLimit
+from rlsp_tf.serving.refusals import answer_refusal
+
+SHORTEST_TOKEN = 16
+"""Characters that a token must have; a shorter one could be guessed."""
+OPEN_PATHS = ("/healthz",)
+"""Paths for which no token is needed: load balancers do not have one."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may use a server.
+
+    Attributes:
+        hosts: names by which clients may call the server, besides ``localhost`` and any IP address.
+        tokens: of which a request must bear one; everybody may use the server if there are none.
+    """
+
+    hosts: Sequence[str] = ()
+    tokens: Sequence[str] = ()
+
+
+class CheckAccess:
+    """Middleware that refuses requests of strangers, and notes in ``scope["state"]["client"]`` who asks.
+
+    A web page that a user of this machine visits can make the browser send requests here: to another site,
+    for which it tells its ``Origin``, or to its own name, whose address it has changed to this one (DNS
+    rebinding), which the ``Host`` shows. Such requests are answered with 403, those without a valid token
+    with 401.
+
+    Args:
+        app: the application.
+        access: who may use it.
+        rate: counts requests with a wrong token, by their address, so that tokens cannot be guessed fast.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, rate: RateLimit) -> None:
+        self._app, self._rate = app, rate
+        self._hosts = {"localhost", *(host.lower() for host in access.hosts)}
+        self._digests = [hashlib.sha256(token.encode()).digest() for token in access.tokens]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                await self._check(scope)
+            except Refused as error:
+                await answer_refusal(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        client = scope.get("client")
+        client_name = client_of(Address(*client) if client else None)
+        host = headers.get("host", "")
+        if _name_of(host) not in self._hosts and not _is_address(_name_of(host)):
+            raise Refused(
+                f"this server is not called {host[:80]!r}; start it with --allowed-host if it should be.", 403
+            )
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2].lower() != host.lower():
+            raise Refused("pages of other sites may not use this server.", 403)
+        if self._digests and scope["path"] not in OPEN_PATHS:
+            digest = hashlib.sha256(_token_of(headers).encode()).digest()
+            # All are compared, and each in constant time, so that the time tells nothing about a token.
+            if not sum(hmac.compare_digest(digest, each) for each in self._digests):
+                await self._rate.check(client_name)
+                raise Refused("give a valid token, as in: Authorization: Bearer TOKEN.", 401)
+            client_name = digest.hex()[:16]
+        scope.setdefault("state", {})["client"] = client_name
+
+
+def read_tokens(path: str | os.PathLike[str]) -> list[str]:
+    """Reads a file with one token per line. Empty lines and lines that begin with ``#`` are skipped.
+
+    Args:
+        path: the file.
+
+    Raises:
+        RLSPError: if it cannot be read, has no token, or has one that is too short or not of ASCII letters,
+            digits and punctuation.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise RLSPError(describe_os_error(error)) from error
+    except UnicodeDecodeError as error:
+        raise RLSPError(f"{path}: is not a text file; write one token per line.") from error
+    tokens = []
+    for number, line in enumerate(lines, 1):
+        token = line.strip()
+        if not token or token.startswith("#"):
+            continue
+        if len(token) < SHORTEST_TOKEN or not (token.isascii() and token.isprintable()) or " " in token:
+            raise RLSPError(
+                f"{path}: line {number} is not a token of at least {SHORTEST_TOKEN} letters, digits and "
+                "punctuation; make one by: openssl rand -hex 32."
+            )
+        tokens.append(token)
+    if not tokens:
+        raise RLSPError(f"{path}: has no token in it; make one by: openssl rand -hex 32.")
+    return tokens
+
+
+def client_of(address: Address | None) -> str:
+    """The name under which a client is counted when there are no tokens.
+
+    An IPv6 network of 64 bits counts as one client, since one machine may use all of its addresses.
+
+    Args:
+        address: where the request comes from, or whom a trusted proxy has named.
+    """
+    try:
+        parsed = ipaddress.ip_address(address.host if address else "")
+    except ValueError:
+        # A proxy may say "unknown", or pass on whatever a client has made up.
+        return "unknown"
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    if isinstance(parsed, ipaddress.IPv6Address) and mapped is None:
+        return str(ipaddress.ip_network((parsed.packed[:8] + bytes(8), 64)))
+    return str(mapped or parsed)
+
+
+def _name_of(host: str) -> str:
+    """The name or address in a ``Host`` header, without the port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0].lower().removesuffix(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _token_of(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

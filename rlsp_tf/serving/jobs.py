@@ -1,0 +1,275 @@
+"""Jobs: videos that are upscaled while nobody waits, whose results are fetched later.
+
+A job is a folder with the upload, the result and a file that says what is known about it. So jobs survive the
+end of a server, if its folder does.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.serving.limits import Capacity, Limits, Refused, ServerFault, TooLarge
+from rlsp_tf.serving.refusals import log
+from rlsp_tf.system.files import read_json, write_json
+
+POLL_SECONDS = 0.25
+"""How often it is tried to begin the next job."""
+PROGRESS_SECONDS = 0.5
+"""How often the progress of a job is asked for."""
+
+
+class JobBackend(Protocol):
+    """Computes videos, see :class:`rlsp_tf.serving.ray_backend.RayBackend`."""
+
+    async def video(self, job: str, source: str, target: str, model: str) -> tuple[list[str], int]: ...
+    async def stop(self, job: str) -> None: ...
+    async def progress(self, job: str) -> tuple[int, int | None]: ...
+
+
+@dataclass
+class Job:
+    """A video that was uploaded.
+
+    Attributes:
+        name: known to its client only.
+        client: who uploaded it, and may ask for it.
+        model: the name of the network.
+        container: suffix of the result.
+        created: when it was uploaded, in seconds since 1970.
+        state: ``waiting`` and ``running`` come before ``done`` or ``failed``.
+        frames: frames of the result that are finished.
+        total: frames that the result will have, once that is known.
+        notes: what was assumed or left out.
+        error: why it failed.
+        status: the HTTP status that belongs to the error.
+        began: when the work began.
+        ended: when it ended.
+    """
+
+    name: str
+    client: str
+    model: str
+    container: str
+    created: float = field(default_factory=time.time)
+    state: Literal["waiting", "running", "done", "failed"] = "waiting"
+    frames: int = 0
+    total: int | None = None
+    notes: list[str] = field(default_factory=list)
+    error: str | None = None
+    status: int | None = None
+    began: float | None = None
+    ended: float | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it is done or has failed."""
+        return self.state in ("done", "failed")
+
+    def describe(self) -> dict[str, Any]:
+        """What its client is told, with frames per second and an estimate of the seconds left."""
+        seconds = (self.ended or time.time()) - self.began if self.began else 0
+        rate = self.frames / seconds if seconds > 0 and self.frames else None
+        left = (self.total - self.frames) / rate if rate and self.total is not None else None
+        return {
+            "job": self.name,
+            "state": self.state,
+            "model": self.model,
+            "container": self.container,
+            "frames": self.frames,
+            "total": self.total,
+            "rate": rate and round(rate, 3),
+            "left": left if left is None or self.is_over else round(left, 1),
+            "notes": self.notes,
+            "error": self.error,
+        }
+
+
+class Jobs:
+    """The jobs of a server. They are computed in the order of their uploads.
+
+    Args:
+        backend: computes them.
+        limits: how many jobs there may be, and how long a finished one is kept.
+        folder: where they are kept. The jobs in it that are not over are computed anew, or go on.
+        running: the places for videos that are computed at a time.
+        models: the names of the models that are served.
+        finished: called with every job that is over.
+    """
+
+    def __init__(
+        self,
+        backend: JobBackend,
+        limits: Limits,
+        folder: Path,
+        running: Capacity,
+        models: Mapping[str, Any],
+        finished: Callable[[Job], None] = lambda job: None,
+    ) -> None:
+        self._backend, self._limits, self._folder = backend, limits, folder
+        self._running, self._models, self._finished = running, models, finished
+        self._kept = Capacity(limits.jobs, "jobs", limits.share_of(limits.jobs))
+        self._places: dict[str, contextlib.ExitStack] = {}
+        self._jobs: dict[str, Job] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.draining = False
+        self._load()
+
+    async def submit(
+        self, client: str, model: str, container: str, receive: Callable[[Path], Awaitable[None]]
+    ) -> Job:
+        """Adds a job.
+
+        Args:
+            client: whose it is.
+            model: the name of a model.
+            container: suffix of the result.
+            receive: writes the upload to a file.
+
+        Raises:
+            Refused: with 429 or 503 if there are too many jobs.
+        """
+        with contextlib.ExitStack() as held:
+            held.enter_context(self._kept.one(client))
+            job = Job(secrets.token_urlsafe(16), client, model, container)
+            folder = self._folder / job.name
+            folder.mkdir(mode=0o700)
+            held.callback(shutil.rmtree, folder, ignore_errors=True)
+            await receive(folder / "source")
+            await self._save(job)
+            self._places[job.name] = held.pop_all()
+        self._jobs[job.name] = job
+        return job
+
+    def get(self, client: str, name: str) -> Job:
+        """The job of a name.
+
+        Args:
+            client: who asks.
+            name: of the job.
+
+        Raises:
+            Refused: with 404 if there is none of this name, or another client uploaded it.
+        """
+        job = self._jobs.get(name)
+        if job is None or job.client != client:
+            raise Refused(
+                "this client has no such job; a job is removed when it is deleted, or "
+                f"{self._limits.job_age:g} s after its end.",
+                404,
+            )
+        return job
+
+    def result(self, job: Job) -> Path:
+        """The file with the result of a job.
+
+        Raises:
+            Refused: with 409 if it is not over, with the status of its error if it has failed.
+        """
+        if job.state == "failed":
+            raise Refused(job.error or "the job has failed.", job.status or 500)
+        if job.state != "done":
+            raise Refused(f"the job is {job.state}; ask for the result when it is done.", 409, retry_after=2)
+        return self._folder / job.name / f"result.{job.container}"
+
+    async def remove(self, job: Job) -> None:
+        """Ends a job if it is not over, and removes it with its files."""
+        self._jobs.pop(job.name, None)
+        # Otherwise files would be written into the folder after it was removed.
+        await self._end(job.name)
+        if place := self._places.pop(job.name, None):
+            await asyncio.to_thread(place.close)
+
+    async def run(self) -> None:
+        """Begins jobs when there is a place, and removes old ones, until it is cancelled."""
+        while True:
+            for job in [each for each in self._jobs.values() if each.state == "waiting"]:
+                # One client's jobs may have to wait where those of another one need not.
+                with contextlib.suppress(Refused):
+                    if not self.draining and job.name not in self._tasks:
+                        self._begin(job)
+            expired = time.time() - self._limits.job_age
+            for job in [each for each in self._jobs.values() if each.ended and each.ended < expired]:
+                await self.remove(job)
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def stop(self) -> None:
+        """Stops the jobs that are computed. They are waiting again."""
+        self.draining = True
+        await asyncio.gather(*map(self._end, list(self._tasks)))
+
+    async def _end(self, name: str) -> None:
+        """Stops a job that is computed, and waits for its end."""
+        while name in self._tasks:
+            # Again and again: the first time, the replica may not have heard of it.
+            await self._backend.stop(name)
+            await asyncio.wait({self._tasks[name]}, timeout=PROGRESS_SECONDS)
+
+    def _begin(self, job: Job) -> None:
+        place = contextlib.ExitStack()
+        place.enter_context(self._running.one(job.client))
+        task = self._tasks[job.name] = asyncio.ensure_future(self._compute(job))
+
+        def end(task: asyncio.Task[None]) -> None:
+            place.close()
+            del self._tasks[job.name]
+
+        task.add_done_callback(end)
+
+    async def _compute(self, job: Job) -> None:
+        folder = self._folder / job.name
+        source, target = folder / "source", folder / f"result.{job.container}"
+        job.state, job.began, job.frames = "running", time.time(), 0
+        work = asyncio.ensure_future(
+            self._backend.video(job.name, os.fspath(source), os.fspath(target), job.model)
+        )
+        try:
+            while not (await asyncio.wait({work}, timeout=PROGRESS_SECONDS))[0]:
+                with contextlib.suppress(RLSPError):
+                    job.frames, total = await self._backend.progress(job.name)
+                    job.total = total if total is not None else job.total
+            job.notes, job.total = work.result()
+            job.state, job.frames = "done", job.total
+        except RLSPError as error:
+            if self.draining or job.name not in self._jobs:
+                job.state = "waiting"
+                return
+            job.state, job.error = "failed", str(error)
+            job.status = 413 if isinstance(error, TooLarge) else 415
+            if isinstance(error, Refused):
+                job.status = error.status
+            if isinstance(error, ServerFault) and error.details:
+                log.error("a job failed:\n%s", error.details)
+        job.ended = time.time()
+        source.unlink(missing_ok=True)
+        await self._save(job)
+        self._finished(job)
+
+    async def _save(self, job: Job) -> None:
+        path = self._folder / job.name / "job.json"
+        await asyncio.to_thread(write_json, path, asdict(job), force=True)
+
+    def _load(self) -> None:
+        """Finds the jobs that an earlier server has left."""
+        for path in sorted(self._folder.glob("*/job.json"), key=lambda path: path.stat().st_mtime):
+            try:
+                job = Job(**read_json(path, "remove its folder"))
+            except (RLSPError, TypeError):
+                continue
+            if job.model not in self._models:
+                continue
+            if not job.is_over:
+                job.state, job.began = "waiting", None
+            place = self._places[job.name] = contextlib.ExitStack()
+            # More than the limit are kept, if the limit was higher before.
+            with contextlib.suppress(Refused):
+                place.enter_context(self._kept.one(job.client))
+            place.callback(shutil.rmtree, path.parent, ignore_errors=True)
+            self._jobs[job.name] = job
