@@ -105,7 +105,7 @@ def test_a_reader_that_ends_early_is_said(film, model):
     said = process.stderr.read().decode()
     assert process.wait() == 1
     assert said.splitlines()[-1] == (
-        "rlsp: error: standard output: broken pipe; what read it has ended before its end."
+        "rlsp: error: standard output: broken pipe; the program that reads it ended early."
     )
     process.stderr.close()
 
