@@ -176,7 +176,7 @@ def test_upscale_deinterlaces_on_request(tmp_path, rng):
 def test_images_are_not_deinterlaced(tmp_path):
     write_png(tmp_path / "0.png", gradient(0, 64, 48))
     for path in (tmp_path, tmp_path / "0.png"):
-        with pytest.raises(UsageError, match=f"^{path}: images do not tell what is interlaced; leave out"):
+        with pytest.raises(UsageError, match=f"^{path}: only videos can be deinterlaced; leave out"):
             open_source(path, deinterlace=True)
 
 
