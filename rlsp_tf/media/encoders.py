@@ -37,8 +37,8 @@ def check_encoder(codec: str, crf: int) -> None:
         raise UsageError(f"--crf for {codec} must be from 0 to {worst}, not {crf}.")
     if codec.endswith(_OF_HARDWARE) and not _opens(codec):
         raise RLSPError(
-            f"{codec}: needs a graphics card or chip, and its driver, which this machine does not have; choose "
-            "libx264 or libx265."
+            f"{codec}: needs a graphics card or chip, and its driver, which this machine does not have; "
+            "choose libx264 or libx265."
         )
 
 
