@@ -215,7 +215,8 @@ def _packets(folder: Path, segments: Sequence[Segment], setup: bytes | None, tar
                         yield packet
             if found != segment.frames:
                 raise RLSPError(
-                    f"{target}: its finished segment {segment.name} is damaged; add --no-resume to start over."
+                    f"{target}: its finished segment {segment.name} is damaged; add --no-resume to start "
+                    "over."
                 )
 
 

@@ -47,7 +47,7 @@ class Range:
         start: number of the first frame.
         stop: number of the last frame plus one.
         cuts: numbers of the frames that begin a shot, among those read from ``start`` on.
-        pts: time of the first frame read, for seeking; ``None`` if the file's time stamps had to be corrected.
+        pts: time of the first frame read, for seeking; ``None`` if time stamps had to be corrected.
         check: checksum of the samples of the first frame read, to recognize it after seeking.
         run_up: number of frames that are also read before ``start``, if a shot is split there.
         run_out: number of frames that are also read from ``stop`` on, if a shot is split there, because the
@@ -301,8 +301,8 @@ def join_ranges(
         journal = read_journal(folder / JOURNAL)
         if journal is None or journal.frames != plan.ranges[index].stop - plan.ranges[index].start:
             raise RLSPError(
-                f"{target}: the range of frames from {plan.ranges[index].start} on is missing; run the command "
-                "again."
+                f"{target}: the range that begins with frame {plan.ranges[index].start} is missing; run the "
+                "command again."
             )
         segments += [replace(each, name=f"{folder.name}/{each.name}") for each in journal.segments]
     with open_source(source, deinterlace=recipe.deinterlace) as frames:
@@ -335,7 +335,7 @@ def targets_of(sources: Sequence[str], folder: str) -> list[str]:
         target = f"{folder.rstrip('/')}/{name}"
         if target in targets:
             raise RLSPError(
-                f"{source}: its result would have the same name as that of {targets[target]}; rename one of them."
+                f"{source}: its result would get the same name as that of {targets[target]}; rename one."
             )
         targets[target] = source
     return list(targets)
