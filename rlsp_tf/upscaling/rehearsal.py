@@ -64,8 +64,8 @@ def check_room(target: Path, work: Path, segments: Sequence[Segment]) -> None:
     if free < needed:
         raise RLSPError(
             f"{target}: no space left on device; joining the finished segments takes {needed / 1e6:.1f} MB, "
-            f"and {free / 1e6:.1f} MB are free. Free some space or choose another place, then run the command "
-            "again."
+            f"and {free / 1e6:.1f} MB are free. Free some space or choose another place, then run the "
+            "command again."
         )
 
 

@@ -25,8 +25,8 @@ from rlsp_tf.upscaling.rehearsal import check_room, rehearse
 from rlsp_tf.upscaling.work_folder import PLAN, Journal, Segment, WorkFolder, size_of
 
 SEGMENT = 100
-"""Least number of frames in a segment. Each segment begins with a key frame. Broadcasters, too, send one every
-few seconds."""
+"""Least number of frames in a segment. Each segment begins with a key frame. Broadcasters, too, send one
+every few seconds."""
 
 
 class DamagedSegment(RLSPError):
@@ -170,7 +170,7 @@ class SegmentedSink:
             check_room(self.path, self._work.path, self.finished.segments)
 
     def stretches(self) -> list[Stretch]:
-        """Returns which steps of the network to compute, for a :class:`rlsp_tf.inference.resumed.ResumedStep`.
+        """Returns the steps of the network to compute, for :class:`rlsp_tf.inference.resumed.ResumedStep`.
 
         These are the steps of unfinished frames and of damaged segments, and the steps before them that build
         up the hidden state. Only the last state is stored, but at the beginning of a shot none is needed.
@@ -228,8 +228,8 @@ class SegmentedSink:
             compare_runs(self.path, journal.run, self._run())
             if not all(segment.sha256 for segment in journal.segments):
                 raise RLSPError(
-                    f"{self.path}: was begun by an earlier version of rlsp, which stored no checksums; finish "
-                    "it with that version, or add --no-resume to start over."
+                    f"{self.path}: was begun by an earlier version of rlsp, which stored no checksums; "
+                    "finish it with that version, or add --no-resume to start over."
                 )
         if journal is None:
             self._work.clear()
@@ -324,8 +324,8 @@ def join_segments(
     for segment in segments:
         if not is_intact(work, segment):
             error = DamagedSegment(
-                f"{whole.path}: its segment {segment.name} was damaged on the disk; run the command again, and "
-                "only that segment is computed again."
+                f"{whole.path}: its segment {segment.name} was damaged on the disk; run the command again, "
+                "and only that segment is computed again."
             )
             error.segment = segment.name
             raise error
@@ -414,8 +414,8 @@ def compare_runs(target: Path, noted: dict[str, Any], run: dict[str, Any]) -> No
             short = all(len(str(each.get(name))) <= 24 for each in (noted, run))
             values = f" ({noted.get(name)} then, {run.get(name)} now)" if short else ""
             raise RLSPError(
-                f"{target}: a run with another {name}{values} was interrupted; repeat that command to continue "
-                "it, or add --no-resume to start over."
+                f"{target}: a run with another {name}{values} was interrupted; repeat that command to "
+                "continue it, or add --no-resume to start over."
             )
 
 

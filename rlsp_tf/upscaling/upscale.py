@@ -381,7 +381,7 @@ def render(
 def _enter(
     upscaler: StreamingUpscaler, shots: Iterable[tuple[Frame, bool]], *, planar: bool
 ) -> Iterator[tuple[Frame, bool, PreparedFrame]]:
-    """Yields each frame without its pixels, whether it begins a shot, and its pixels as the network's input."""
+    """Yields each frame without its pixels, whether it begins a shot, and its pixels as the network input."""
     for frame, begins in shots:
         entered = upscaler.enter(frame.planes if planar else frame.planes[0])
         yield replace(frame, planes=()), begins, entered

@@ -6,8 +6,8 @@ disk. An incomplete last line, as a power failure may leave it, is ignored. A se
 and computed again has a second line, which replaces the first.
 
 A user may happen to have a folder of such a name. It counts as a work folder only if it has a readable
-journal, or nothing but the files of a run that has no journal yet. Only files with the names that runs use are
-removed; links are never followed, and a folder is removed only when it is empty.
+journal, or nothing but the files of a run that has no journal yet. Only files with the names that runs use
+are removed; links are never followed, and a folder is removed only when it is empty.
 """
 
 import contextlib
@@ -256,8 +256,8 @@ def read_journal(file: Path) -> Journal | None:
 def is_work_folder(path: Path) -> bool:
     """Whether a folder is a work folder, judged by its content.
 
-    A work folder has a readable journal or plan; or the lock and no other files than those of a run that ended
-    before its first segment; or it is empty.
+    A work folder has a readable journal or plan; or the lock and only the files of a run that ended before
+    its first segment; or it is empty.
     """
     if path.is_symlink() or not path.is_dir():
         return False

@@ -272,7 +272,7 @@ def test_a_folder_without_a_journal_of_ours_is_left_alone(content, step, frames,
     assert clean(tmp_path, capsys) == ""
     assert everything(tmp_path) == before
     said = refused(lambda: upscale(frames, tmp_path / "large", step), tmp_path)
-    assert said == f"{theirs}: is in the way of what this run would keep there; rename it."
+    assert said == f"{theirs}: is in the way of the work folder, which needs this name; rename or move it."
 
 
 @pytest.mark.parametrize("what", ["folder", "lock", "journal.jsonl"])

@@ -201,7 +201,7 @@ def test_a_range_that_is_damaged_in_a_store_is_computed_again(step, tmp_path, mo
     segment = "/damaged/large.mp4.rlsp/000001.mp4.rlsp/000000.mp4"
     store.pipe(segment, bytes(store.size(segment)))
     with pytest.raises(
-        RLSPError, match=r"000001\.mp4\.rlsp/000000\.mp4 was damaged on the disk; run it again"
+        RLSPError, match=r"000001\.mp4\.rlsp/000000\.mp4 was damaged on the disk; run the command again"
     ):
         ray_engine._join(job, plan)
     for index in (0, 1):
