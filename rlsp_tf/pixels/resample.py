@@ -9,7 +9,7 @@ def cubic_matrix(size_in: int, size_out: int, *, step: float, origin: float) -> 
     """Returns the matrix that resamples one axis with Keys' cubic kernel (a = -0.5, IEEE ASSP 1981).
 
     Output sample j is read at position ``origin + j * step`` of the input, counted in input samples. Beyond
-    the ends, the edge sample is repeated. For a step above 1, the kernel is widened by the step, which prevents
+    the ends, the edge sample is repeated. For a step above 1, the kernel is widened by the step to prevent
     aliasing. ``matrix_v @ image @ matrix_h.T`` resamples an image.
 
     The phase matters more than the kernel: in this project, low-resolution sample i lies at high-resolution

@@ -254,7 +254,7 @@ def test_of_a_truncated_file_all_frames_that_are_there_come(suffix, tmp_path):
         assert frame.pts == reference.pts
         assert_planes(frame.planes, reference.planes)
     if suffix != ".ts":  # which tells no duration
-        assert any("says 4.0 s; it may be truncated" in note for note in source.notes)
+        assert any("until 4.0 s; it may be truncated" in note for note in source.notes)
 
 
 def test_a_real_truncated_file_is_read_to_its_end(data, tmp_path):

@@ -313,7 +313,7 @@ REFUSED = [
         {"path": "new.mov", "codec": "libvpx-vp9"},
         r"new\.mov: \.mov cannot hold video of libvpx-vp9; choose libx264",
     ),
-    ({"codec": "x264"}, r"^x264: FFmpeg has no such encoder; libx264, libx265"),
+    ({"codec": "x264"}, r"^x264: FFmpeg has no such encoder; choose for example libx264, libx265"),
     ({"codec": "aac"}, r"^aac: does not encode video"),
     ({"codec": "gif"}, r"^gif: takes none of the usual pixel formats"),
     ({"preset": "quick"}, r"^quick: not a preset of libx264; choose one of ultrafast, superfast"),
