@@ -35,7 +35,7 @@ def check_encoder(codec: str, crf: int) -> None:
     worst = WORST.get(codec)
     if worst is not None and not 0 <= crf <= worst:
         raise UsageError(f"--crf for {codec} must be from 0 to {worst}, not {crf}.")
-    if codec.endswith(_OF_HARDWARE) and not _opens(codec):
+    if codec.endswith(_OF_HARDWARE) and not _can_open(codec):
         raise RLSPError(
             f"{codec}: needs a graphics card or chip, and its driver, which this machine does not have; "
             "choose libx264 or libx265."
@@ -43,7 +43,7 @@ def check_encoder(codec: str, crf: int) -> None:
 
 
 @functools.cache
-def _opens(codec: str) -> bool:
+def _can_open(codec: str) -> bool:
     try:
         context = av.CodecContext.create(codec, "w")
         assert isinstance(context, av.VideoCodecContext)

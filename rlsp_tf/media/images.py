@@ -48,7 +48,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         RLSPError: if the file is missing, empty, truncated or not such an image.
     """
-    with _readable(Path(path)) as image:
+    with _opened(Path(path)) as image:
         deep = _is_deep(image)
         turned = ImageOps.exif_transpose(image)  # decodes the whole image, which reveals truncated files
         if not deep:
@@ -64,7 +64,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
 def read_profile(path: Path) -> bytes | None:
     """Returns the ICC profile of an image; ``None`` if it has none, or one that is not for RGB."""
-    with _readable(path) as image:
+    with _opened(path) as image:
         profile = image.info.get("icc_profile")
     # Grey and CMYK images are read as RGB, so their own profiles no longer apply.
     return profile if profile and profile[16:20] == b"RGB " else None
@@ -237,7 +237,7 @@ class FolderSink:
         if name in self._written:
             raise RLSPError(f"{self.path}: two frames are called {name}; rename one of them.")
         self._written.add(name)
-        with _failing_for(self.path):
+        with _errors_naming(self.path):
             write_png(self._folder / f"{name}.png", frame.planes[0], frame.profile)
 
 
@@ -279,7 +279,7 @@ class ImageSink:
         self._written += 1
         if self._written > 1:
             raise RLSPError(f"{self.path}: an image holds one frame; name a folder or a video file.")
-        with _failing_for(self.path):
+        with _errors_naming(self.path):
             write_png(self._file, frame.planes[0], frame.profile)
 
 
@@ -294,7 +294,7 @@ def is_grey(path: Path) -> bool:
     Raises:
         RLSPError: see :func:`read_image`.
     """
-    with _readable(path) as image:
+    with _opened(path) as image:
         return image.getbands()[0] in ("L", "I", "1")
 
 
@@ -320,7 +320,7 @@ class _Header(NamedTuple):
 
 
 def _read_header(path: Path) -> _Header:
-    with _readable(path) as image:
+    with _opened(path) as image:
         if image.format == "PNG":
             # Pillow's getexif would decode the whole image to look for metadata that follows it.
             exif = Image.Exif()
@@ -334,7 +334,7 @@ def _read_header(path: Path) -> _Header:
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[Image.Image]:
+def _opened(path: Path) -> Iterator[Image.Image]:
     """Opens an image, and raises every failure within the block as an ``RLSPError``."""
     try:
         if not path.is_file():
@@ -349,12 +349,12 @@ def _readable(path: Path) -> Iterator[Image.Image]:
         raise RLSPError(f"{path}: may not be read; check its permissions.") from error
     except _BROKEN as error:
         raise RLSPError(
-            f"{path}: not an image that can be read ({_reason(error)}); remove it or make it again."
+            f"{path}: not an image that can be read ({_reason_for(error)}); remove it or make it again."
         ) from error
 
 
 @contextlib.contextmanager
-def _failing_for(target: Path) -> Iterator[None]:
+def _errors_naming(target: Path) -> Iterator[None]:
     """Raises an ``OSError`` in the block as an ``RLSPError`` that names ``target``, not a temporary file."""
     try:
         yield
@@ -362,7 +362,7 @@ def _failing_for(target: Path) -> Iterator[None]:
         raise RLSPError(describe_os_error(OSError(error.errno, error.strerror, os.fspath(target)))) from error
 
 
-def _reason(error: BaseException) -> str:
+def _reason_for(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "its content is of no known format"
     return str(error).rstrip(".")

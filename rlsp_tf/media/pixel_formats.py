@@ -91,7 +91,7 @@ def spec_of(frame: av.VideoFrame, matrix_tag: int, range_tag: int, codec: str) -
     matrix = MATRICES.get(matrix_tag, "bt709" if frame.height >= 720 else "bt601")
     # Grey without a tag comes from images. Like FFmpeg, assume full range.
     full_range = range_tag == FULL or (range_tag != LIMITED and (grey or name.startswith("yuvj")))
-    subsampling, depth = ((2, 2), _depth(layout)) if grey else _parse(layout)
+    subsampling, depth = ((2, 2), _depth_of(layout)) if grey else _subsampling_and_depth(layout)
     # The standards' defaults. Decoders report "left" where the file does not say, so "left" is no evidence.
     location: ChromaLocation = "left"
     if codec.startswith(("mjpeg", "mpeg1")):
@@ -117,11 +117,11 @@ def planes_of(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
     if frame.format.name.replace("yuvj", "yuv").replace("yuva", "yuv") != layout:
         frame = repacked(frame, layout)
     if layout.startswith("gray"):
-        luma = _samples(frame, 0)
+        luma = _read_samples(frame, 0)
         shape = [-(-size // 2) for size in luma.shape]
-        neutral = np.full(shape, 2 ** (_depth(layout) - 1), luma.dtype)
+        neutral = np.full(shape, 2 ** (_depth_of(layout) - 1), luma.dtype)
         return luma, neutral, neutral.copy()
-    return _samples(frame, 0), _samples(frame, 1), _samples(frame, 2)
+    return _read_samples(frame, 0), _read_samples(frame, 1), _read_samples(frame, 2)
 
 
 def repacked(frame: av.VideoFrame, format_name: str) -> av.VideoFrame:
@@ -172,7 +172,7 @@ def to_video_frame(planes: Sequence[np.ndarray], pixel_format: str) -> av.VideoF
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, pixel_format)
     for plane, samples in zip(frame.planes, planes, strict=True):
-        _put(plane, samples)
+        _write_samples(plane, samples)
     return frame
 
 
@@ -248,7 +248,7 @@ def nearest_spec(spec: ColorSpec, formats: Sequence[str]) -> ColorSpec | None:
     Returns:
         A colour format of the same matrix and range; ``None`` if no pixel format is planar YUV.
     """
-    choices = [_parse(name) for name in formats if _PLANAR.fullmatch(name)]
+    choices = [_subsampling_and_depth(name) for name in formats if _PLANAR.fullmatch(name)]
 
     def loss(choice: tuple[tuple[int, int], int]) -> tuple[float, int, float, int]:
         (across, down), depth = choice
@@ -294,12 +294,12 @@ def _measured_location(frame: av.VideoFrame) -> ChromaLocation | None:
     graph = chain(frame, ("setfield", "prog"), ("crop", "16:16:0:0"), ("copy", ""))
     graph.vpush(frame)
     ramp = graph.vpull()
-    steps = np.arange(0, 64, 8).astype(_samples(ramp, 1).dtype)
+    steps = np.arange(0, 64, 8).astype(_read_samples(ramp, 1).dtype)
     for plane, samples in zip(ramp.planes[1:], np.meshgrid(steps, steps), strict=True):
-        _put(plane, samples)
+        _write_samples(plane, samples)
     full = ramp.reformat(format=name.replace("420", "444"), src_color_range=FULL, dst_color_range=FULL)
     # A step of 8 in the ramp spans two luma samples.
-    x, y = (8 - float(_samples(full, index)[8, 8]) / 4 for index in (1, 2))
+    x, y = (8 - float(_read_samples(full, index)[8, 8]) / 4 for index in (1, 2))
     return _nearest_location((x, y), (2, 2))
 
 
@@ -313,30 +313,30 @@ def _nearest_location(siting: tuple[float, float], subsampling: tuple[int, int])
     return min(get_args(ChromaLocation), key=distance)
 
 
-def _depth(layout: str) -> int:
+def _depth_of(layout: str) -> int:
     """Returns the bits per sample of a planar format, from its name."""
     match = re.search(r"(\d+)le$", layout)
     return int(match[1]) if match else 8
 
 
-def _parse(layout: str) -> tuple[tuple[int, int], int]:
+def _subsampling_and_depth(layout: str) -> tuple[tuple[int, int], int]:
     match = _PLANAR.fullmatch(layout)
     assert match is not None
-    return _SUBSAMPLINGS[match[1]], _depth(layout)
+    return _SUBSAMPLINGS[match[1]], _depth_of(layout)
 
 
-def _samples(frame: av.VideoFrame, index: int) -> np.ndarray:
+def _read_samples(frame: av.VideoFrame, index: int) -> np.ndarray:
     """Copies one plane ``(h, w)`` without the padding of its lines."""
     plane = frame.planes[index]
     dtype = np.dtype(np.uint8 if frame.format.components[index].bits == 8 else "<u2")
-    return np.ascontiguousarray(_rows(plane)[:, : plane.width * dtype.itemsize]).view(dtype)
+    return np.ascontiguousarray(_bytes_of(plane)[:, : plane.width * dtype.itemsize]).view(dtype)
 
 
-def _put(plane: Any, samples: np.ndarray) -> None:
+def _write_samples(plane: Any, samples: np.ndarray) -> None:
     rows = np.ascontiguousarray(samples).view(np.uint8)
-    _rows(plane)[:, : rows.shape[1]] = rows
+    _bytes_of(plane)[:, : rows.shape[1]] = rows
 
 
-def _rows(plane: Any) -> np.ndarray:
+def _bytes_of(plane: Any) -> np.ndarray:
     """Returns the memory of a plane as bytes, ``(h, bytes per line)``, including padding."""
     return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)

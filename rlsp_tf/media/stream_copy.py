@@ -95,7 +95,9 @@ class StreamCopy:
             if stream.index == source.stream_index:
                 continue
             if stream.index in left_out:
-                notes.append(f"{source.path}: {_named(stream)} was left out, since {left_out[stream.index]}.")
+                notes.append(
+                    f"{source.path}: {_describe(stream)} was left out, since {left_out[stream.index]}."
+                )
                 continue
             if stream.type == "data" and _is_written_by_muxer(stream, video, chapters):
                 continue
@@ -107,9 +109,9 @@ class StreamCopy:
             elif conversion := conversion_of(stream, output):
                 target = conversion.target
                 self._conversions[stream.index] = conversion
-                notes.append(f"{source.path}: {_converted(stream, target, suffix)}")
+                notes.append(f"{source.path}: {_conversion_note(stream, target, suffix)}")
             else:
-                notes.append(f"{source.path}: {_left_out(stream, suffix)}")
+                notes.append(f"{source.path}: {_left_out_note(stream, suffix)}")
                 continue
             target.metadata.update(lasting_metadata(stream))
             if output.format.name == "mov" and (language := target.metadata.get("language")):
@@ -143,7 +145,7 @@ class StreamCopy:
         """
         while True:
             if self._next is None:
-                if (packet := self._following()) is None:
+                if (packet := self._next_packet()) is None:
                     break
                 self._keep_order(packet)
                 self._next = packet
@@ -192,7 +194,7 @@ class StreamCopy:
                 raise
             self._refused += 1
 
-    def _following(self) -> Any:
+    def _next_packet(self) -> Any:
         """Returns the next packet to copy; ``None`` if there is none, or, in a pipe, none yet."""
         if self._arrived is None:
             return next(self._packets, None)
@@ -205,7 +207,9 @@ class StreamCopy:
     def _read(self) -> Iterator[Any]:
         if not self._targets:
             return
-        packets = _played(self._input.demux([self._input.streams[index] for index in self._targets]))
+        packets = _without_discarded(
+            self._input.demux([self._input.streams[index] for index in self._targets])
+        )
         try:
             yield from packets if self._most is None else self._first(packets, self._most)
         except av.FFmpegError:
@@ -238,7 +242,7 @@ class StreamCopy:
         self._last[index] = packet.dts
 
 
-def _played(packets: Iterator[Any]) -> Iterator[Any]:
+def _without_discarded(packets: Iterator[Any]) -> Iterator[Any]:
     """Leaves out the packets that an edit list cuts out, since other containers have no such lists.
 
     The last ``_RUN_UP`` packets before the beginning are kept, because decoders need them to start.
@@ -306,19 +310,19 @@ def _as_attachment(path: Path, cover: Any) -> tuple[str, str, bytes]:
         return f"cover.{kind.replace('jpeg', 'jpg')}", f"image/{kind}", bytes(packet)
 
 
-def _named(stream: Any) -> str:
+def _describe(stream: Any) -> str:
     kind = {"audio": "sound", "subtitle": "subtitle"}.get(stream.type, stream.type)
     name = stream.codec_context.name if stream.codec_context is not None else getattr(stream, "name", None)
     return f"{kind} stream {stream.index} ({name or 'of unknown kind'})"
 
 
-def _converted(stream: Any, target: Any, suffix: str) -> str:
+def _conversion_note(stream: Any, target: Any, suffix: str) -> str:
     codec = target.codec_context.codec.canonical_name
-    return f"{_named(stream)} became {codec}, since {suffix} cannot hold it as it is."
+    return f"{_describe(stream)} became {codec}, since {suffix} cannot hold it as it is."
 
 
-def _left_out(stream: Any, suffix: str) -> str:
-    sentence = f"{_named(stream)} was left out"
+def _left_out_note(stream: Any, suffix: str) -> str:
+    sentence = f"{_describe(stream)} was left out"
     for other, container in ((".mkv", "matroska"), (".mp4", "mp4")):
         if other != suffix and _can_hold(container, stream):
             return f"{sentence}, since {suffix} cannot hold it; name the output {other} to keep it."

@@ -169,7 +169,7 @@ class VideoSource:
 
     def __iter__(self) -> Iterator[Frame]:
         duration = 0
-        frames = self._checked()
+        frames = self._uniform_frames()
         pairs = deinterlaced(frames, self.path) if self._deinterlace else ((frame, frame) for frame in frames)
         for decoded, picture in pairs:
             planes = planes_of(picture)
@@ -219,7 +219,7 @@ class VideoSource:
         if not streams:
             raise RLSPError(f"{self.path}: has no video in it; check the path.")
         # Choose as the ffmpeg command does: the default stream, and the largest if there are several.
-        stream = max(streams, key=_rank)
+        stream = max(streams, key=_preference)
         if stream.codec_context is None:
             raise RLSPError(
                 f"{self.path}: FFmpeg has no decoder for its video; convert it with another program first."
@@ -266,7 +266,7 @@ class VideoSource:
             elif self.companions is not None and packet.size:
                 self.companions.append(packet)
 
-    def _checked(self) -> Iterator[av.VideoFrame]:
+    def _uniform_frames(self) -> Iterator[av.VideoFrame]:
         """Yields the decoded frames; raises an ``RLSPError`` if their size or pixel format changes."""
         for index, decoded in enumerate(self._decoded):
             form = (decoded.width, decoded.height, decoded.format.name)
@@ -384,7 +384,7 @@ class VideoSource:
             )
 
 
-def _rank(stream: Any) -> tuple[bool, bool, int]:
+def _preference(stream: Any) -> tuple[bool, bool, int]:
     if stream.codec_context is None:
         return False, False, 0
     return True, bool(stream.disposition & Disposition.default), stream.width * stream.height

@@ -244,7 +244,7 @@ def _plan_in(work: Storage, job: Job) -> Plan:
         try:
             old = Plan.from_dict(json.loads(noted.fetch().read_text("utf-8")))
         except (OSError, ValueError) as error:
-            raise RLSPError(f"{noted.address}: is damaged; add --no-resume to begin anew.") from error
+            raise RLSPError(f"{noted.address}: is damaged; add --no-resume to start over.") from error
         compare_runs(Path(job.target), old.run, run_of(source, step, job.recipe, job.scene_cuts, job.split))
         return old
     with tempfile.TemporaryDirectory() as here:

@@ -155,24 +155,24 @@ def make_plan(
         count = in_segment = in_shot = 0
         for frame, begins in shots:
             if split:
-                recent.append((frame.pts, _check_of(frame)))
+                recent.append((frame.pts, _checksum(frame)))
             if begins:
                 # When a shot begins, all frames of the shot before it have been output.
-                in_segment += in_shot - _out(in_shot, step, recipe)
+                in_segment += in_shot - _frames_out(in_shot, step, recipe)
                 in_shot = 0
                 cuts.append(count)
                 if frames_left(in_segment, recipe.segment, at_cut=True) <= 0 or count == 0:
                     in_segment = 0
                     if not found or count - found[-1][0] >= length:
-                        found.append((count, frame.pts, _check_of(frame), 0))
+                        found.append((count, frame.pts, _checksum(frame), 0))
             elif split and count - found[-1][0] >= 2 * length:
                 run_up = min(RUN_UP, in_shot)
                 found.append((count, *recent[-1 - run_up], run_up))
                 in_segment = 0
-            before = _out(in_shot, step, recipe)
+            before = _frames_out(in_shot, step, recipe)
             in_shot += 1
             count += 1
-            in_segment += _out(in_shot, step, recipe) - before
+            in_segment += _frames_out(in_shot, step, recipe) - before
             if frames_left(in_segment, recipe.segment, at_cut=False) <= 0:
                 in_segment = 0
         seekable = isinstance(frames, VideoSource) and not frames.restamped
@@ -259,7 +259,7 @@ def render_range(
         path = target.with_name(f"{index:06d}{target.suffix}")
         run = {**plan.run, "range": [part.start, part.stop]}
         sink = SegmentedSink(make(path), make, frames, run=lambda: run, join=False, first=part.start)
-        shots = listed_shots(_frames_of(part, frames, source, recipe), _relative(part))
+        shots = listed_shots(_frames_of(part, frames, source, recipe), _cuts_within(part))
         with sink:
             render(
                 frames,
@@ -341,14 +341,14 @@ def targets_of(sources: Sequence[str], folder: str) -> list[str]:
     return list(targets)
 
 
-def _out(pushed: int, step: Step, recipe: Recipe) -> int:
+def _frames_out(pushed: int, step: Step, recipe: Recipe) -> int:
     """Returns how many frames of a shot are output after ``pushed`` were given; see ``RecurrentStream``."""
     if pushed <= recipe.warm_start:
         return 0
     return max(0, pushed - step.config.frames_after)
 
 
-def _relative(part: Range) -> frozenset[int]:
+def _cuts_within(part: Range) -> frozenset[int]:
     return frozenset(cut - part.read.start for cut in part.cuts)
 
 
@@ -362,7 +362,7 @@ def _frames_of(part: Range, frames: FrameSource, source: Path, recipe: Recipe) -
         later: Iterable[Frame] = dropwhile(lambda frame: frame.pts is None or frame.pts < pts, frames)
         later = iter(later)
         first = next(later, None)
-        if first is not None and first.pts == pts and _check_of(first) == part.check:
+        if first is not None and first.pts == pts and _checksum(first) == part.check:
             return islice(chain([first], later), len(part.read))
     return _from_the_beginning(part, source, recipe)
 
@@ -372,7 +372,7 @@ def _from_the_beginning(part: Range, source: Path, recipe: Recipe) -> Iterator[F
         yield from islice(again, part.read.start, part.read.stop)
 
 
-def _check_of(frame: Frame) -> int:
+def _checksum(frame: Frame) -> int:
     check = 0
     for plane in frame.planes:
         check = zlib.crc32(plane.tobytes(), check)

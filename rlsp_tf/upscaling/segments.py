@@ -124,17 +124,17 @@ class SegmentedSink:
                 self._open.__exit__(kind, error, trace)
         except (RLSPError, OSError, KeyboardInterrupt) as late:
             error = late
-            raise self._explained(late) from late
+            raise self._with_progress(late) from late
         finally:
             self._work.__exit__(kind, error, trace)
         if isinstance(error, (RLSPError, OSError, KeyboardInterrupt)):
-            raise self._explained(error) from error
+            raise self._with_progress(error) from error
 
     def write(self, frame: Frame) -> None:
         """Writes the next frame that is not finished."""
         index = self._damaged[0] if self._damaged else len(self.finished.segments)
         if self._open is None:
-            self._segment = self._work.path / self._name(index)
+            self._segment = self._work.path / self._segment_name(index)
             self._open = self._make(self._segment)
             self._open.__enter__()
             self._frames = 0
@@ -159,13 +159,13 @@ class SegmentedSink:
         if not self.finished.segments:
             self.finished.run, self.finished.rows = self._run(), self.rows
         if state:
-            path = self._state(len(self.finished.segments) + 1)
+            path = self._state_path(len(self.finished.segments) + 1)
             with atomic_file(path, force=True) as part, part.open("wb") as file:
                 _write_arrays(file, state)
             done = replace(done, state=sha256_of(path))
         done = replace(done, diverged=self.diverged)
         self._work.append(self.finished, done)
-        self._state(len(self.finished.segments) - 1).unlink(missing_ok=True)
+        self._state_path(len(self.finished.segments) - 1).unlink(missing_ok=True)
         if self._join and isinstance(self._whole, VideoSink):
             check_room(self.path, self._work.path, self.finished.segments)
 
@@ -189,14 +189,14 @@ class SegmentedSink:
 
     def state(self) -> list[np.ndarray]:
         """Reads the hidden state at the end of the last finished segment, in float32."""
-        path = self._state(len(self.finished.segments))
+        path = self._state_path(len(self.finished.segments))
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return [arrays[name] for name in arrays.files]
 
     def _start(self, index: int) -> Stretch:
         """Finds the last place at or before the beginning of a segment where the network can start."""
         segments = self.finished.segments
-        path = self._state(index)
+        path = self._state_path(index)
         if index == len(segments) and index and path.exists() and sha256_of(path) == segments[-1].state:
             return Stretch(segments[-1].steps, None, self.state)
         while index and segments[index - 1].state:
@@ -242,7 +242,7 @@ class SegmentedSink:
                 self._damaged.append(index)
                 first = self._frames_before(index)
                 self.missing.append(range(first, first + segment.frames))
-        self._work.keep_only(names | {self._state(len(journal.segments)).name})
+        self._work.keep_only(names | {self._state_path(len(journal.segments)).name})
         if self.missing:
             frames = " and ".join(
                 f"{self.first + each.start} to {self.first + each.stop - 1}" for each in self.missing
@@ -272,7 +272,7 @@ class SegmentedSink:
             )
             self._work.finish()
 
-    def _explained(self, error: BaseException) -> RLSPError:
+    def _with_progress(self, error: BaseException) -> RLSPError:
         """Returns the error with its message extended by how many frames are finished."""
         kept = ""
         if frames := self.finished.frames - sum(
@@ -290,10 +290,10 @@ class SegmentedSink:
         kind = type(error) if isinstance(error, RLSPError) else RLSPError
         return kind(f"{sentence.rstrip('.')}{kept}.")
 
-    def _name(self, index: int) -> str:
+    def _segment_name(self, index: int) -> str:
         return f"{index:06d}{self.path.suffix if isinstance(self._whole, VideoSink) else ''}"
 
-    def _state(self, segments: int) -> Path:
+    def _state_path(self, segments: int) -> Path:
         return self._work.path / f"state-{segments:06d}.npz"
 
 
