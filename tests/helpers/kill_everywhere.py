@@ -102,7 +102,7 @@ def leave_damaged_work(source, target):
     work = target.with_name(target.name + SUFFIX)
     (segment,) = work.glob("000000*")
     segment.write_bytes(bytes(segment.stat().st_size))
-    (work / f".000001.1-0.part{target.suffix}").write_bytes(b"half")
+    (work / f".000001.1-0a1b2c3d.part{target.suffix}").write_bytes(b"half")
     with (work / JOURNAL).open("ab") as journal:
         journal.write(b'{"name": "00')
 

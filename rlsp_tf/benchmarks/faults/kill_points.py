@@ -58,8 +58,10 @@ def watch(folder: Path, dies_at: Callable[[str], bool]) -> None:
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _CHANGES:
             place = _place(arguments[0], arguments[-1] if event in ("os.remove", "os.rmdir") else -1)
-            # What is asked for may be so already: then nothing changes.
-            if os.path.lexists(place) != (event == "os.mkdir"):
+            # What is asked for may be so already, and only empty folders can be removed: then nothing changes.
+            exists = os.path.lexists(place)
+            full = event == "os.rmdir" and exists and any(place.iterdir())
+            if exists != (event == "os.mkdir") and not full:
                 reach(_CHANGES[event], place)
         elif event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES:
             place = _place(arguments[0])
