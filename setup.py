@@ -95,7 +95,7 @@ setup(
         "keras>=3.11",
         # The plots of that page; 3.10.7 is the first at peace with the pyparsing of today.
         "matplotlib>=3.10.7",
-        # The order of numbered images; 8.4 is the first that supports every Python here.
+        # The order of numbered images; 8.4 is the oldest in which that was tried.
         "natsort>=8.4",
         "numpy>=1.26",
         # Image files, and text in the demo's scene; 10.1 is the first whose built-in font comes in any size.

@@ -218,7 +218,7 @@ class VideoSource:
         ]
         if not streams:
             raise RLSPError(f"{self.path}: has no video in it; check the path.")
-        # Choose as the ffmpeg command does: the default stream, and the largest if there are several.
+        # Choose as the ffmpeg command does: the largest stream, of the default streams if there are any.
         stream = max(streams, key=_preference)
         if stream.codec_context is None:
             raise RLSPError(
