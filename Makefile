@@ -28,11 +28,12 @@ format: $(INSTALLED)  ## Puts style right.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Clips for the kit. They are other people's: dist/ is never committed.
+# Clips and photographs for the kit. They are other people's: dist/ is never committed.
 DATA ?= $(or $(RLSP_DATA),../shared/data)/train
+PHOTOS ?= $(or $(RLSP_DATA),../shared/data)/photos
 
 offline-kit: $(INSTALLED)  ## Packs what training needs where there is JAX but no TensorFlow and no network.
-	$(BIN)/python -m rlsp_tf.training.offline_kit pack $(DATA) dist/offline-kit
+	$(BIN)/python -m rlsp_tf.training.offline_kit pack $(DATA) dist/offline-kit $(if $(wildcard $(PHOTOS)),--photos $(PHOTOS))
 
 $(RUNTIME): WANTED := .
 $(INSTALLED): WANTED := .[$(EXTRAS)]

@@ -98,6 +98,8 @@ setup(
         # The order of numbered images; 8.4 is the oldest in which that was tried.
         "natsort>=8.4",
         "numpy>=1.26",
+        # The camera that moves over photographs; scenedetect-headless needs it anyway.
+        "opencv-python-headless>=4.8",
         # Image files, and text in the demo's scene; 10.1 is the first whose built-in font comes in any size.
         "pillow>=10.1",
         # How much memory is free, and how much a process has used.

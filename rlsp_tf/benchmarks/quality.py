@@ -36,7 +36,7 @@ def benchmark_quality(
              "models": [{"name", "network", "sha256", "psnr": {precision: mean in dB},
                          "cost": {precision: in dB}}]}
 
-        with ``None`` where there is no error, which has no decibels.
+        with ``None`` where there is no error, which has no format_decibels.
 
     Raises:
         RLSPError: as :func:`rlsp_tf.evaluation.evaluate.evaluate` does.

@@ -148,7 +148,7 @@ class OurTraining:
         options = TrainingOptions(
             network=RLSPConfig(filters=filters), batch=BATCH, frames=FRAMES, crop=CROP, precision="bfloat16"
         )
-        self._sampler = options.sampler(clips)
+        self._sampler = options.clip_sampler(clips)
         self._model = compile_model(options)
         self._step = 0
 
@@ -164,7 +164,8 @@ class OurTraining:
         tick = keras.callbacks.LambdaCallback(
             on_train_batch_end=lambda batch, logs: ticks.update({batch + 1: time.perf_counter()})
         )
-        self._model.fit(feed(self._sampler, first, self._step, waits), callbacks=[tick], verbose=0)
+        with feed(self._sampler, first, self._step, waits) as batches:
+            self._model.fit(batches, callbacks=[tick], verbose=0)
         seconds = max(ticks.values()) - ticks[warm_up]
         return {"rate": steps / seconds, "waiting": sum(waits[warm_up:]) / seconds}
 

@@ -7,9 +7,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
 from rlsp_tf.system.quiet import quiet_tensorflow
+
+if TYPE_CHECKING:
+    from rlsp_tf.media.degradations import Degradation
 
 DEFAULT_MODEL = "7-48"
 MODEL_HELP = "a .keras file, or the name of weights that come with rlsp (default: %(default)s)"
@@ -78,6 +82,27 @@ def positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
     return int(text)
+
+
+def add_degradation(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--degradation``, a :class:`rlsp_tf.media.degradations.Degradation`."""
+
+    def named(name: str) -> "Degradation":
+        from rlsp_tf.media.degradations import degradation_named
+
+        try:
+            return degradation_named(name)
+        except RLSPError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    parser.add_argument(
+        "--degradation",
+        type=named,
+        default="paper",
+        metavar="NAME",
+        help="how low resolution is made: paper; video, varied as the videos are that people have; or crf0 "
+        "to crf51, which is paper and then x264 at that CRF (default: %(default)s)",
+    )
 
 
 def start_tensorflow() -> None:

@@ -5,7 +5,14 @@ import shlex
 import sys
 from pathlib import Path
 
-from rlsp_tf.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, checked_warm_start, start_tensorflow
+from rlsp_tf.cli.common import (
+    DEFAULT_MODEL,
+    MODEL_HELP,
+    add_command,
+    add_degradation,
+    checked_warm_start,
+    start_tensorflow,
+)
 from rlsp_tf.errors import UsageError
 
 
@@ -15,23 +22,26 @@ def add_degrade(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         commands,
         "degrade",
         _degrade,
-        help="make the paper's low resolution of a video or a folder",
+        help="make low resolution of a video or a folder, as in the paper or otherwise",
         description="""\
 Makes the low-resolution frames on which the paper measures: Gaussian blur of sigma 1.5 (in float,
-as the authors' published frames have it), every 4th pixel, rounded to 8 bits.
+as the authors' published frames have it), every 4th pixel, rounded to 8 bits. Other degradations
+leave what cameras, resizers and codecs leave of a video.
 
   rlsp degrade vid4/calendar lr/calendar
+  rlsp degrade vid4/calendar lr/calendar --degradation crf28
   rlsp degrade film.mp4 film-lr/""",
     )
     parser.add_argument("hr", metavar="HR", help="video file or folder of images at high resolution")
     parser.add_argument("lr", metavar="LR", help="folder (or lossless video file) to be made")
+    add_degradation(parser)
     parser.add_argument("--force", action="store_true", help="replace LR if it exists")
 
 
 def _degrade(arguments: argparse.Namespace) -> None:
     from rlsp_tf.evaluation.degrade_files import degrade_path
 
-    degrade_path(arguments.hr, arguments.lr, force=arguments.force)
+    degrade_path(arguments.hr, arguments.lr, degradation=arguments.degradation, force=arguments.force)
 
 
 def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -42,7 +52,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         _evaluate,
         help="measure models, or frames that exist, against high resolution",
         description="""\
-Degrades HR as the paper does, upscales with every model, and prints PSNR and SSIM, with bicubic
+Degrades HR, as the paper does by default, upscales with every model, and prints PSNR and SSIM, with bicubic
 interpolation beside. HR is a video file, a folder of frames, or a folder with several of these. With
 --sr, frames that exist are measured instead: RGB, or grey images that hold luma.
 
@@ -63,6 +73,7 @@ MSE), duf (of VSR-DUF and most tables: crop 8, mean over frames), full (no crop,
     parser.add_argument(
         "--protocol", action="append", choices=("rlsp", "duf", "full"), help="may be repeated (default: rlsp)"
     )
+    add_degradation(parser)
     parser.add_argument(
         "--precision",
         action="append",
@@ -103,6 +114,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         precisions=arguments.precision or (None,),
         warm_start=checked_warm_start(arguments.warm_start),
         protocols=[PROTOCOLS[name] for name in arguments.protocol or ("rlsp",)],
+        degradation=arguments.degradation,
         json_file=arguments.json,
         csv_file=arguments.csv,
         markdown_file=arguments.markdown,

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from rlsp_tf.cli.common import add_command, start_tensorflow
+from rlsp_tf.cli.common import add_command, add_degradation, start_tensorflow
 
 
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -22,6 +22,10 @@ interruption, kill -9 too: the same command with --resume.
   rlsp train --data clips/ --out runs/7-48 --network 7-48
   rlsp train --data clips/ --out runs/7-48 --network 7-48 --resume --minutes 30
   rlsp train --data clips/ --out runs/tuned --init rlsp-7-64.keras --learning-rate 1e-4 --steps 5000
+  rlsp train --data clips/ --photos photographs/ --degradation video --paper-share 0.3 --out runs/video
+
+Photographs, of any size, become clips under a camera that moves over them; being sharp, they teach detail
+that videos do not have. samples.png in RUN shows what the training is given.
 
 KERAS_BACKEND=jax rlsp train ... trains on JAX, where TensorFlow need not be installed. Several machines
 train together when each is told so by Keras's own variables; docs/scale.md has an example:
@@ -31,6 +35,7 @@ train together when each is told so by Keras's own variables; docs/scale.md has 
   rlsp train --data clips/ --out runs/7-48 --resume""",
     )
     parser.add_argument("--data", nargs="+", required=True, metavar="DATA", help="folders of clips, or clips")
+    parser.add_argument("--photos", nargs="+", default=[], metavar="DIR", help="folders of photographs")
     parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
     parser.add_argument(
         "--network", metavar="L-F", help="layers-filters, such as 7-64 (default: that of --init, or 7-48)"
@@ -45,6 +50,27 @@ train together when each is told so by Keras's own variables; docs/scale.md has 
         metavar="FILE",
         help="begin with the weights of a .keras file, or with those that come with rlsp, by name; they may "
         "have fewer filters than --network",
+    )
+    parser.add_argument(
+        "--photo-share",
+        type=float,
+        metavar="SHARE",
+        help="of the samples, how many are made of photographs (default: 0.7 with --photos, otherwise 0)",
+    )
+    parser.add_argument(
+        "--flat-share",
+        type=float,
+        metavar="SHARE",
+        help="how many are black, of one colour, behind letterbox bars, or text that scrolls (default: 0.03 "
+        "with --photos, otherwise 0)",
+    )
+    add_degradation(parser)
+    parser.add_argument(
+        "--paper-share",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="how many samples are degraded as in the paper nevertheless (default: %(default)s)",
     )
     parser.add_argument(
         "--steps", type=int, default=100_000, help="length of the training (default: %(default)s)"
@@ -124,8 +150,16 @@ def _train_here(arguments: argparse.Namespace) -> None:
         prepare_training(arguments.batch)
         start_tensorflow()
     group = join()  # before --init is read, since that computes
+    from rlsp_tf.training.clips.mixture import Mixture
     from rlsp_tf.training.train import TrainingOptions, network_of, train
 
+    photos = bool(arguments.photos)
+    mixture = Mixture(
+        photo_share=0.7 * photos if arguments.photo_share is None else arguments.photo_share,
+        flat_share=0.03 * photos if arguments.flat_share is None else arguments.flat_share,
+        degradation=arguments.degradation,
+        paper_share=arguments.paper_share,
+    )
     result = train(
         arguments.data,
         arguments.out,
@@ -144,7 +178,9 @@ def _train_here(arguments: argparse.Namespace) -> None:
             held_out=None if arguments.val is None else tuple(arguments.val),
             init=arguments.init,
             every=arguments.every,
+            mixture=mixture,
         ),
+        photographs=arguments.photos,
         cache=arguments.cache,
         minutes=arguments.minutes,
         resume=arguments.resume,
@@ -157,3 +193,5 @@ def _train_here(arguments: argparse.Namespace) -> None:
         else f"; best validation {result['best_psnr']:.3f} dB: {result['best']}"
     )
     print(f"{arguments.out}: step {result['step']} of {result['steps']}{best}")
+    if result["averaged"] is not None:
+        print(f"weights averaged over the last steps: {result['averaged']}")

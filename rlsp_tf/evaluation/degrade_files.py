@@ -1,13 +1,16 @@
 """The degradation of the paper from file to file, for ``rlsp degrade``."""
 
 import os
+from collections import deque
 from dataclasses import replace
 
+import numpy as np
 from tqdm import tqdm
 
+from rlsp_tf.media.degradations import PAPER, Degradation, DegradingStream
+from rlsp_tf.media.frames import Frame
 from rlsp_tf.media.open import open_sink, open_source
 from rlsp_tf.media.pixel_formats import rgb_from_planes
-from rlsp_tf.pixels.degradation import degrade
 
 
 def degrade_path(
@@ -15,10 +18,11 @@ def degrade_path(
     target: str | os.PathLike[str],
     *,
     scale: int = 4,
+    degradation: Degradation = PAPER,
     force: bool = False,
     progress: bool = False,
 ) -> list[str]:
-    """Degrades a video file or a folder of images as :func:`degrade` does, losing nothing else.
+    """Degrades a video file or a folder of images, losing nothing else.
 
     Planes of a video become RGB of 8 bits (16 if they have more) first, since that is what the paper
     degrades. Frames keep their names or time stamps. ``target`` appears when it is complete.
@@ -26,7 +30,8 @@ def degrade_path(
     Args:
         source: a video file, a folder of images, or an image.
         target: a folder to be made, of PNG; or a video file (by its suffix), of lossless RGB.
-        scale: see :func:`degrade`.
+        scale: a whole factor, by which width and height are divided.
+        degradation: how low resolution is made. Of a degradation with several ways, one is drawn.
         force: replace a target that exists.
         progress: show a progress bar on standard error.
 
@@ -37,6 +42,7 @@ def degrade_path(
         RLSPError: if anything about the files keeps this from being done.
         ValueError: if ``scale`` is below 1.
     """
+    recipe = degradation.draw(np.random.default_rng(0))
     with open_source(source) as frames:
         sink = open_sink(
             target,
@@ -48,10 +54,19 @@ def degrade_path(
             force=force,
         )
         bar = tqdm(frames, total=frames.frames, unit="frame", desc=os.fspath(target), disable=not progress)
+        stream = DegradingStream(recipe, scale)
+        waiting: deque[Frame] = deque()  # a codec gives a frame some time after it got it
+
+        def write(ready: list[np.ndarray]) -> None:
+            for lr in ready:
+                sink.write(replace(waiting.popleft(), planes=(lr,)))
+
         with sink, bar:
             for frame in bar:
                 rgb = frame.planes[0]
                 if frames.color is not None:
                     rgb = rgb_from_planes(frame.planes, frames.color)
-                sink.write(replace(frame, planes=(degrade(rgb, scale),)))
+                waiting.append(replace(frame, planes=()))
+                write(stream.push(rgb))
+            write(stream.flush())
         return [*frames.notes, *sink.notes]

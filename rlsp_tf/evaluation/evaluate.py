@@ -14,11 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError
+from rlsp_tf.media.degradations import PAPER, Degradation, DegradingStream
 from rlsp_tf.media.frames import FrameSource
 from rlsp_tf.media.open import open_source
 from rlsp_tf.media.sequences import find_sequences, holds_luma, rgb_frames
 from rlsp_tf.pixels.color import ColorSpec, eight_bits, luma_from_bt601, rgb_to_ycbcr, ycbcr_to_rgb
-from rlsp_tf.pixels.degradation import degrade
 from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS, EvaluationProtocol, Meter, luma
 from rlsp_tf.pixels.resample import enlarge_matrix
 
@@ -55,6 +55,7 @@ def evaluate(
     precisions: Sequence[str | None] = (None,),
     warm_start: int = 0,
     protocols: Sequence[EvaluationProtocol] = (PROTOCOLS["rlsp"],),
+    degradation: Degradation = PAPER,
     recorder: FrameObserver | None = None,
     finished: Callable[[list[Results]], None] | None = None,
     progress: bool = False,
@@ -62,9 +63,10 @@ def evaluate(
 ) -> list[Results]:
     """Measures networks, frames that exist already, and bicubic interpolation.
 
-    Every frame of the truth is degraded as in the paper (:func:`rlsp_tf.degrade`), upscaled by every
-    network and measured before the next is read: memory does not depend on the length of a clip. Truth
-    of more than 8 bits is rounded to 8, and cut at the right and the bottom to a multiple of the scale.
+    Every frame of the truth is degraded (by default as in the paper, :func:`rlsp_tf.degrade`), upscaled by
+    every network and measured before the next is read, or some frames later where a codec holds them back:
+    memory does not depend on the length of a clip. Truth of more than 8 bits is rounded to 8, and cut at the
+    right and the bottom to a multiple of the scale.
 
     ``bicubic`` is Keys' interpolation (a = -0.5) of the low resolution's unrounded luma at the phase of
     the degradation. What has luma only (most networks, bicubic, grey images) gets its chroma by the same
@@ -80,6 +82,7 @@ def evaluate(
         warm_start: if not 0, every model is measured a second time with so many frames run backwards before
             a sequence begins; see :class:`rlsp_tf.inference.recurrent_stream.RecurrentStream`.
         protocols: what is counted; one pass over the frames serves all.
+        degradation: how low resolution is made; of several ways, each sequence has one by its name.
         recorder: takes the frames, for a report.
         finished: called with the results so far after every sequence that was measured. One that cannot be
             does not keep the others from being so.
@@ -90,6 +93,7 @@ def evaluate(
         For every protocol a dict of plain types::
 
             {"protocol": {"name", "crop", "drop", "rounding", "mean", "source"},
+             "degradation": {"description", "name", ...},
              "models": [{"name", "config", "sha256", "precision",
                          "mean": {*METRICS},
                          "sequences": [{"name", *METRICS, "frames": [{"index", *METRICS}]}]}],
@@ -121,7 +125,9 @@ def evaluate(
     failures: dict[str, RLSPError] = {}
     for sequence, path in sequences.items():
         try:
-            measured[sequence] = _measure(sequence, path, methods, protocols, recorder, progress, notes)
+            measured[sequence] = _measure(
+                sequence, path, methods, protocols, degradation, recorder, progress, notes
+            )
         except (Interrupted, UsageError):
             raise
         except RLSPError as error:
@@ -130,6 +136,7 @@ def evaluate(
         results = [
             {
                 "protocol": asdict(protocol),
+                "degradation": {"description": str(degradation), **degradation.to_dict()},
                 "models": [
                     _summary(method, [rows[p][m] for rows in measured.values()])
                     for m, method in enumerate(about)
@@ -282,6 +289,7 @@ def _measure(
     path: Path,
     methods: Sequence[_Method],
     protocols: Sequence[EvaluationProtocol],
+    degradation: Degradation,
     recorder: FrameObserver | None,
     progress: bool,
     notes: list[str],
@@ -294,7 +302,7 @@ def _measure(
         truth = stack.enter_context(open_source(path))
         bar = tqdm(total=truth.frames, desc=sequence, unit="frame", disable=not progress, leave=False)
         stack.enter_context(bar)
-        for index, (hr, lr, outputs) in enumerate(_upscaled(sequence, truth, methods, stack)):
+        for index, (hr, lr, outputs) in enumerate(_upscaled(sequence, truth, methods, degradation, stack)):
             bicubic, chroma = _enlarge(lr, hr.shape)
             outputs = [bicubic, *outputs]
             pictures = [_picture(output, chroma) for output in outputs]
@@ -327,7 +335,11 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _upscaled(
-    sequence: str, truth: FrameSource, methods: Sequence[_Method], stack: contextlib.ExitStack
+    sequence: str,
+    truth: FrameSource,
+    methods: Sequence[_Method],
+    degradation: Degradation,
+    stack: contextlib.ExitStack,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, list[np.ndarray]]]:
     """Every frame as truth, low resolution, and output of each method, as soon as all have it."""
     scale = _scale(methods)
@@ -339,6 +351,9 @@ def _upscaled(
         )
     for method in methods:
         method.begin(sequence, truth, size, stack)
+    degrading = DegradingStream(degradation.draw(np.random.default_rng(list(sequence.encode()))), scale)
+    # A codec gives a frame some time after it got it.
+    coming: deque[np.ndarray] = deque()
     waiting: deque[tuple[np.ndarray, np.ndarray]] = deque()
     ready: list[deque[np.ndarray]] = [deque() for _ in methods]
 
@@ -346,13 +361,18 @@ def _upscaled(
         while waiting and all(ready):
             yield (*waiting.popleft(), [queue.popleft() for queue in ready])
 
+    def upscale(low: list[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, list[np.ndarray]]]:
+        for lr in low:
+            waiting.append((coming.popleft(), lr))
+            for method, queue in zip(methods, ready, strict=True):
+                queue += method.push(lr)
+            yield from complete()
+
     for frame in rgb_frames(truth):
         hr = frame[: size[0], : size[1]]
-        lr = degrade(hr, scale=scale)
-        waiting.append((hr, lr))
-        for method, queue in zip(methods, ready, strict=True):
-            queue += method.push(lr)
-        yield from complete()
+        coming.append(hr)
+        yield from upscale(degrading.push(hr))
+    yield from upscale(degrading.flush())
     for method, queue in zip(methods, ready, strict=True):
         queue += method.end()
     yield from complete()

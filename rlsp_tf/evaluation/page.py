@@ -197,6 +197,7 @@ def write_page(
         page = environment.get_template("page.html").render(
             results=results,
             protocol=EvaluationProtocol(**results["protocol"]),
+            degradation=results["degradation"]["description"],
             models=models,
             metrics={name: label for name, label in METRIC_LABELS.items() if name in models[0]["mean"]},
             sequences=sequences,

@@ -12,6 +12,7 @@ from typing import Any
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluation.evaluate import Results, evaluate
 from rlsp_tf.evaluation.page import OURS, PictureRecorder, format_metric, write_page
+from rlsp_tf.media.degradations import PAPER
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.pixels.metrics import METRICS, EvaluationProtocol
 from rlsp_tf.system import files
@@ -168,6 +169,7 @@ def text_tables(results: Sequence[Results]) -> str:
             lines.append("  ".join([label.ljust(widths[0]), *aligned]))
         protocol = EvaluationProtocol(**result["protocol"])
         lines.insert(0, f"Protocol {protocol.name}: {protocol.describe()}.")
+        lines.insert(1, f"Degradation {result['degradation']['description']}.")
         parts.append("\n".join([*lines, *_missing(result), "PSNR [dB] / SSIM of luma."]))
     return "\n\n".join(parts)
 
@@ -199,7 +201,9 @@ def write_markdown(path: str | PathLike[str], results: Sequence[Results], *, for
     for result in results:
         protocol = EvaluationProtocol(**result["protocol"])
         header, *rows = _table(result)
-        lines += ["", f"## Protocol `{protocol.name}`", "", f"{_capital(protocol.describe())}."]
+        heading = f"## Protocol `{protocol.name}`, degradation `{result['degradation']['name']}`"
+        lines += ["", heading, "", f"{_capital(protocol.describe())}."]
+        lines += ["", f"Degradation {result['degradation']['description']}."]
         lines += ["", f"Source: {protocol.source}."] if protocol.source else []
         lines += ["", *markdown_table([header, ["---", *["---:"] * (len(header) - 1)], *rows])]
         lines += [f"\n{line}" for line in _missing(result)]
@@ -241,9 +245,10 @@ def _cell(numbers: Results) -> str:
 
 
 def _published(result: Results) -> list[Published]:
-    """What is published of the same sequences under the same protocol."""
+    """What is published of the same sequences under the same protocol, degraded as in the paper."""
     names = tuple(sequence["name"] for sequence in result["models"][0]["sequences"])
-    return [entry for entry in PUBLISHED if names == VID4 and entry.protocol == result["protocol"]["name"]]
+    same = names == VID4 and result["degradation"]["name"] == PAPER.name
+    return [entry for entry in PUBLISHED if same and entry.protocol == result["protocol"]["name"]]
 
 
 def _missing(result: Results) -> list[str]:

@@ -17,8 +17,9 @@ from rlsp_tf.pixels.metrics import decibels, luma, luma_of
 from rlsp_tf.pixels.resample import enlarge_matrix
 from rlsp_tf.system.files import atomic_file
 from rlsp_tf.system.signals import Stop
+from rlsp_tf.training.clips.mixture import MixedSampler
 from rlsp_tf.training.clips.sampler import ClipSampler
-from rlsp_tf.training.run_folder import RunFolder, draw_curve
+from rlsp_tf.training.run_folder import RunFolder, best_psnr_of, draw_curve
 from rlsp_tf.training.schedule import Pace, variables_of
 from rlsp_tf.training.validator import Validator
 from rlsp_tf.training.workers.group import Group
@@ -30,7 +31,7 @@ class Monitor(Pace):
     Args:
         run: the run's folder.
         sampler: of whole batches, to find the one that broke the training.
-        validator: to measure with.
+        validators: to measure with: of clips, and perhaps of photographs.
         whole: the model in training, or where devices hold parts of it, one like it to be saved.
         averaged: a model like the one in training, to hold its averaged weights.
         group: of the workers.
@@ -45,8 +46,8 @@ class Monitor(Pace):
     def __init__(
         self,
         run: RunFolder,
-        sampler: ClipSampler,
-        validator: Validator,
+        sampler: ClipSampler | MixedSampler,
+        validators: Sequence[Validator],
         whole: keras.Model,
         averaged: keras.Model,
         group: Group,
@@ -59,17 +60,24 @@ class Monitor(Pace):
         progress: bool = False,
     ) -> None:
         super().__init__(group, start=start, steps=steps, every=every, stop=stop)
-        self.best_psnr = max((row["val_psnr"] for row in rows if "val_psnr" in row), default=None)
-        self._run, self._sampler, self._validator = run, sampler, validator
+        measured = [psnr for psnr in map(best_psnr_of, rows) if psnr is not None]
+        self.best_psnr = max(measured, default=None)
+        self._run, self._sampler, self._validators = run, sampler, validators
         self._whole, self._averaged = whole, averaged
         self._progress = progress
         self._seconds = rows[-1].get("seconds", 0.0) if rows else 0.0
         self._boards = _Boards(run)
+        self._last_row = dict(rows[-1]) if rows else {}
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._bar = tqdm(
             total=self._steps, initial=self._start, unit="step", disable=not self._progress, smoothing=0.05
         )
+        if self._start and self._start % self._every == 0 and best_psnr_of(self._last_row) is None:
+            # A signal has cut the validation of this step short.
+            self._average()
+            self._run.cut_log(self._start - 1)
+            self._run.log({**self._last_row, "step": self._start, **self._validate()})
         self._begin_row()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
@@ -82,10 +90,13 @@ class Monitor(Pace):
         if self._whole is not self.model:
             for variable, value in zip(variables_of(self._whole), values, strict=True):
                 variable.assign(value)
+        if save:
+            self._average()
         self._close_row(loss, validate)
         if save:
-            with atomic_file(self._run.last, force=True) as part:
-                self._whole.save(part)
+            for file, model in ((self._run.averaged, self._averaged), (self._run.last, self._whole)):
+                with atomic_file(file, force=True) as part:
+                    model.save(part)
         self._begin_row()
 
     def _begin_row(self) -> None:
@@ -104,7 +115,7 @@ class Monitor(Pace):
         if self.waits:
             row["waiting"] = round(waited / seconds, 4)
         if validate:
-            row["val_psnr"], row["val_psnr_state_zeroed"] = self._validate()
+            row |= self._validate()
         self._seconds += time.monotonic() - self._row_began
         row["seconds"] = round(self._seconds, 2)
         self._run.log(row)
@@ -116,32 +127,43 @@ class Monitor(Pace):
                 if key in row
             }
         )
-        if validate:
+        if best_psnr_of(row) is not None:
             draw_curve(self._run)
             if self._progress:
-                tqdm.write(
-                    f"step {self.step}: validation {row['val_psnr']:.3f} dB, "
-                    f"{row['val_psnr_state_zeroed']:.3f} dB with the state zeroed at every frame",
-                    file=sys.stderr,
-                )
+                numbers = [
+                    f"{what} {row[name]:.3f} dB, {row[name + '_state_zeroed']:.3f} dB with the state zeroed"
+                    for what, name in (("clips", "val_psnr"), ("photographs", "val_psnr_photographs"))
+                    if name in row
+                ]
+                tqdm.write(f"step {self.step}: validation: {'; '.join(numbers)}", file=sys.stderr)
 
-    def _validate(self) -> tuple[float, float]:
+    def _average(self) -> None:
+        """Gives the averaged model the averages of now."""
         self._whole.optimizer.finalize_variable_values(self._averaged.trainable_variables)
         for variable in self._averaged.trainable_variables:
             # On JAX they are the optimizer's own arrays by now, which predicting gives away.
             variable.assign(ops.copy(variable.value))
-        outputs = self._validator.carried(self._averaged)
-        carried = round(self._validator.measure(outputs), 4)
-        zeroed = round(self._validator.measure(self._validator.zeroed(self._averaged)), 4)
-        picture = _compare(self._validator.lr[0, -1], outputs[0, -1], self._validator.hr[0, -1])
+
+    def _validate(self) -> dict[str, float]:
+        """Columns of the log; none after a signal, unless it is the last step."""
+        row = {}
+        for validator, name in zip(self._validators, ("val_psnr", "val_psnr_photographs"), strict=False):
+            if self._stop.signal and self.step < self._steps:
+                return {}
+            outputs = validator.carried(self._averaged)
+            row[name] = round(validator.measure(outputs), 4)
+            row[f"{name}_state_zeroed"] = round(validator.measure(validator.zeroed(self._averaged)), 4)
+            if validator is self._validators[0]:
+                picture = _compare(validator.lr[0, -1], outputs[0, -1], validator.hr[0, -1])
         with atomic_file(self._run.path / "sample.png", force=True) as part:
             Image.fromarray(picture).save(part)
         self._boards.show(self.step, picture)
-        if self.best_psnr is None or carried > self.best_psnr:
-            self.best_psnr = carried
+        psnr = best_psnr_of(row)
+        if psnr is not None and (self.best_psnr is None or psnr > self.best_psnr):
+            self.best_psnr = psnr
             with atomic_file(self._run.best, force=True) as part:
                 self._averaged.save(part)
-        return carried, zeroed
+        return row
 
     def _give_up(self) -> None:
         """Keeps the batches of the steps done at once, and stops; the last checkpoint is from before."""

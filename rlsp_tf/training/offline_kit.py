@@ -31,9 +31,10 @@ from pathlib import Path
 from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.system.files import atomic_file, atomic_folder, check_apart, named
 from rlsp_tf.training.clips.index import default_held_out, find_sources
+from rlsp_tf.training.clips.photographs import HELD_OUT, by_chance, find_photographs
 from rlsp_tf.training.run_folder import RunFolder
 
-SIZE_LIMIT = 60 * 2**20
+SIZE_LIMIT = 64 * 2**20
 """Bytes that a kit may have."""
 FILE_LIMIT = 16 * 2**20
 """Bytes of a file that a run should leave at most."""
@@ -43,7 +44,7 @@ PACKAGES = (
     "typing-extensions",
 )
 """What is packed beside rlsp_tf."""
-EXPECTED = ("jax", "numpy", "scipy", "h5py", "PIL")
+EXPECTED = ("jax", "numpy", "scipy", "h5py", "PIL", "cv2")
 """Modules that have to be there; JAX brings NumPy and SciPy."""
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")
 LEAST_FRAMES = 24
@@ -51,7 +52,7 @@ LEAST_FRAMES = 24
 
 TRAIN_SH = """\
 #!/bin/sh
-# Trains RLSP where there is Python @PYTHON@ with JAX, h5py and Pillow. Nothing is downloaded.
+# Trains RLSP where there is Python @PYTHON@ with JAX, h5py, Pillow and OpenCV. Nothing is downloaded.
 #
 #   ./train.sh MINUTES RUN [options of rlsp train]
 #   ./train.sh 10 run --network 7-48 --batch 16 --crop 64 --frames 10 --steps 200000
@@ -84,6 +85,7 @@ spent "packages ready"
 spent "clips ready"
 # The last seconds are for saving.
 left=$("$python" -c "print(max(0, $minutes - ($(date +%s) - $began + 15) / 60))")
+[ ! -d "$kit/photographs" ] || set -- --photos "$kit/photographs" "$@"
 "$python" -m rlsp_tf train --data "$kit/clips" --cache "$work/clips" --out "$run" --resume \\
     --minutes "$left" "$@"
 "$python" -m rlsp_tf.training.offline_kit finish "$run"
@@ -95,6 +97,7 @@ def pack(
     data: str | os.PathLike[str],
     kit: str | os.PathLike[str],
     *,
+    photographs: str | os.PathLike[str] | None = None,
     python: str = "3.12",
     packages: Sequence[str] = PACKAGES,
     limit: int = SIZE_LIMIT,
@@ -102,11 +105,13 @@ def pack(
     """Makes the kit.
 
     Every clip is in it from its first frame on; those that validation will hold out with their first
-    frames only, the others with equal shares of what space is left, or whole.
+    frames only, the others with equal shares of what space is left, or whole. Photographs are in it as they
+    are, in half of the space at most, first those that validation will hold out.
 
     Args:
         data: folder of clips; see :func:`rlsp_tf.training.clips.index.find_sources`.
         kit: folder to be made, or to be replaced if it is a kit.
+        photographs: folder of them; see :func:`rlsp_tf.training.clips.photographs.find_photographs`.
         python: version for which packages are fetched, for Linux on x86-64.
         packages: names of installed packages that go in beside rlsp_tf.
         limit: bytes that it may have.
@@ -124,18 +129,25 @@ def pack(
         raise RLSPError(f"{kit}: exists and is no offline kit, or not as it was made; give another name.")
     sources = find_sources([data])
     kit.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(kit, force=True, ours=named(r"train\.sh", r"packages\.tar\.xz", "clips/.+")) as part:
+    with atomic_folder(
+        kit, force=True, ours=named(r"train\.sh", r"packages\.tar\.xz", "(clips|photographs)/.+")
+    ) as part:
         archive = part / "packages.tar.xz"
         _pack_packages(archive, python, packages)
         room = limit - archive.stat().st_size - len(TRAIN_SH)
-        notes = _pack_clips(sources, Path(data), part / "clips", room)
+        notes = []
+        if photographs is not None:
+            notes.append(_pack_photographs(Path(photographs), part / "photographs", room // 2))
+            room -= _size(part / "photographs")
+        notes = _pack_clips(sources, Path(data), part / "clips", room) + notes
         script = TRAIN_SH.replace("@PYTHON@", python).replace("@ID@", _identity(part))
         (part / "train.sh").write_text(script, "utf-8")
         (part / "train.sh").chmod(0o755)
         size = _size(part)
         if size > limit:
             raise RLSPError(f"{kit}: would take {size / 2**20:.1f} MiB, more than {limit / 2**20:.0f}.")
-    return [*notes, f"{kit}: {size / 2**20:.1f} MiB, {_size(kit / 'clips') / 2**20:.1f} of them clips"]
+    clips = _size(kit / "clips") / 2**20
+    return [*notes, f"{kit}: {size / 2**20:.1f} MiB, {clips:.1f} of them clips"]
 
 
 def make_ready(clips: str | os.PathLike[str], cache: str | os.PathLike[str]) -> None:
@@ -238,6 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     packing = commands.add_parser("pack", help="make a kit")
     packing.add_argument("data", help="folder of clips to train on")
     packing.add_argument("kit", help="folder to be made")
+    packing.add_argument("--photos", help="folder of photographs to train on")
     packing.add_argument("--python", default="3.12", help="version there (default: %(default)s)")
     ready = commands.add_parser("ready", help="make clips ready for training")
     ready.add_argument("clips")
@@ -246,7 +259,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         if arguments.command == "pack":
-            print(*pack(arguments.data, arguments.kit, python=arguments.python), sep="\n")
+            notes = pack(arguments.data, arguments.kit, photographs=arguments.photos, python=arguments.python)
+            print(*notes, sep="\n")
         elif arguments.command == "ready":
             make_ready(arguments.clips, arguments.cache)
         else:
@@ -303,6 +317,21 @@ def _pack_clips(sources: Sequence[tuple[str, Path]], data: Path, folder: Path, r
     # Containers take a little, too.
     share = shares([_size(source) for _, source in others], (room - _size(folder)) * 99 // 100)
     return notes + [put(name, source, share) for name, source in others]
+
+
+def _pack_photographs(root: Path, folder: Path, room: int) -> str:
+    """Copies as many photographs as fit, in an order in which the same ones will be held out."""
+    files = dict(find_photographs([root]))
+    packed = 0
+    for name in by_chance(list(files)):
+        room -= files[name].stat().st_size
+        if room < 0 and packed >= HELD_OUT:
+            break
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(files[name], target)
+        packed += 1
+    return f"{packed} of {len(files)} photographs"
 
 
 def _excerpt_folder(source: Path, target: Path, size: int) -> tuple[int, int]:

@@ -7,7 +7,9 @@
 ``log.csv``         the loss curve and validation
 ``curve.png``       the same as a picture, where matplotlib is installed
 ``sample.png``      bicubic, network and truth, side by side, at the last validation
-``best.keras``      averaged weights that did best in validation
+``samples.png``     samples of the first steps, with what was drawn for them
+``best.keras``      averaged weights that did best in validation; see :func:`best_psnr_of`
+``averaged.keras``  averaged weights at the last checkpoint, whether validation fell on it or not
 ``last.keras``      everything needed to go on: weights, optimizer slots, averages, step
 ``tensorboard/``    scalars and images, where tensorboard is installed
 ==================  ====================================================================
@@ -31,6 +33,8 @@ COLUMNS = (
     "learning_rate",
     "val_psnr",
     "val_psnr_state_zeroed",
+    "val_psnr_photographs",
+    "val_psnr_photographs_state_zeroed",
     "steps_per_second",
     "waiting",
     "seconds",
@@ -53,6 +57,7 @@ class RunFolder:
         self.path = Path(path)
         self.last = self.path / "last.keras"
         self.best = self.path / "best.keras"
+        self.averaged = self.path / "averaged.keras"
         self._log = self.path / "log.csv"
         try:
             self.path.mkdir(exist_ok=True)
@@ -70,7 +75,8 @@ class RunFolder:
         Raises:
             RLSPError: if files of the names of a run's are here.
         """
-        names = ["best.keras", "last.keras", "sittings.jsonl", "sample.png", "curve.png"]
+        names = ["best.keras", "averaged.keras", "last.keras", "sittings.jsonl"]
+        names += ["sample.png", "samples.png", "curve.png"]
         # A log is the first thing that is written, so what is killed then leaves one.
         if self._log.exists() and self._log.read_bytes().split(b"\n")[0].decode("latin-1") != ",".join(
             COLUMNS
@@ -99,7 +105,7 @@ class RunFolder:
         return config
 
     def read_clips(self) -> dict[str, dict[str, str]]:
-        """The SHA-256 of the clips of a run that was begun, by name, for ``training`` and ``validation``.
+        """The SHA-256 of the clips and photographs of a run that was begun, by name, for each of their uses.
 
         Raises:
             RLSPError: if the index is missing or damaged.
@@ -107,9 +113,10 @@ class RunFolder:
         file = self.path / "clips.json"
         index = read_json(file, "begin another run")
         try:
+            uses = [use for use in index if use != "notes"]
             return {
                 use: {clip["name"]: clip["sha256"] for clip in index[use]}
-                for use in ("training", "validation")
+                for use in dict.fromkeys(["training", "validation", *uses])
             }
         except (LookupError, TypeError) as error:
             raise RLSPError(f"{file}: is damaged; begin another run.") from error
@@ -162,6 +169,20 @@ class RunFolder:
         return rows
 
 
+def best_psnr_of(row: dict[str, float]) -> float | None:
+    """The number by which the best weights are chosen, in dB.
+
+    Args:
+        row: of the log.
+
+    Returns:
+        The PSNR of validation with the state carried: the mean of that of clips and that of photographs,
+        where both are measured; ``None`` if the row has neither.
+    """
+    values = [row[name] for name in ("val_psnr", "val_psnr_photographs") if name in row]
+    return sum(values) / len(values) if values else None
+
+
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
     """Names what differs between two JSON values, as ``name: old is now new``."""
     if isinstance(old, dict) and isinstance(new, dict):
@@ -186,6 +207,8 @@ def draw_curve(run: RunFolder) -> None:
         ("psnr", "training crops"),
         ("val_psnr", "validation"),
         ("val_psnr_state_zeroed", "validation, state zeroed at every frame"),
+        ("val_psnr_photographs", "validation on photographs"),
+        ("val_psnr_photographs_state_zeroed", "validation on photographs, state zeroed"),
     ):
         points = [(row["step"], row[column]) for row in rows if column in row]
         if points:

@@ -75,6 +75,9 @@ class Pace(keras.callbacks.Callback):
             with self._group.alone():
                 self._report(loss, values, validate=validate, save=finish or validate)
             self.model.reset_metrics()
+        if validate and not finish and self._group.largest(int(self._stop.signal is not None)):
+            # It came during the validation, which takes a while, and everything is saved.
+            self.interrupted = finish = True
         if finish:
             self.model.stop_training = True
 

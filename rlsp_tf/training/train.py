@@ -27,22 +27,29 @@ from rlsp_tf.network.weights import load_model
 from rlsp_tf.network.widen import can_widen, widen
 from rlsp_tf.system.files import check_apart
 from rlsp_tf.system.signals import Stop
+from rlsp_tf.training.clips.cache_cleaning import clean_cache
 from rlsp_tf.training.clips.clip import Clip, Halving
+from rlsp_tf.training.clips.contact_sheet import write_contact_sheet
 from rlsp_tf.training.clips.index import index_clips, split_clips
+from rlsp_tf.training.clips.mixture import CLIPS_ONLY, MixedSampler, Mixture
+from rlsp_tf.training.clips.photographs import Photograph, index_photographs, split_photographs
 from rlsp_tf.training.clips.sampler import ClipSampler
+from rlsp_tf.training.closing import ClosableSampler
 from rlsp_tf.training.cpu import parts_of
 from rlsp_tf.training.loss import CLIP_NORM, DECAY, WarmUpAndDecay, frame_loss
 from rlsp_tf.training.monitor import Monitor
 from rlsp_tf.training.run_folder import RunFolder, differences
 from rlsp_tf.training.schedule import Pace, steps_of_row, variables_of
 from rlsp_tf.training.truncated import CarriedRLSP
-from rlsp_tf.training.validator import Validator
+from rlsp_tf.training.validator import Validator, clip_excerpts, photograph_excerpts
 from rlsp_tf.training.workers.group import Group
 from rlsp_tf.training.workers.join import join
 
-AT_ONCE = 10
-"""Steps between looks at the loss, for which the device has to be waited for: on two cores that would take a
-thirtieth of the time."""
+AT_ONCE = (10, 5, 2, 1)
+"""Steps between looks at the loss and at signals, for which the device has to be waited for: after each step,
+on two cores, that would take a thirtieth of the time."""
+PIXELS_AT_ONCE = 10 * 8 * 7 * 32**2
+"""Low-resolution pixels of these steps at most where processors train, so that they take seconds."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class TrainingOptions:
         init: a ``.keras`` file, or the name of a weight set, whose weights to begin with; its network may
             have fewer filters, see :mod:`rlsp_tf.network.widen`.
         every: steps between validations, with a checkpoint each; ten rows of the log lie between.
+        mixture: what samples are made of, and how they are degraded.
 
     Raises:
         RLSPError: if a number is out of range.
@@ -86,6 +94,7 @@ class TrainingOptions:
     held_out: tuple[str, ...] | None = None
     init: str | None = None
     every: int = 1000
+    mixture: Mixture = CLIPS_ONLY
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -103,7 +112,15 @@ class TrainingOptions:
         if not 0 < self.learning_rate < 1:
             raise RLSPError(f"--learning-rate must be between 0 and 1, not {self.learning_rate}.")
 
-    def sampler(self, clips: Sequence[Clip]) -> ClipSampler:
+    def sampler(
+        self, clips: ClipSampler, photographs: Sequence[Photograph] = ()
+    ) -> ClipSampler | MixedSampler:
+        """What gives the batches, of what :meth:`clip_sampler` draws and of photographs."""
+        if self.mixture.clips_only:
+            return clips
+        return MixedSampler(clips, photographs, self.mixture)
+
+    def clip_sampler(self, clips: Sequence[Clip]) -> ClipSampler:
         """What draws samples from clips."""
         return ClipSampler(
             clips,
@@ -119,7 +136,13 @@ class TrainingOptions:
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON can hold them."""
         held_out = None if self.held_out is None else sorted(self.held_out)
-        return {**asdict(self), "network": self.network.to_dict(), "held_out": held_out}
+        mixture = {**asdict(self.mixture), "degradation": self.mixture.degradation.to_dict()}
+        return {
+            **asdict(self),
+            "network": self.network.to_dict(),
+            "held_out": held_out,
+            "mixture": mixture,
+        }
 
 
 class ClipSequence(keras.utils.PyDataset):
@@ -147,6 +170,7 @@ def train(
     out: str | os.PathLike[str],
     options: TrainingOptions,
     *,
+    photographs: Sequence[str | os.PathLike[str]] = (),
     cache: str | os.PathLike[str] | None = None,
     minutes: float | None = None,
     resume: bool = False,
@@ -162,15 +186,21 @@ def train(
         data: folders of clips; see :func:`rlsp_tf.training.clips.index.index_clips`.
         out: the run's folder; see :mod:`rlsp_tf.training.run_folder`. Worker 0 alone reads and writes it.
         options: what to compute.
-        cache: for clips made ready; by default :func:`rlsp_tf.training.clips.index.default_cache`.
+        photographs: folders of photographs; see :func:`rlsp_tf.training.clips.photographs.index_photographs`.
+            They are needed where ``options.mixture`` has a share of them. Some are held out, and validation
+            then measures them, too.
+        cache: for clips made ready; by default :func:`rlsp_tf.training.clips.index.default_cache`. What
+            nobody has used for long is removed from it; see :mod:`rlsp_tf.training.clips.cache_cleaning`.
         minutes: stop after this time, counted from the call, with everything saved.
         resume: go on where the run stopped, or begin it if it is not there.
         progress: show a progress bar and notes on standard error.
         group: the devices and workers to train on; by default :func:`rlsp_tf.training.workers.join.join`.
 
     Returns:
-        ``{"step", "steps", "best_psnr", "best"}``: where it stands, the best validation PSNR in dB and the
-        file of those weights; ``None`` for both in other workers than 0.
+        ``{"step", "steps", "best_psnr", "best", "averaged"}``: where it stands, the best validation PSNR in
+        dB (with the state carried; the mean of clips and photographs, where both are measured), the file of
+        those weights, and that of the averages over the last steps; ``None`` for all three in other workers
+        than 0.
 
     Raises:
         RLSPError: if clips cannot be used, the folder holds another run, the workers were given different
@@ -190,13 +220,24 @@ def train(
         clips, notes = index_clips(
             data, cache=cache, scale=options.network.scale, halve=options.halve, progress=progress
         )
+        photos: tuple[list[Photograph], list[Photograph]] = [], []
+        if photographs:
+            found, more = index_photographs(photographs, cache=cache, progress=progress)
+            photos = split_photographs(found)
+            notes += more
+        elif options.mixture.photo_share:
+            raise RLSPError("a share of photographs is asked for, but none are given; give --photos.")
+        notes += clean_cache(cache)
     training, validation = split_clips(clips, options.held_out)
-    sampler = options.sampler(training)
-    notes += sampler.notes
+    clip_sampler = options.clip_sampler(training)
+    notes += clip_sampler.notes
+    sampler = options.sampler(clip_sampler, photos[0])
     if progress:
         for note in notes:
             print(f"rlsp: note: {note}", file=sys.stderr)
-    index = {"training": _record(sampler.clips), "validation": _record(validation)}
+    index = {"training": _record(clip_sampler.clips), "validation": _record(validation)}
+    if photographs:
+        index["training photographs"], index["validation photographs"] = map(_record, photos)
     group.check_same("options", json.dumps(options.to_dict()))
     group.check_same("clips", json.dumps([clip["sha256"] for use in index.values() for clip in use]))
 
@@ -215,6 +256,7 @@ def train(
         rows = run.cut_log(step)
         if not run.started:
             run.write_json("clips.json", {**index, "notes": notes})
+            write_contact_sheet(run.path / "samples.png", sampler)
         # Last, because it says that the run was begun.
         run.write_json("config.json", options.to_dict())
         run.note_sitting({"step": step, **_environment(group)})
@@ -226,15 +268,24 @@ def train(
     pace = Pace(group, **course)
     if whole is not None:
         averaged = build_model(options.network, precision=options.precision)
+        degradation = options.mixture.degradation
+        validators = [Validator(clip_excerpts(validation, degradation))]
+        if photographs:
+            validators.append(Validator(photograph_excerpts(photos[1], options.network.scale, degradation)))
         pace = Monitor(
-            *(run, sampler, Validator(validation), whole, averaged, group),
+            *(run, sampler, validators, whole, averaged, group),
             rows=rows,
             progress=progress,
             **course,
         )
     if step < options.steps:
-        with stop.on_signals(), stop.asked_often(), group.training():
-            batches = feed(sampler.share(group.worker, group.workers), step, options.steps, pace.waits)
+        part = sampler.share(group.worker, group.workers)
+        with (
+            stop.on_signals(),
+            stop.asked_often(),
+            group.training(),
+            feed(part, step, options.steps, pace.waits) as batches,
+        ):
             model.fit(batches, callbacks=[pace], shuffle=False, verbose=0)
     if pace.interrupted:
         group.leave()
@@ -247,6 +298,7 @@ def train(
         "steps": options.steps,
         "best_psnr": pace.best_psnr,
         "best": None if whole is None else str(run.best),
+        "averaged": None if whole is None else str(run.averaged),
     }
 
 
@@ -319,30 +371,48 @@ def _compile_model(options: TrainingOptions, group: Group) -> keras.Model:
     )
     optimizer.build(model.trainable_variables)
     tensorflow = keras.backend.backend() == "tensorflow"
+    pixels = options.batch * options.frames * options.crop**2 if _on_processors() else 0
+    at_once = next(steps for steps in AT_ONCE if steps * pixels <= PIXELS_AT_ONCE or steps == 1)
     model.compile(
         optimizer,
         group.loss(frame_loss),
         # XLA makes this several times slower on a CPU under TensorFlow.
         jit_compile=False if tensorflow else "auto",
         # The replicas of TensorFlow cannot loop over steps. A row of the log is never in the middle.
-        steps_per_execution=1 if group.replicas > 1 else math.gcd(AT_ONCE, steps_of_row(options.every)),
+        steps_per_execution=1 if group.replicas > 1 else math.gcd(at_once, steps_of_row(options.every)),
     )
     return model
 
 
-def feed(sampler: ClipSampler, start: int, stop: int, waits: list[float]) -> Any:
-    """The batches of the steps from ``start`` to ``stop``, as the backend likes them best."""
-    if keras.backend.backend() == "tensorflow":
-        from rlsp_tf.training.clips.tf_feed import clip_dataset
+@contextlib.contextmanager
+def feed(sampler: ClipSampler | MixedSampler, start: int, stop: int, waits: list[float]) -> Iterator[Any]:
+    """The batches of the steps from ``start`` to ``stop``, as the backend likes them best.
 
-        return clip_dataset(sampler, start, stop, waits)
-    if keras.backend.backend() == "jax":
+    After the block, nothing is at work on batches any more.
+    """
+    if keras.backend.backend() == "jax" and isinstance(sampler, ClipSampler):
         from rlsp_tf.training.clips.jax_feed import DeviceClips, fits
 
         if fits(sampler.clips):
             # The device works on while the host says what to cut next; a thread would be in its way.
-            return ClipSequence(DeviceClips(sampler).samples, start, stop, workers=1)
-    return ClipSequence(sampler.samples, start, stop, workers=2)
+            yield ClipSequence(DeviceClips(sampler).samples, start, stop, workers=1)
+            return
+    closable = ClosableSampler(sampler)
+    try:
+        if keras.backend.backend() == "tensorflow":
+            from rlsp_tf.training.clips.tf_feed import clip_dataset
+
+            yield clip_dataset(closable, start, stop, waits)
+        else:
+            # Beside an accelerator, all processors are free to make samples.
+            workers = 2 if _on_processors() else os.cpu_count() or 2
+            yield ClipSequence(closable.samples, start, stop, workers=workers)
+    finally:
+        closable.close()
+
+
+def _on_processors() -> bool:
+    return all(device.lower().startswith("cpu") for device in keras.distribution.list_devices())
 
 
 @contextlib.contextmanager
@@ -355,7 +425,7 @@ def _in_turn(group: Group) -> Iterator[None]:
         group.largest(0)
 
 
-def _record(clips: Sequence[Clip]) -> list[dict[str, Any]]:
+def _record(clips: Sequence[Clip] | Sequence[Photograph]) -> list[dict[str, Any]]:
     return [clip.to_dict() for clip in clips]
 
 
@@ -363,12 +433,13 @@ def _check_same(run: RunFolder, options: TrainingOptions, index: dict[str, Any],
     """Refuses to go on with another run than the one in the folder."""
     if not resume:
         raise RLSPError(f"{run.path}: holds a run already; give --resume to go on, or another folder.")
-    old, new = run.read_config(), options.to_dict()
+    # What older versions could not be told has its default.
+    old, new = {**TrainingOptions().to_dict(), **run.read_config()}, options.to_dict()
     changed = differences({**old, "steps": None}, {**new, "steps": None})
     if changed:
         raise RLSPError(f"{run.path}: was begun otherwise: {'; '.join(changed)}. Give another folder.")
     for use, before in run.read_clips().items():
-        changed = differences(before, {clip["name"]: clip["sha256"] for clip in index[use]})
+        changed = differences(before, {clip["name"]: clip["sha256"] for clip in index.get(use, [])})
         if changed:
             raise RLSPError(
                 f"{run.path}: the clips for {use} are not those it was begun with: "

@@ -15,6 +15,7 @@ from rlsp_tf.converters.tf1 import load_tf1
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluation.evaluate import evaluate
 from rlsp_tf.inference.upscaler import StreamingUpscaler
+from rlsp_tf.media.degradations import degradation_named
 from rlsp_tf.media.open import open_sink, open_source
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import RLSP, rlsp_layer, sha256_of
@@ -408,3 +409,25 @@ def test_7_48_on_vid4_is_what_the_paper_measures(data, tmp_path):
     bicubic, network = (entry["mean"]["psnr_y"] for entry in result["models"])
     assert bicubic == pytest.approx(23.529, abs=0.0005)
     assert network == pytest.approx(26.645, abs=0.002)
+
+
+def test_low_resolution_through_a_codec_is_that_of_the_whole_clip(hr, model, clips):
+    """Frames come out of the codec later than they go in; each meets its own truth."""
+    recorder = Frames()
+    degradation = degradation_named("crf25")
+    (result,) = evaluate(hr, models=[model], protocols=[EXACT], degradation=degradation, recorder=recorder)
+    assert (
+        result["degradation"]["description"] == "crf25: as in the paper, then x264 at CRF 25, preset medium"
+    )
+    recipe = degradation.draw(np.random.default_rng(0))
+    for name, clip in clips.items():
+        cut = clip[:, : clip.shape[1] // 4 * 4, : clip.shape[2] // 4 * 4]
+        np.testing.assert_array_equal([frame[2] for frame in recorder.seen if frame[0] == name], cut)
+        lr = recipe.apply(cut, 4)
+        network = reference_numpy.rlsp(lr[None], load_model(model).get_weights())[0][0, ..., 0]
+        bicubic = np.stack([keys_bicubic(luma(frame)) for frame in lr])
+        for entry, sr_y, tolerance in zip(result["models"], (bicubic, network), (1e-9, 1e-4), strict=True):
+            (sequence,) = [each for each in entry["sequences"] if each["name"] == name]
+            expected = summary(EXACT, luma(cut), sr_y, cut, recorder.clip(name, entry["name"]))
+            # The network runs in float32.
+            np.testing.assert_allclose(flat(sequence), flat(expected), rtol=tolerance)

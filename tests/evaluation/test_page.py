@@ -23,6 +23,7 @@ from helpers.synthetic import make_clip
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluation.page import OURS, PictureRecorder, format_metric, write_page
 from rlsp_tf.evaluation.side_by_side import find_regions
+from rlsp_tf.media.degradations import PAPER
 from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS, Meter, luma
 from rlsp_tf.system.files import others_in
 
@@ -72,6 +73,7 @@ def results(clips):
         }
     return {
         "protocol": asdict(PROTOCOL),
+        "degradation": {"description": str(PAPER), **PAPER.to_dict()},
         "models": models,
         "unfinished": ["foliage"],
         "versions": {"numpy": np.__version__},

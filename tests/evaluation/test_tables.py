@@ -23,6 +23,7 @@ from rlsp_tf.evaluation.tables import (
     write_markdown,
     write_results_json,
 )
+from rlsp_tf.media.degradations import degradation_named
 from rlsp_tf.network.model import POLICIES
 from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS
 
@@ -104,7 +105,8 @@ def test_tables_are_aligned_and_name_their_protocol(results):
     rlsp, full = text_tables(results).split("\n\n")
     assert rlsp.startswith("Protocol rlsp: 8 pixels cropped at every edge, first and last 2 frames dropped,")
     assert full.startswith("Protocol full: no crop, all frames,")
-    _, *table, legend = full.splitlines()
+    _, degradation, *table, legend = full.splitlines()
+    assert degradation == "Degradation paper: Gaussian blur of 1.5 pixels, every 4th pixel."
     assert len({len(line) for line in table}) == 1
     assert legend == "PSNR [dB] / SSIM of luma."
     rows = {re.split(r"\s{2,}", line)[0]: re.split(r"\s{2,}", line.strip())[1:] for line in table[1:]}
@@ -122,6 +124,8 @@ def test_published_numbers_stand_beside_vid4_under_their_protocol(results, hr):
     assert "published" not in full
     (other,) = evaluate(hr / "city", sr=[hr / "city"])
     assert "published" not in text_tables([other])
+    coded = {**results[0], "degradation": degradation_named("crf23").to_dict() | {"description": "crf23"}}
+    assert "published" not in text_tables([coded])
     assert {entry.protocol for entry in PUBLISHED} <= PROTOCOLS.keys()
     assert {name for entry in PUBLISHED for name in entry.cells} <= {*VID4, "mean"}
 
@@ -135,7 +139,7 @@ def test_markdown_has_the_same_cells_and_says_how_they_came_about(results, tmp_p
     assert all(len({len(row) for row in table}) == 1 for table in cells)
     assert cells[0][0][:4] == ["", "bicubic", r"bright \| by one", "hr"]
     for table, text in zip(cells, text_tables(results).split("\n\n"), strict=False):
-        for row, line in zip(table[2:], text.splitlines()[2:], strict=False):
+        for row, line in zip(table[2:], text.splitlines()[3:], strict=False):
             assert row == re.split(r"\s{2,}", line.strip())
     for protocol in ("rlsp", "full"):
         assert f"## Protocol `{protocol}`" in page

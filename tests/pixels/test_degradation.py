@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from helpers.synthetic import make_clip
 from rlsp_tf import RLSPError, degrade
 from rlsp_tf.evaluation.degrade_files import degrade_path
+from rlsp_tf.media.degradations import degradation_named
 
 
 def scipy_formula(frame, scale=4, sigma=1.5):
@@ -263,3 +264,16 @@ class TestDegradePath:
         out, err = capsys.readouterr()
         assert out == ""
         assert "1/1" in err
+
+
+def test_a_codec_s_frames_keep_their_names_and_order(tmp_path):
+    clip = make_clip(5, 64, 80)
+    (tmp_path / "hr").mkdir()
+    for index, frame in enumerate(clip):
+        iio.imwrite(tmp_path / "hr" / f"{7 * index:03d}.png", frame)
+    degradation = degradation_named("crf30")
+    degrade_path(tmp_path / "hr", tmp_path / "lr", degradation=degradation)
+    names = [f"{7 * index:03d}.png" for index in range(5)]
+    assert sorted(path.name for path in (tmp_path / "lr").iterdir()) == names
+    expected = degradation.draw(np.random.default_rng(0)).apply(clip, 4)
+    np.testing.assert_array_equal([iio.imread(tmp_path / "lr" / name) for name in names], expected)

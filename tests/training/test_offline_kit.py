@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from fractions import Fraction
 from importlib.util import find_spec
 
@@ -24,8 +25,19 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.weights import load_model
 from rlsp_tf.training.clips.index import default_held_out, index_clips, split_clips
+from rlsp_tf.training.clips.mixture import Mixture
+from rlsp_tf.training.clips.photographs import HELD_OUT, by_chance, find_photographs
 from rlsp_tf.training.clips.sampler import ClipSampler
-from rlsp_tf.training.offline_kit import LEAST_FRAMES, excerpt, finish, main, make_ready, pack, shares
+from rlsp_tf.training.offline_kit import (
+    LEAST_FRAMES,
+    _pack_photographs,
+    excerpt,
+    finish,
+    main,
+    make_ready,
+    pack,
+    shares,
+)
 from rlsp_tf.training.train import TrainingOptions, train
 
 OPTIONS = TrainingOptions(network=RLSPConfig(filters=8, layers=3), batch=2, frames=3, crop=8, every=20)
@@ -59,6 +71,8 @@ def folder(tmp_path_factory):
     for seed, name in enumerate(("a", "b", "z")):
         write_video(folder / "data" / f"{name}.mp4", make_clip(60, 96, 128, seed))
     write_folder(folder / "data" / "images", make_clip(30, 64, 72, seed=4))
+    for name in ("x", "y"):
+        write_folder(folder / "photos" / name, make_clip(7, 120, 150, seed=ord(name)))
     return folder
 
 
@@ -176,6 +190,19 @@ def test_clips_that_differ_in_nothing_but_the_suffix_are_both_packed_and_stay_wi
     }
 
 
+def test_photographs_are_packed_as_they_are_and_the_same_are_held_out(folder, tmp_path):
+    whole = find_photographs([folder / "photos"])
+    sizes = [file.stat().st_size for _, file in whole]
+    _pack_photographs(folder / "photos", tmp_path / "part", sum(sizes) * 3 // 4)
+    part = find_photographs([tmp_path / "part"])
+    assert HELD_OUT <= len(part) < len(whole)
+    assert sum(file.stat().st_size for _, file in part) <= sum(sizes) * 3 // 4
+    sources = dict(whole)
+    assert all(file.read_bytes() == sources[name].read_bytes() for name, file in part)
+    held_out = [by_chance([name for name, _ in files])[:HELD_OUT] for files in (whole, part)]
+    assert held_out[0] == held_out[1]
+
+
 def test_large_checkpoints_are_compressed_and_can_still_be_read(tmp_path, monkeypatch, rng):
     model = small_model(rng, SMALL)
     model.save(tmp_path / "last.keras")
@@ -201,7 +228,7 @@ def test_what_the_machine_lacks_is_named(folder, tmp_path, monkeypatch):
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
 def test_a_kit_trains_without_tensorflow_survives_kill_9_and_tensorflow_goes_on(folder, tmp_path):
     kit, run = tmp_path / "kit", tmp_path / "run"
-    pack(folder / "data", kit, packages=())
+    pack(folder / "data", kit, photographs=folder / "photos", packages=())
     environment = {
         **without_tensorflow(tmp_path),
         "PYTHON": sys.executable,
@@ -228,7 +255,10 @@ def test_a_kit_trains_without_tensorflow_survives_kill_9_and_tensorflow_goes_on(
     for phase in ("packages ready", "clips ready", "done"):
         assert f"offline kit: {phase} after" in second.stderr
 
-    train([kit / "clips"], run, OPTIONS, cache=tmp_path / "work" / "clips", resume=True, minutes=0)
+    options = replace(OPTIONS, mixture=Mixture(photo_share=0.7, flat_share=0.03))
+    photographs = [kit / "photographs"]
+    cache = tmp_path / "work" / "clips"
+    train([kit / "clips"], run, options, photographs=photographs, cache=cache, resume=True, minutes=0)
     sittings = [json.loads(line) for line in (run / "sittings.jsonl").read_text().splitlines()]
     steps = [sitting["step"] for sitting in sittings]
     assert ["jax" in sitting for sitting in sittings] == [True, True, False]
@@ -238,6 +268,8 @@ def test_a_kit_trains_without_tensorflow_survives_kill_9_and_tensorflow_goes_on(
     assert steps[2] == steps[1] + 2
     with (run / "log.csv").open(newline="") as file:
         logged = [int(row["step"]) for row in csv.DictReader(file)]
+    index = json.loads((run / "clips.json").read_text())
+    assert len(index["training photographs"]) + len(index["validation photographs"]) == 14
     assert logged == sorted(set(logged))
     assert logged[-2:] == [steps[2], steps[2] + 2]
     picture = load_model(run / "best.keras").predict(make_clip(3, 12, 16)[None], verbose=0)

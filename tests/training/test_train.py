@@ -16,14 +16,17 @@ from helpers.networks import random_weights
 from helpers.runs import read_log, state
 from helpers.synthetic import make_clip
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.degradations import VIDEO, degradation_named
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import build_model, rlsp_layer
 from rlsp_tf.network.weights import load_model
 from rlsp_tf.training.clips.index import index_clips, split_clips
+from rlsp_tf.training.clips.mixture import Mixture
 from rlsp_tf.training.clips.sampler import ClipSampler
 from rlsp_tf.training.loss import WarmUpAndDecay, frame_loss
 from rlsp_tf.training.run_folder import differences
 from rlsp_tf.training.train import TrainingOptions, compile_model, network_of, train
+from rlsp_tf.training.validator import Validator
 
 TINY = RLSPConfig(filters=8, layers=3)
 QUICK = TrainingOptions(network=TINY, batch=2, frames=3, crop=8, steps=20, every=10, precision="float32")
@@ -92,7 +95,8 @@ def test_a_run_that_is_stopped_and_killed_goes_on_as_if_nothing_had_happened(dat
 
     whole, run = tmp_path / "whole", tmp_path / "interrupted"
     assert re.search(
-        r"whole: step 80 of 80; best validation \d+\.\d+ dB: .*best\.keras$", finish(whole).strip()
+        r"(?s)whole: step 80 of 80; best validation \d+\.\d+ dB: \S+best\.keras\n.*: \S+averaged\.keras$",
+        finish(whole).strip(),
     )
 
     code, errors = interrupt(signal.SIGTERM, 14)
@@ -198,11 +202,17 @@ def test_a_run_holds_all_that_is_needed_to_repeat_it(folder):
         "log.csv",
         "best.keras",
         "last.keras",
+        "averaged.keras",
         "sample.png",
+        "samples.png",
     } <= {path.name for path in run.iterdir()}
     assert not list(run.glob(".*"))
     config = json.loads((run / "config.json").read_text())
-    assert TrainingOptions(**{**config, "network": RLSPConfig.from_dict(config["network"])}) == QUICK
+    degradation = degradation_named(config["mixture"]["degradation"]["name"])
+    assert degradation.to_dict() == config["mixture"]["degradation"]
+    mixture = Mixture(**{**config["mixture"], "degradation": degradation})
+    network = RLSPConfig.from_dict(config["network"])
+    assert TrainingOptions(**{**config, "network": network, "mixture": mixture}) == QUICK
     clips = json.loads((run / "clips.json").read_text())
     assert [clip["name"] for clip in clips["training"]] == ["one"]
     assert [clip["name"] for clip in clips["validation"]] == ["two"]
@@ -213,8 +223,111 @@ def test_a_run_holds_all_that_is_needed_to_repeat_it(folder):
     assert {"step", "time", "python", "keras", "tensorflow", "numpy", "platform", "cpus"} <= sitting.keys()
     assert [row["step"] for row in read_log(run)] == [str(step) for step in range(1, 21)]
     best = max(float(row["val_psnr"]) for row in read_log(run) if row["val_psnr"])
-    assert result == {"step": 20, "steps": 20, "best_psnr": best, "best": str(run / "best.keras")}
+    assert result == {
+        "step": 20,
+        "steps": 20,
+        "best_psnr": best,
+        "best": str(run / "best.keras"),
+        "averaged": str(run / "averaged.keras"),
+    }
     assert rlsp_layer(load_model(run / "best.keras")).config == TINY
+
+
+MIXED = replace(
+    QUICK, mixture=Mixture(photo_share=0.5, flat_share=0.1, degradation=VIDEO, paper_share=0.4), steps=12
+)
+
+
+@pytest.fixture(scope="module")
+def photographs(folder):
+    for name, size in (("a", (200, 220)), ("b", (150, 160)), ("c", (260, 300))):
+        write_folder(folder / "photos" / name, make_clip(1, *size, seed=size[0]))
+    return [folder / "photos"]
+
+
+def test_a_mixture_goes_on_where_it_stopped_and_measures_photographs(folder, photographs):
+    result = quick(folder, "mixed", MIXED, photographs=photographs)
+    assert quick(folder, "mixed_stopped", MIXED, photographs=photographs, minutes=0)["step"] == 1
+    quick(folder, "mixed_stopped", MIXED, photographs=photographs, resume=True)
+    expected, actual = state(folder / "mixed"), state(folder / "mixed_stopped")
+    for name, array in expected.items():
+        np.testing.assert_array_equal(actual[name], array, err_msg=name)
+    rows = [row for row in read_log(folder / "mixed") if row["val_psnr"]]
+    assert all(row["val_psnr_photographs_state_zeroed"] for row in rows)
+    # The best weights are those with the best mean of clips and photographs, with the state carried.
+    means = [(float(row["val_psnr"]) + float(row["val_psnr_photographs"])) / 2 for row in rows]
+    assert result["best_psnr"] == pytest.approx(max(means))
+    index = json.loads((folder / "mixed" / "clips.json").read_text())
+    uses = {use: [each["name"] for each in index[use]] for use in index if use != "notes"}
+    assert {use: len(names) for use, names in uses.items()} == {
+        "training": 1,
+        "validation": 1,
+        "training photographs": 2,
+        "validation photographs": 1,
+    }
+    with pytest.raises(RLSPError, match="a share of photographs is asked for, but none are given"):
+        quick(folder, "none", MIXED)
+
+
+def test_a_run_of_an_older_version_goes_on(folder):
+    """Which had no mixture, no averaged.keras and fewer columns in its log."""
+    options = replace(QUICK, steps=1000)
+    quick(folder, "older", options, minutes=0)
+    run = folder / "older"
+    config = json.loads((run / "config.json").read_text())
+    del config["mixture"]
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "averaged.keras").unlink()
+    lines = [row.split(",") for row in (run / "log.csv").read_text().splitlines()]
+    kept = [index for index, name in enumerate(lines[0]) if "photographs" not in name]
+    (run / "log.csv").write_text("".join(",".join(row[i] for i in kept) + "\n" for row in lines))
+    assert quick(folder, "older", options, minutes=0, resume=True)["step"] == 2
+    assert [row["step"] for row in read_log(run)] == ["1", "2"]
+
+
+def test_averaged_weights_are_kept_wherever_a_run_ends(folder):
+    """After one step, on which no validation falls."""
+    assert quick(folder, "short", replace(QUICK, steps=1000), minutes=0)["step"] == 1
+    run = folder / "short"
+    assert not (run / "best.keras").exists()
+    ours = load_model(run / "averaged.keras").get_weights()
+    options = replace(QUICK, steps=1000)
+    model = compile_model(options)
+    model.load_weights(run / "last.keras")
+    averages = [variable.numpy() for variable in model.optimizer._model_variables_moving_average]
+    assert len(averages) == len(ours)
+    for average, weight in zip(averages, ours, strict=True):
+        np.testing.assert_array_equal(weight, average)
+
+
+def test_a_signal_cuts_validation_short_which_is_made_up_for(folder, photographs, monkeypatch):
+    quick(folder, "validated", MIXED, photographs=photographs)
+    carried = Validator.carried
+
+    def interrupted(validator, model):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return carried(validator, model)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Validator, "carried", interrupted)
+        with pytest.raises(RLSPError, match="stopped by SIGTERM at step 10; everything is saved"):
+            quick(folder, "validated_later", MIXED, photographs=photographs)
+    run = folder / "validated_later"
+    assert read_log(run)[-1]["step"] == "10"
+    assert read_log(run)[-1]["val_psnr"] == ""
+    assert not (run / "best.keras").exists()
+    quick(folder, "validated_later", MIXED, photographs=photographs, resume=True)
+    assert curve(run) == curve(folder / "validated")
+
+
+def test_a_signal_is_noticed_after_few_steps_where_they_are_large():
+    """Ten steps of the default size are done at once; larger ones take as long in fewer."""
+    options = TrainingOptions(network=TINY)
+    assert [compile_model(replace(options, crop=crop)).steps_per_execution for crop in (32, 64, 128)] == [
+        10,
+        2,
+        1,
+    ]
 
 
 def test_what_differs_is_named_before_anything_is_overwritten(folder):

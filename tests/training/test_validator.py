@@ -5,9 +5,11 @@ from helpers.clips import index, write_folder
 from helpers.networks import small_model
 from helpers.reference_numpy import rlsp
 from helpers.synthetic import make_clip
+from rlsp_tf.media.degradations import degradation_named
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.pixels.degradation import degrade
-from rlsp_tf.training.validator import FRAMES, Validator
+from rlsp_tf.training.clips.photographs import index_photographs
+from rlsp_tf.training.validator import FRAMES, Validator, clip_excerpts, photograph_excerpts
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,7 @@ def validator(frames, tmp_path_factory):
     for name, clip in zip("ab", frames, strict=True):
         write_folder(folder / "data" / name, clip)
     clips, _ = index(folder / "data", cache=folder / "cache")
-    return Validator(clips)
+    return Validator(clip_excerpts(clips))
 
 
 def test_the_middle_of_the_first_frames_is_measured(validator, frames):
@@ -68,3 +70,28 @@ def test_luma_is_measured_where_the_output_is_rgb(validator, rng):
     difference = (np.clip(np.round(noisy), 0, 255) - validator.hr) @ weights
     squares = np.square(difference)[:, 2:-2, 8:-8, 8:-8].mean(axis=(1, 2, 3))
     assert validator.measure(noisy) == pytest.approx(np.mean(10 * np.log10(255**2 / squares)), abs=1e-9)
+
+
+def test_clips_are_measured_under_the_degradation_of_the_training(frames, tmp_path):
+    write_folder(tmp_path / "data" / "a", frames[0])
+    clips, _ = index(tmp_path / "data", cache=tmp_path / "cache")
+    excerpts = clip_excerpts(clips, degradation_named("crf30"))
+    plain = clip_excerpts(clips)
+    np.testing.assert_array_equal(excerpts.hr, plain.hr)
+    error = np.abs(excerpts.lr.astype(int) - plain.lr)
+    assert error.max() > 3
+    # The same frames, not those beside: x264 at 30 is closer than a shift by one pixel.
+    assert error.mean() < np.abs(plain.lr[:, :, :, 1:].astype(int) - plain.lr[:, :, :, :-1]).mean()
+
+
+def test_photographs_move_always_alike(tmp_path):
+    write_folder(tmp_path / "photos", [make_clip(1, 360, 500, seed=1)[0], make_clip(1, 300, 280, seed=2)[0]])
+    photographs, _ = index_photographs([tmp_path / "photos"], cache=tmp_path / "cache")
+    excerpts, again = (photograph_excerpts(photographs, 4) for _ in range(2))
+    assert excerpts.names == ["frame_000.png", "frame_001.png"]
+    assert excerpts.hr.shape == (2, 20, 256, 384, 3)
+    np.testing.assert_array_equal(excerpts.hr, again.hr)
+    np.testing.assert_array_equal(excerpts.lr, again.lr)
+    # Frames are degraded with what is around them: only near their edges does it matter.
+    np.testing.assert_array_equal(excerpts.lr[:, :, 2:-2, 2:-2], degrade(excerpts.hr)[:, :, 2:-2, 2:-2])
+    assert np.abs(np.diff(excerpts.hr.astype(int), axis=1)).mean(axis=(0, 2, 3, 4)).min() > 0.3

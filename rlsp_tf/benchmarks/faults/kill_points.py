@@ -58,7 +58,7 @@ def watch(folder: Path, dies_at: Callable[[str], bool]) -> None:
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
         if event in _CHANGES:
             place = _place(arguments[0], arguments[-1] if event in ("os.remove", "os.rmdir") else -1)
-            # What is asked for may be so already, and only empty folders can be removed: then nothing changes.
+            # Nothing changes where it is so already, or where a folder to be removed is not empty.
             exists = os.path.lexists(place)
             full = event == "os.rmdir" and exists and any(place.iterdir())
             if exists != (event == "os.mkdir") and not full:

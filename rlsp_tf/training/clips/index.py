@@ -73,6 +73,7 @@ def index_clips(
             sentence = describe_os_error(error) if isinstance(error, OSError) else str(error)
             notes.append(f"skipped {sentence}")
             continue
+        mark_used(clip.folder / CARD)
         clips.append(clip)
     if not clips:
         reasons = "".join(f"\n  {note}" for note in notes)
@@ -80,6 +81,12 @@ def index_clips(
     size = sum(clip.hr.nbytes + clip.blurred.nbytes for clip in clips)
     notes.append(f"{len(clips)} clips take {size / 1e9:.2f} GB in {cache}")
     return clips, notes
+
+
+def mark_used(card: Path) -> None:
+    """Sets the time of a card to now, if it can be written, so that the cache keeps its clip."""
+    with contextlib.suppress(OSError):
+        os.utime(card)
 
 
 def find_sources(roots: Iterable[str | os.PathLike[str]]) -> list[tuple[str, Path]]:

@@ -83,6 +83,8 @@ class ClipSampler:
     Attributes:
         clips: those that can be used.
         notes: sentences about those that cannot.
+        length: frames of a sequence.
+        part: which samples of a batch this sampler gives; see :meth:`share`.
 
     Raises:
         RLSPError: if none can be used.
@@ -102,8 +104,8 @@ class ClipSampler:
     ) -> None:
         self.batch, self.frames, self.crop, self.seed = batch, frames, crop, seed
         self.pieces, self.curriculum, self.neighbours = pieces, curriculum, neighbours
-        self._length = pieces * frames
-        self._part = slice(batch)
+        self.length = pieces * frames
+        self.part = slice(batch)
         self.clips: list[Clip] = []
         self.notes: list[str] = []
         for clip in clips:
@@ -116,7 +118,7 @@ class ClipSampler:
             reasons = "".join(f"\n  {note}" for note in self.notes)
             raise RLSPError(f"no clip is large and long enough to train on.{reasons}")
         self.scale = self.clips[0].scale
-        self._shots = [[s for s in clip.shots if s[1] - s[0] >= self._length] for clip in self.clips]
+        self._shots = [[s for s in clip.shots if s[1] - s[0] >= self.length] for clip in self.clips]
 
     def share(self, worker: int, workers: int) -> "ClipSampler":
         """What gives one of several workers its part of every batch.
@@ -131,8 +133,8 @@ class ClipSampler:
         """
         part = copy.copy(self)
         part.batch = self.batch // workers
-        first = self._part.start or 0
-        part._part = slice(first + worker * part.batch, first + (worker + 1) * part.batch)
+        first = self.part.start or 0
+        part.part = slice(first + worker * part.batch, first + (worker + 1) * part.batch)
         return part
 
     def windows(self, step: int) -> list[Window]:
@@ -141,14 +143,28 @@ class ClipSampler:
         Args:
             step: counted from 0.
         """
-        sequence, piece = divmod(step, self.pieces)
+        piece = self.piece(step)
+        return [
+            each._replace(frames=each.frames[piece], offsets=each.offsets[piece])
+            for each in self.sequences(step)
+        ]
+
+    def sequences(self, step: int) -> list[Window]:
+        """As :meth:`windows`, the whole sequences of which a step has a piece, without neighbours.
+
+        Args:
+            step: counted from 0.
+        """
+        sequence = step // self.pieces
         rng = np.random.Generator(np.random.Philox(key=[self.seed, sequence]))
         learned = min(1.0, sequence * self.pieces / self.curriculum) if self.curriculum else 1.0
+        return [self._window(rng, learned) for _ in range(self.part.stop)][self.part]
+
+    def piece(self, step: int) -> np.ndarray:
+        """Which frames of a sequence a step has at low resolution, ``(before + T + after,)``."""
         before, after = self.neighbours
-        part = np.arange(-before, self.frames + after) + piece * self.frames
-        part = part.clip(0, self._length - 1)
-        windows = [self._window(rng, learned) for _ in range(self._part.stop)][self._part]
-        return [each._replace(frames=each.frames[part], offsets=each.offsets[part]) for each in windows]
+        piece = np.arange(-before, self.frames + after) + step % self.pieces * self.frames
+        return piece.clip(0, self.length - 1)
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -172,6 +188,10 @@ class ClipSampler:
             self.cut(window, lr[index], hr[index])
         return lr, hr
 
+    def captions(self, step: int) -> list[str]:
+        """What each sample of a step is, in a few words."""
+        return [f"clip {self.clips[window.clip].name}" for window in self.sequences(step)]
+
     def cut(self, window: Window, lr: np.ndarray, hr: np.ndarray) -> None:
         """Cuts the sample of a window into arrays as :meth:`samples` has them, without the batch axis."""
         clip, side = self.clips[window.clip], self.scale * self.crop
@@ -189,10 +209,35 @@ class ClipSampler:
         for part in (lr, hr):
             _turn(part, window)
 
+    def cut_wide(self, window: Window, margins: np.ndarray) -> np.ndarray:
+        """High resolution of a window with what is around it, flipped and transposed as the window says.
+
+        Args:
+            window: of :meth:`sequences`.
+            margins: ``(2, 2)`` pixels above and left, below and right of the sample as it is to be seen.
+                Beyond the frame, the edge pixels are repeated.
+
+        Returns:
+            uint8 ``(T, height, width, 3)``.
+        """
+        clip, side = self.clips[window.clip], self.scale * self.crop
+        margins = margins[:, ::-1] if window.transpose else margins
+        cut = []
+        for frame, offsets in zip(window.frames, window.offsets, strict=True):
+            places = []
+            for axis, (offset, flip) in enumerate(zip(offsets, window.flip, strict=True)):
+                place = np.arange(-margins[0, axis], side + margins[1, axis])
+                # See :meth:`cut` for where a flipped sample begins.
+                place = offset - (self.scale - 1) + side - 1 - place if flip else offset + place
+                places.append(place.clip(0, clip.shape[1 + axis] - 1))
+            cut.append(clip.hr[frame][np.ix_(*places)])
+        frames = np.stack(cut)
+        return frames.swapaxes(1, 2) if window.transpose else frames
+
     def _reason_against(self, clip: Clip) -> str | None:
         longest = max(stop - start for start, stop in clip.shots)
-        if longest < self._length:
-            return f"its longest shot has {longest} frames, a sample {self._length}"
+        if longest < self.length:
+            return f"its longest shot has {longest} frames, a sample {self.length}"
         _, height, width = clip.shape
         if min(height, width) < self.crop * clip.scale:
             halved = " after halving" if clip.halved else ""
@@ -218,7 +263,7 @@ class ClipSampler:
             elif pans:
                 path = self._draw_path(rng)
             else:
-                path = np.zeros((self._length, 2), int)
+                path = np.zeros((self.length, 2), int)
             offsets, detail = self._draw_place(rng, clip, frames, path, flip)
             moves = np.ptp(offsets, axis=0).any() or self._motion(clip, frames, offsets) >= LEAST_MOTION
             if moves and detail >= LEAST_DETAIL:
@@ -237,16 +282,16 @@ class ClipSampler:
     def _draw_frames(self, rng: np.random.Generator, shots: list[tuple[int, int]], still: bool) -> np.ndarray:
         lengths = np.array([stop - start for start, stop in shots])
         start, stop = shots[rng.choice(len(shots), p=lengths / lengths.sum())]
-        stride = 2 if rng.random() < STRIDE_TWO and stop - start >= 2 * self._length else 1
+        stride = 2 if rng.random() < STRIDE_TWO and stop - start >= 2 * self.length else 1
         if still:
-            return np.full(self._length, rng.integers(start, stop))
-        return rng.integers(start, stop - stride * (self._length - 1)) + stride * np.arange(self._length)
+            return np.full(self.length, rng.integers(start, stop))
+        return rng.integers(start, stop - stride * (self.length - 1)) + stride * np.arange(self.length)
 
     def _draw_path(self, rng: np.random.Generator) -> np.ndarray:
         """``(T, 2)`` offsets of a crop that pans as an unsteady hand does."""
         velocity = rng.normal(0, 1, 2) * rng.choice(PAN_SPEEDS)
-        jitter = np.cumsum(rng.normal(0, PAN_JITTER, (self._length, 2)), axis=0)
-        return np.rint(np.arange(self._length)[:, None] * velocity + jitter).astype(int)
+        jitter = np.cumsum(rng.normal(0, PAN_JITTER, (self.length, 2)), axis=0)
+        return np.rint(np.arange(self.length)[:, None] * velocity + jitter).astype(int)
 
     def _lesson(
         self, rng: np.random.Generator, spread: float, flip: tuple[bool, bool], transpose: bool
@@ -260,7 +305,7 @@ class ClipSampler:
         if transpose:
             velocity = velocity[::-1]
         velocity = np.where(flip, -velocity, velocity)
-        return np.rint(np.arange(self._length)[:, None] * velocity).astype(int)
+        return np.rint(np.arange(self.length)[:, None] * velocity).astype(int)
 
     def _draw_place(
         self,

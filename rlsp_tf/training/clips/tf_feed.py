@@ -2,14 +2,19 @@
 
 import tensorflow as tf
 
+from rlsp_tf.training.clips.mixture import MixedSampler
 from rlsp_tf.training.clips.sampler import ClipSampler
+from rlsp_tf.training.closing import ClosableSampler
 
 AHEAD = 8
 """Batches kept ready."""
 
 
 def clip_dataset(
-    sampler: ClipSampler, start: int, stop: int, waits: list[float] | None = None
+    sampler: ClipSampler | MixedSampler | ClosableSampler,
+    start: int,
+    stop: int,
+    waits: list[float] | None = None,
 ) -> "tf.data.Dataset":
     """The batches of the steps from ``start`` to ``stop``, in order.
 

@@ -7,6 +7,7 @@ from helpers.clips import index, write_folder
 from helpers.synthetic import make_clip
 from rlsp_tf.training.clips.sampler import ClipSampler
 from rlsp_tf.training.clips.tf_feed import clip_dataset
+from rlsp_tf.training.closing import ClosableSampler
 
 
 @pytest.fixture
@@ -25,6 +26,31 @@ def test_the_dataset_gives_the_sampler_s_batches_from_any_step_on(sampler):
     for step, batch in enumerate(batches, start=5):
         for part, expected in zip(batch, sampler.samples(step), strict=True):
             np.testing.assert_array_equal(part, expected)
+
+
+def test_a_closed_sampler_has_ended_its_calls_and_gives_zeros(sampler):
+    """As threads of a pipeline go on with it when training has stopped."""
+    samples, running = sampler.samples, []
+
+    def slow_samples(step):
+        running.append(step)
+        time.sleep(0.2)
+        batch = samples(step)
+        running.remove(step)
+        return batch
+
+    sampler.samples = slow_samples
+    closable = ClosableSampler(sampler)
+    batches = iter(clip_dataset(closable, 0, 1000))
+    for part, expected in zip(next(batches), samples(0), strict=True):
+        np.testing.assert_array_equal(part, expected)
+    assert running
+    closable.close()
+    assert not running
+    lr, hr = closable.samples(5)
+    assert (lr.shape, hr.shape) == ((2, 5, 16, 16, 3), (2, 3, 64, 64, 3))
+    assert not lr.any()
+    assert not hr.any()
 
 
 def test_waiting_is_measured(sampler):
