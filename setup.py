@@ -98,6 +98,8 @@ setup(
         "keras>=3.11",
         # The plots of that page; 3.10.7 is the first at peace with the pyparsing of today.
         "matplotlib>=3.10.7",
+        # The order of numbered images; 8.4 is the oldest in which that was tried.
+        "natsort>=8.4",
         "numpy>=1.26",
         # The camera that moves over photographs; scenedetect-headless needs it anyway.
         "opencv-python-headless>=4.8",

@@ -1,4 +1,4 @@
-"""Exceptions for everything a user can put right."""
+"""Exceptions for failures that a user can put right."""
 
 import errno
 
@@ -12,27 +12,28 @@ class RLSPError(Exception):
 
 
 class UsageError(RLSPError):
-    """A command that cannot be meant as it was given; the command line exits with 2."""
+    """An invalid combination of command-line arguments; the command line exits with 2."""
 
 
 class Interrupted(RLSPError):
-    """Work that was stopped by a signal before its end; the command line exits with 130, as shells do."""
+    """A signal stopped the work before its end; the command line exits with 130, as shells do."""
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message without a full stop, or its type's name if it has none.
+    """Returns the first line of an exception's message without its full stop.
 
-    Libraries write many lines of which the first says what happened.
+    Messages of libraries can be many lines long, and the first usually says what happened. An exception
+    without a message gives the name of its type.
     """
     lines = str(error).strip().splitlines()
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
 def describe_os_error(error: OSError) -> str:
-    """One sentence for an ``OSError``: the file, what the system said, and what to do.
+    """Describes an ``OSError`` in one sentence: the file, what the system said, and what to do.
 
     Args:
-        error: as caught around a file operation.
+        error: the exception that a file operation raised.
 
     Returns:
         The sentence, without a trailing newline.
@@ -41,12 +42,12 @@ def describe_os_error(error: OSError) -> str:
         errno.ENOENT: "check the path",
         errno.EACCES: "check its permissions",
         errno.EPERM: "check its permissions",
-        errno.EROFS: "choose a place that can be written",
+        errno.EROFS: "choose a writable folder",
         errno.ENOSPC: "free some space or choose another place, then run the command again",
         errno.EDQUOT: "free some space or choose another place, then run the command again",
         errno.ENOTDIR: "check the path",
         errno.EISDIR: "name a file, not a folder",
-        errno.EPIPE: "what read it has ended before its end",
+        errno.EPIPE: "the program that reads it ended early",
         errno.EEXIST: "choose another name",
         errno.ENAMETOOLONG: "give it a shorter name",
     }.get(error.errno or 0, "check the file and try again")

@@ -241,7 +241,7 @@ def _upscale(clips: Sequence[Path], out: Path, model: str, options: Sequence[str
 
 def _seconds_of_a_task() -> float:
     """What Ray takes for a task that does nothing, on a worker that is there already."""
-    from rlsp_tf.upscaling.cluster import as_they_end, start_ray
+    from rlsp_tf.upscaling.cluster import as_completed, start_ray
 
     ray = start_ray(None, 1)
     try:
@@ -249,7 +249,7 @@ def _seconds_of_a_task() -> float:
         ray.get(nothing.remote())
         began = time.perf_counter()
         waiting = {nothing.remote(): index for index in range(TASKS)}
-        for done in as_they_end(ray, waiting):
+        for done in as_completed(ray, waiting):
             ray.get(done)
             del waiting[done]
         return (time.perf_counter() - began) / TASKS

@@ -1,4 +1,4 @@
-"""Clips as files: reading and writing videos, folders of images and images.
+"""Reads and writes clips: videos, folders of images and single images.
 
 May import: pixels, system, errors.
 """

@@ -1,4 +1,4 @@
-"""What video files are told beside their packets: encoder, tag and frame rate that go with a container."""
+"""The default encoder, the codec tag and the declared frame rate for each container."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -7,13 +7,13 @@ from rlsp_tf.media.frames import FrameSource
 
 
 def codec_for(suffix: str) -> str:
-    """The encoder that is taken for files with a suffix where none is named."""
+    """Returns FFmpeg's name of the default encoder for files with this suffix."""
     return "libvpx-vp9" if suffix.lower() == ".webm" else "libx264"
 
 
 def tag_for(format: str, codec: str) -> str:
-    """What a container is to call the streams of a codec; four zeros stand for its own choice."""
-    # What Apple's players ask for.
+    """Returns the tag for streams of a codec in a container; four zero bytes leave it to the container."""
+    # Apple's players play HEVC only with this tag.
     hevc = codec in ("hevc", "libx265") or codec.startswith("hevc_")
     return "hvc1" if hevc and format in ("mp4", "mov") else "\0\0\0\0"
 
@@ -21,16 +21,16 @@ def tag_for(format: str, codec: str) -> str:
 def rate_to_declare(
     format: str, source: FrameSource, times: Sequence[tuple[int, int]], time_base: Fraction
 ) -> Fraction:
-    """The frame rate that a container is to declare beside the times of its frames; 0 for none.
+    """Returns the frame rate that a container should declare, or 0 if the rate is not constant.
 
     Args:
         format: FFmpeg's name of the container.
-        source: where the frames are from.
-        times: when they are shown and for how long.
-        time_base: unit of these, in seconds.
+        source: the clip that the frames were made from.
+        times: the time and the duration of every frame, in units of ``time_base``.
+        time_base: seconds per unit.
     """
     average = source.rate or 1 / time_base
-    # MP4 has no such thing, and its muxer counts time codes in it.
+    # MP4 does not store a rate; its muxer only counts time codes with it.
     if format in ("mp4", "mov"):
         return average
     shown = sorted(time for time, _ in times)
@@ -38,7 +38,7 @@ def rate_to_declare(
     if len(shown) > 1:
         rates.append(Fraction(len(shown) - 1) / ((shown[-1] - shown[0]) * time_base))
     for rate in rates:
-        # Each time may be rounded to a unit, of the source or of Matroska.
+        # Times may be rounded to the unit of the source, or to Matroska's millisecond.
         if all(
             abs((time - shown[0]) * time_base - index / rate) <= max(time_base, Fraction(1, 1000))
             for index, time in enumerate(shown)

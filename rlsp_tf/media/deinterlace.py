@@ -1,4 +1,4 @@
-"""Whole frames out of interlaced ones, whose lines were taken at two times."""
+"""Deinterlacing: makes progressive frames from interlaced ones."""
 
 import contextlib
 from collections import deque
@@ -15,21 +15,22 @@ from rlsp_tf.media.pixel_formats import chain, layout_of, repacked
 def deinterlaced(
     frames: Iterable[av.VideoFrame], path: Path
 ) -> Iterator[tuple[av.VideoFrame, av.VideoFrame]]:
-    """Frames as they were at the time of their first fields, by FFmpeg's filter bwdif.
+    """Deinterlaces frames with FFmpeg's filter bwdif.
 
-    Lines of the first field stay; the others are computed from those and from the frames before and
-    after. Frames that are not marked as interlaced are left as they are.
+    The result shows the moment of each frame's first field. The lines of that field are kept, and the other
+    lines are computed from them and from the frames before and after. Frames that are not marked as
+    interlaced are left unchanged.
 
     Args:
-        frames: as decoded, of one size and pixel format.
-        path: their file.
+        frames: decoded frames, all of one size and pixel format.
+        path: the file that they come from, for error messages.
 
     Yields:
-        Every frame as it was given, for its time and whatever else it tells, and a picture of which
-        :func:`rlsp_tf.media.pixel_formats.planes_of` gives planes of the same depth and subsampling.
+        Pairs of the decoded frame, which holds the time and other properties, and the deinterlaced picture.
+        :func:`rlsp_tf.media.pixel_formats.planes_of` the picture has the depth and subsampling of the frame.
 
     Raises:
-        RLSPError: if the filter does not take frames of this format, or that small.
+        RLSPError: if the filter does not support the pixel format, or the frames are too small for it.
     """
     waiting: deque[av.VideoFrame] = deque()
     graph: Graph | None = None
@@ -53,7 +54,7 @@ def _graph_for(frame: av.VideoFrame, path: Path) -> Graph:
         f"{path}: frames of {frame.width}x{frame.height} in {frame.format.name} cannot be deinterlaced; "
         "leave out --deinterlace."
     )
-    if frame.format.name.startswith("yuv440p1"):  # for which bwdif would be given more chroma than there is
+    if frame.format.name.startswith("yuv440p1"):  # bwdif would read beyond the end of the chroma planes
         raise refusal
     try:
         return chain(frame, ("bwdif", "mode=send_frame:parity=auto:deint=interlaced"))
@@ -62,7 +63,7 @@ def _graph_for(frame: av.VideoFrame, path: Path) -> Graph:
 
 
 def _format_for(name: str) -> str:
-    """The format in which bwdif gets the samples of another one."""
+    """Returns a pixel format that bwdif supports and that holds the same samples as this one."""
     layout = layout_of(name)
     if layout.startswith("rgb"):
         bits = max(component.bits for component in av.VideoFormat(name, 16, 16).components)

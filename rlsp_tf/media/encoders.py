@@ -1,4 +1,4 @@
-"""What is known of FFmpeg's encoders before one is at work: the range of its quality, and whether it runs."""
+"""Checks of FFmpeg's encoders before work begins: the range of their quality, and whether they can run."""
 
 import functools
 from fractions import Fraction
@@ -17,33 +17,33 @@ WORST = {
     "libaom-av1": 63,
     "libsvtav1": 63,
 }
-"""The largest CRF of encoders that have one; the smallest is 0. FFmpeg takes larger ones without a word."""
+"""The largest constant rate factor (CRF) of each encoder; the smallest is 0. FFmpeg does not check it."""
 _OF_HARDWARE = ("_nvenc", "_qsv", "_amf", "_mf", "_vaapi", "_vulkan", "_v4l2m2m", "_videotoolbox", "_omx")
 
 
 def check_encoder(codec: str, crf: int) -> None:
-    """Finds out what an encoder would refuse or ignore.
+    """Checks that an encoder supports this quality and can run on this machine.
 
     Args:
-        codec: FFmpeg's name; one that it does not know is left to others.
-        crf: constant quality.
+        codec: FFmpeg's name of the encoder. Unknown names are not reported here.
+        crf: constant rate factor; smaller is better.
 
     Raises:
-        UsageError: if the encoder has no such quality.
-        RLSPError: if it is one of a graphics card, and there is none here that it can use.
+        UsageError: if ``crf`` is outside the range of the encoder.
+        RLSPError: if the encoder needs hardware, or a driver, that this machine does not have.
     """
     worst = WORST.get(codec)
     if worst is not None and not 0 <= crf <= worst:
-        raise UsageError(f"--crf of {codec} is from 0 to {worst}, not {crf}.")
-    if codec.endswith(_OF_HARDWARE) and not _opens(codec):
+        raise UsageError(f"--crf for {codec} must be from 0 to {worst}, not {crf}.")
+    if codec.endswith(_OF_HARDWARE) and not _can_open(codec):
         raise RLSPError(
-            f"{codec}: needs a graphics card or chip that this machine does not have, or its driver; choose "
-            "libx264 or libx265."
+            f"{codec}: needs a graphics card or chip, and its driver, which this machine does not have; "
+            "choose libx264 or libx265."
         )
 
 
 @functools.cache
-def _opens(codec: str) -> bool:
+def _can_open(codec: str) -> bool:
     try:
         context = av.CodecContext.create(codec, "w")
         assert isinstance(context, av.VideoCodecContext)
@@ -52,7 +52,7 @@ def _opens(codec: str) -> bool:
         context.pix_fmt = formats[0].name if formats else "yuv420p"
         context.open()
     except av.codec.codec.UnknownCodecError:
-        return True  # whoever makes use of it says so
+        return True  # VideoSink reports unknown encoders
     except (av.FFmpegError, ValueError):
         return False
     return True

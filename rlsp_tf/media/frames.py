@@ -1,4 +1,4 @@
-"""What all clips have in common, be they video files or folders of images."""
+"""The interfaces that all clips share, whether they are video files or folders of images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ import numpy as np
 from rlsp_tf.pixels.color import ColorSpec
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
-"""Files that are read as images; a folder of them is a clip."""
+"""Suffixes of files that are read as images. A folder of images is a clip."""
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts"),
     *(".mpg", ".mpeg", ".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".gif"),
 )
-"""Files that are taken for videos where a folder is searched."""
+"""Suffixes of files that count as videos when a folder is searched."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class Frame:
     """One frame of a clip.
 
     Attributes:
-        planes: ``(rgb,)``, shape ``(H, W, 3)``, uint8 or uint16, 0 to the type's largest number; or
-            ``(y, cb, cr)``, two-dimensional, uint8 or (for a depth above 8) uint16 codes in the depth
-            and subsampling of the clip's :class:`~rlsp_tf.pixels.color.ColorSpec`.
-        pts: time at which it is shown, in units of the clip's time base.
-        duration: for how long, in the same units.
-        name: what its file is called without the suffix, if it has a file of its own.
-        profile: ICC profile of its RGB, if it has one of its own.
+        planes: either ``(rgb,)``, an array ``(H, W, 3)`` of uint8 or uint16 that uses the full range of its
+            type; or ``(y, cb, cr)``, two-dimensional arrays of uint8 or, for a depth above 8, uint16, in
+            the depth and subsampling of the clip's :class:`~rlsp_tf.pixels.color.ColorSpec`.
+        pts: presentation time, in units of the clip's time base.
+        duration: how long the frame is shown, in the same units.
+        name: the name of the frame's own file without its suffix; ``None`` for frames of a video.
+        profile: the ICC profile of the frame's RGB, if its file has one.
     """
 
     planes: tuple[np.ndarray, ...]
@@ -41,18 +41,18 @@ class Frame:
 
 
 class FrameSource(Protocol):
-    """A clip that can be read, frame by frame; a context manager.
+    """A clip that is read frame by frame. Use it as a context manager.
 
     Attributes:
         path: the file or folder.
-        width: of a frame, in pixels, as it is to be seen.
-        height: likewise.
-        rate: frames per second on average, ``None`` where the source knows no time.
+        width: width of the frames in pixels, after any rotation.
+        height: height of the frames in pixels, after any rotation.
+        rate: average frames per second; ``None`` if the source has no frame rate, as folders of images.
         time_base: seconds per unit of ``Frame.pts``.
-        frames: how many there should be, for a progress bar; ``None`` if unknown.
-        color: how planes hold colour; ``None`` where frames are RGB.
-        depth: bits per sample, 8 to 16; RGB frames have 8 or 16.
-        notes: sentences for the user: what had to be assumed, or was left out.
+        frames: expected number of frames, for a progress bar; ``None`` if unknown.
+        color: colour format of the planes; ``None`` if frames are RGB.
+        depth: bits per sample, 8 to 16. RGB frames have 8 or 16.
+        notes: sentences for the user about what was assumed or left out.
     """
 
     path: Path
@@ -66,21 +66,21 @@ class FrameSource(Protocol):
     notes: list[str]
 
     def __iter__(self) -> Iterator[Frame]:
-        """Every frame once, in the order of time."""
+        """Yields every frame once, in the order of time."""
 
     def __enter__(self) -> "FrameSource": ...
     def __exit__(self, *exception: Any) -> None: ...
 
 
 class FrameSink(Protocol):
-    """A clip that is written, frame by frame; a context manager.
+    """A clip that is written frame by frame. Use it as a context manager.
 
-    The target appears under its name when the ``with`` block ends without an exception, or not at all.
+    The file or folder gets its final name only when the ``with`` block ends without an exception.
 
     Attributes:
-        path: the file or folder to be.
-        color: how planes given to :meth:`write` hold colour; ``None``: frames are stored as RGB.
-        notes: sentences for the user: what was changed or left out. Complete after the block.
+        path: the file or folder to write.
+        color: colour format of the planes that :meth:`write` takes; ``None`` if frames are stored as RGB.
+        notes: sentences for the user about what was changed or left out. Complete after the block.
     """
 
     path: Path
@@ -88,7 +88,7 @@ class FrameSink(Protocol):
     notes: list[str]
 
     def write(self, frame: Frame) -> None:
-        """Takes the next frame: planes in ``color``, or RGB."""
+        """Writes the next frame, whose planes are in the format of ``color``, or RGB."""
 
     def __enter__(self) -> "FrameSink": ...
     def __exit__(self, *exception: Any) -> None: ...

@@ -1,4 +1,4 @@
-"""What HDR10 says beside the pixels: the display that a film was made on, and how bright it gets."""
+"""HDR10 metadata: the display that a film was mastered on, and how bright the film gets."""
 
 import struct
 from dataclasses import dataclass
@@ -6,18 +6,18 @@ from fractions import Fraction
 from typing import Any
 
 _PARAMETERS = {"libx264": "x264-params", "libx265": "x265-params", "libsvtav1": "svtav1-params"}
-"""The encoders that write it, and the option that they take it in."""
+"""The encoders that write HDR10 metadata, and the option that passes it to each of them."""
 
 
 @dataclass(frozen=True)
 class HDR10:
-    """Static HDR metadata, by SMPTE ST 2086 and CTA-861.3.
+    """Static HDR metadata, as defined by SMPTE ST 2086 and CTA-861.3.
 
     Attributes:
-        primaries: of the mastering display: ``(x, y)`` in CIE 1931 of red, green, blue and white; ``None``
-            if unknown.
-        luminance: of that display: least and greatest, in cd/m²; ``None`` if unknown.
-        light: MaxCLL and MaxFALL, in cd/m²; ``None`` if unknown.
+        primaries: CIE 1931 ``(x, y)`` of the mastering display's red, green, blue and white; ``None`` if
+            unknown.
+        luminance: least and greatest luminance of the mastering display, in cd/m²; ``None`` if unknown.
+        light: the content's MaxCLL and MaxFALL, in cd/m²; ``None`` if unknown.
     """
 
     primaries: tuple[tuple[Fraction, Fraction], ...] | None = None
@@ -25,16 +25,19 @@ class HDR10:
     light: tuple[int, int] | None = None
 
     def options(self, codec: str) -> dict[str, str] | None:
-        """What lets an encoder write it: an option and its value; ``None`` if it cannot.
+        """Returns the option that makes an encoder write this metadata.
 
         Args:
             codec: FFmpeg's name of the encoder.
+
+        Returns:
+            The option's name and value; ``None`` if the encoder cannot write HDR10 metadata.
         """
         if codec not in _PARAMETERS:
             return None
         given = []
         if self.primaries and self.luminance:
-            # Whole steps of 0.00002 and of 0.0001 cd/m², as the standard counts; SVT-AV1 counts in ones.
+            # The standard counts in steps of 0.00002 and of 0.0001 cd/m²; SVT-AV1 takes plain numbers.
             steps = (1, 1) if codec == "libsvtav1" else (50000, 10000)
             red, green, blue, white = (
                 ",".join(_number(each, steps[0]) for each in point) for point in self.primaries
@@ -49,9 +52,9 @@ class HDR10:
 
 
 def hdr10_of(frame: Any) -> HDR10 | None:
-    """What a decoded frame says of it; ``None`` if it says nothing.
+    """Returns the HDR10 metadata of a decoded frame; ``None`` if it has none.
 
-    FFmpeg holds it in the structures ``AVMasteringDisplayMetadata`` and ``AVContentLightMetadata``.
+    FFmpeg stores it in the structures ``AVMasteringDisplayMetadata`` and ``AVContentLightMetadata``.
     """
     found: dict[str, Any] = {}
     for data in frame.side_data:

@@ -1,8 +1,7 @@
-"""Folders of images as clips."""
+"""Reads and writes images, and folders of images as clips."""
 
 import contextlib
 import os
-import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from natsort import natsort_keygen, ns
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rlsp_tf.errors import RLSPError, describe_os_error
@@ -20,9 +20,9 @@ from rlsp_tf.pixels.color import ColorSpec
 from rlsp_tf.system.files import Ours, atomic_file, atomic_folder, check_folder, named
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-"""Of files with ``IMAGE_SUFFIXES``, by Pillow's names. It knows others that make it run programs."""
+"""The formats of ``IMAGE_SUFFIXES``, by Pillow's names. Some of its other formats would run programs."""
 _DEMUXERS = {"PNG": "png_pipe", "TIFF": "tiff_pipe"}
-"""FFmpeg's, for what may have more than 8 bits."""
+"""FFmpeg's demuxers for the formats that can have more than 8 bits."""
 
 _BROKEN = (
     OSError,
@@ -33,11 +33,11 @@ _BROKEN = (
     Image.DecompressionBombError,
     av.FFmpegError,
 )
-"""What Pillow and FFmpeg raise for files that are not what their names say."""
+"""Exceptions that Pillow and FFmpeg raise for damaged files and wrong suffixes."""
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads an image, turned as it is to be seen. Grey becomes RGB, alpha is dropped.
+    """Reads an image and rotates it as its metadata says. Grey becomes RGB, alpha is dropped.
 
     Args:
         path: a file in one of the formats of ``IMAGE_SUFFIXES``.
@@ -48,14 +48,14 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         RLSPError: if the file is missing, empty, truncated or not such an image.
     """
-    with _readable(Path(path)) as image:
+    with _opened(Path(path)) as image:
         deep = _is_deep(image)
-        turned = ImageOps.exif_transpose(image)  # decodes all of it, so that a truncated file is found
+        turned = ImageOps.exif_transpose(image)  # decodes the whole image, which reveals truncated files
         if not deep:
             return np.asarray(turned.convert("RGB"))
         if turned.mode.startswith("I"):
             return np.repeat(np.asarray(turned).astype(np.uint16)[..., None], 3, axis=-1)
-        # Pillow has no colour of more than 8 bits; FFmpeg has.
+        # Pillow cannot hold colour with more than 8 bits per channel, FFmpeg can.
         demuxer = _DEMUXERS[str(image.format)]
         with Path(path).open("rb") as file, av.open(file, "r", format=demuxer) as container:
             (decoded,) = container.decode(video=0)
@@ -63,20 +63,20 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def read_profile(path: Path) -> bytes | None:
-    """The ICC profile of an image; ``None`` if it has none, or one of other colours than RGB."""
-    with _readable(path) as image:
+    """Returns the ICC profile of an image; ``None`` if it has none, or one that is not for RGB."""
+    with _opened(path) as image:
         profile = image.info.get("icc_profile")
-    # What is read as RGB may have been grey or CMYK.
+    # Grey and CMYK images are read as RGB, so their own profiles no longer apply.
     return profile if profile and profile[16:20] == b"RGB " else None
 
 
 def write_png(path: str | os.PathLike[str], image: np.ndarray, profile: bytes | None = None) -> None:
-    """Writes an image as PNG, through FFmpeg, which unlike Pillow knows colour of 16 bits.
+    """Writes an image as PNG with FFmpeg, which unlike Pillow supports 16 bits per channel.
 
     Args:
-        path: the file to write; not atomic.
+        path: the file to write. The file is written directly; see :class:`ImageSink` for an atomic way.
         image: uint8 or uint16, RGB ``(H, W, 3)`` or grey ``(H, W)``.
-        profile: ICC profile of the colours.
+        profile: the ICC profile to store.
 
     Raises:
         RLSPError: if ``image`` has another shape or type.
@@ -106,21 +106,21 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray, profile: bytes | 
 
 
 _HEADER = 33
-"""Bytes of a PNG up to the end of its first chunk."""
+"""Bytes of a PNG file up to the end of its first chunk."""
 
 
 class FolderSource:
-    """The images of a folder as the frames of a clip, in natural order: ``frame2`` before ``frame10``.
+    """Reads the images of a folder as a clip, in natural order: ``frame2`` before ``frame10``.
 
-    All headers are read when it is made, so that a frame of another size is found before work begins.
-    It is a :class:`rlsp_tf.media.frames.FrameSource` whose frames are RGB, numbered 0, 1, 2 ... in ``pts``.
+    This is a :class:`rlsp_tf.media.frames.FrameSource` whose frames are RGB and have the ``pts`` 0, 1, 2 and
+    so on. All headers are read in the beginning, so that a frame of another size is found before work begins.
 
     Args:
         path: a folder, or a single image.
 
     Raises:
-        RLSPError: if there is no image, one cannot be read, sizes or depths differ, or two images
-            would give frames of the same name.
+        RLSPError: if there is no image, an image cannot be read, sizes or depths differ, or two files
+            have the same name but for their suffixes.
     """
 
     rate: Fraction | None = None
@@ -158,7 +158,7 @@ class FolderSource:
 
     @property
     def names(self) -> list[str]:
-        """Of all frames."""
+        """The names of all frames."""
         return [file.stem for file in self._files]
 
     def __iter__(self) -> Iterator[Frame]:
@@ -175,32 +175,34 @@ class FolderSource:
 
     def _list_folder(self) -> list[Path]:
         files = [file for file in self.path.iterdir() if file.is_file() and not file.name.startswith(".")]
-        images = sorted((file for file in files if is_image(file)), key=_natural_order)
+        natural = natsort_keygen(alg=ns.IGNORECASE)
+        # The whole name decides between names that are equal in natural order, such as 1 and 01.
+        images = sorted(filter(is_image, files), key=lambda file: (natural(file.stem), file.name))
         if not images:
             raise RLSPError(f"{self.path}: has no images in it ({', '.join(IMAGE_SUFFIXES)}).")
         others = sorted(file.name for file in files if not is_image(file))
         if others:
             named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-            self.notes.append(f"{self.path}: ignored what is not an image: {named}.")
+            self.notes.append(f"{self.path}: ignored files that are not images: {named}.")
         return images
 
 
 class FolderSink:
-    """Frames as PNG files in a folder, each under the name of its frame, or ``frame_000000.png`` and so on.
+    """Writes frames as PNG files into a folder, named after the frames or ``frame_000000.png`` and so on.
 
-    It is a :class:`rlsp_tf.media.frames.FrameSink` for RGB frames ``(H, W, 3)`` and grey ones ``(H, W)``,
-    uint8 or uint16; PNG holds both as they are.
+    This is a :class:`rlsp_tf.media.frames.FrameSink` for RGB frames ``(H, W, 3)`` and grey frames ``(H, W)``
+    of uint8 or uint16, which PNG stores without change.
 
     Args:
-        path: the folder to be; its parent must exist.
-        force: replace a folder that holds nothing but what this one will hold.
-        names: of the frames, if they have names.
+        path: the folder to create. Its parent must exist.
+        force: whether to replace an existing folder, if all its files are ``ours``.
+        names: the names of the frames, if they have names.
 
     Attributes:
-        ours: which files it writes.
+        ours: says which files this sink writes.
 
     Raises:
-        RLSPError: if the folder cannot be made.
+        RLSPError: if the folder cannot be created.
     """
 
     color: ColorSpec | None = None
@@ -228,22 +230,23 @@ class FolderSink:
         """Writes the next frame.
 
         Raises:
-            RLSPError: if there was one of the same name, it is not RGB or grey, or the disk is full.
+            RLSPError: if an earlier frame has the same name, the frame is not RGB or grey, or the disk is
+                full.
         """
         name = frame.name or f"frame_{len(self._written):06d}"
         if name in self._written:
             raise RLSPError(f"{self.path}: two frames are called {name}; rename one of them.")
         self._written.add(name)
-        with _failing_for(self.path):
+        with _errors_naming(self.path):
             write_png(self._folder / f"{name}.png", frame.planes[0], frame.profile)
 
 
 class ImageSink:
-    """A single frame as a PNG file: the :class:`FolderSink` of a clip of one frame.
+    """Writes a single frame as a PNG file.
 
     Args:
-        path: the file to be.
-        force: replace a file that exists.
+        path: the file to write.
+        force: whether to replace an existing file.
 
     Raises:
         RLSPError: if the name does not end in ``.png``.
@@ -257,7 +260,7 @@ class ImageSink:
         self._force = force
         self._written = 0
         if self.path.suffix.lower() != ".png":
-            raise RLSPError(f"{self.path}: images are written as PNG; let the name end in .png.")
+            raise RLSPError(f"{self.path}: images are written as PNG; give a name that ends in .png.")
 
     def __enter__(self) -> "ImageSink":
         self._target = contextlib.ExitStack()
@@ -271,17 +274,17 @@ class ImageSink:
         """Writes the frame.
 
         Raises:
-            RLSPError: if it is the second one, it is not RGB or grey, or the disk is full.
+            RLSPError: if this is the second frame, it is not RGB or grey, or the disk is full.
         """
         self._written += 1
         if self._written > 1:
             raise RLSPError(f"{self.path}: an image holds one frame; name a folder or a video file.")
-        with _failing_for(self.path):
+        with _errors_naming(self.path):
             write_png(self._file, frame.planes[0], frame.profile)
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is read as an image, by its name."""
+    """Whether a file is read as an image, judged by its suffix."""
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
@@ -291,18 +294,18 @@ def is_grey(path: Path) -> bool:
     Raises:
         RLSPError: see :func:`read_image`.
     """
-    with _readable(path) as image:
+    with _opened(path) as image:
         return image.getbands()[0] in ("L", "I", "1")
 
 
 def _profile_chunk(profile: bytes) -> bytes:
-    """The chunk ``iCCP`` of a PNG (PNG specification, 11.3.2.3)."""
+    """Returns the ``iCCP`` chunk of a PNG file (PNG specification, 11.3.2.3)."""
     content = b"iCCP" + b"ICC profile\0\0" + zlib.compress(profile)
     return struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
 
 
 def is_animated(path: Path) -> bool:
-    """Whether an image file is a PNG of several frames, which is read as a video."""
+    """Whether a file is an animated PNG, which is read as a video."""
     if path.suffix.lower() != ".png":
         return False
     with contextlib.suppress(*_BROKEN), Image.open(path, formats=_FORMATS) as image:
@@ -317,22 +320,22 @@ class _Header(NamedTuple):
 
 
 def _read_header(path: Path) -> _Header:
-    with _readable(path) as image:
+    with _opened(path) as image:
         if image.format == "PNG":
-            # Pillow's getexif would decode the whole image in search of a tag behind it.
+            # Pillow's getexif would decode the whole image to look for metadata that follows it.
             exif = Image.Exif()
             exif.load(image.info.get("exif", b""))
         else:
             exif = image.getexif()
-        # Orientations 5 to 8 exchange rows and columns.
+        # Orientations 5 to 8 swap rows and columns.
         width, height = image.size[::-1] if exif.get(0x0112, 1) >= 5 else image.size
         alpha = "A" in image.getbands() or "transparency" in image.info
         return _Header((width, height), _is_deep(image), alpha)
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[Image.Image]:
-    """Opens an image and turns whatever goes wrong with it into a sentence."""
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Opens an image, and raises every failure within the block as an ``RLSPError``."""
     try:
         if not path.is_file():
             raise RLSPError(f"{path}: no such file; check the path.")
@@ -346,31 +349,25 @@ def _readable(path: Path) -> Iterator[Image.Image]:
         raise RLSPError(f"{path}: may not be read; check its permissions.") from error
     except _BROKEN as error:
         raise RLSPError(
-            f"{path}: not an image that can be read ({_reason(error)}); remove it or make it again."
+            f"{path}: not an image that can be read ({_reason_for(error)}); remove it or make it again."
         ) from error
 
 
 @contextlib.contextmanager
-def _failing_for(target: Path) -> Iterator[None]:
-    """Lets an ``OSError`` speak of the file that the user knows, not of the temporary one."""
+def _errors_naming(target: Path) -> Iterator[None]:
+    """Raises an ``OSError`` in the block as an ``RLSPError`` that names ``target``, not a temporary file."""
     try:
         yield
     except OSError as error:
         raise RLSPError(describe_os_error(OSError(error.errno, error.strerror, os.fspath(target)))) from error
 
 
-def _reason(error: BaseException) -> str:
+def _reason_for(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "its content is of no known format"
     return str(error).rstrip(".")
 
 
 def _is_deep(image: Image.Image) -> bool:
-    """Whether the file has 16 bits per channel; Pillow says so only in how it is going to decode it."""
+    """Whether the file has 16 bits per channel. Of Pillow's attributes, only ``tile`` tells."""
     return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
-
-
-def _natural_order(path: Path) -> tuple[Any, ...]:
-    parts = re.split(r"(\d+)", path.stem)
-    # Text and numbers alternate, so only like is compared with like; the name decides between 1 and 01.
-    return [int(part) if index % 2 else part.casefold() for index, part in enumerate(parts)], path.name

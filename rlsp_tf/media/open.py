@@ -1,4 +1,4 @@
-"""Clips to read and to write, be they video files, folders of images or single images."""
+"""Opens clips to read or to write them, whether they are videos, folders of images or single images."""
 
 import os
 from collections import deque
@@ -36,17 +36,17 @@ def open_source(path: str | os.PathLike[str], *, deinterlace: bool = False) -> F
 
     Args:
         path: a folder of images, an image, a video file, or :data:`STDIN`.
-        deinterlace: see :class:`VideoSource`.
+        deinterlace: whether to deinterlace a video, see :class:`VideoSource`.
 
     Raises:
-        RLSPError: if it cannot be read.
-        UsageError: if images are to be deinterlaced; they do not tell their fields.
+        RLSPError: if the clip cannot be read.
+        UsageError: if ``deinterlace`` is given for images, which do not say which frames are interlaced.
     """
     path = path if isinstance(path, Path) else Path(path)
     if not (path.is_dir() or is_image(path)) or is_animated(path):
         return VideoSource(path, deinterlace=deinterlace)
     if deinterlace:
-        raise UsageError(f"{path}: images do not tell what is interlaced; leave out --deinterlace.")
+        raise UsageError(f"{path}: only videos can be deinterlaced; leave out --deinterlace.")
     return FolderSource(path)
 
 
@@ -64,17 +64,17 @@ def open_sink(
     force: bool = False,
     companions: bool = True,
 ) -> FrameSink:
-    """Makes ready to write a clip: a video file if the suffix is that of one, an image, or else a folder.
+    """Makes the sink for a clip: a video or an image if ``path`` has such a suffix, otherwise a folder.
 
     Args:
-        path: what is to be written; may be :data:`STDOUT`.
-        source: where the frames come from; see :class:`VideoSink`.
+        path: the file or folder to write, or :data:`STDOUT`.
+        source: the clip that the frames are made from, see :class:`VideoSink`.
         width, height, color, codec, crf, preset, companions: see :class:`VideoSink`.
-        rate: likewise; where it does not count, a note says so.
-        force: replace what exists.
+        rate: frames per second, see :class:`VideoSink`. Where it has no effect, a note says so.
+        force: whether to replace an existing file or folder.
 
     Raises:
-        RLSPError: if it cannot be written.
+        RLSPError: if the clip cannot be written.
     """
     path = path if isinstance(path, Path) else Path(path)
     suffix = path.suffix.lower()
@@ -103,7 +103,7 @@ def open_sink(
             )
         return video
     if isinstance(source, VideoSource) and source.companions is not None:
-        source.companions = deque(maxlen=0)  # nobody is going to take them
+        source.companions = deque(maxlen=0)  # images have no place for them
     sink: FolderSink | ImageSink
     if not path.is_dir() and is_image(path):
         if source.frames != 1:
@@ -116,6 +116,6 @@ def open_sink(
         sink.notes.append(f"{path}: images have no frame rate, so --rate was ignored.")
     if source.rate is not None:
         sink.notes.append(
-            f"{path}: images hold neither sound nor time; {source.path} has both, if you need them."
+            f"{path}: images hold neither sound nor times; both are in {source.path}, if you need them."
         )
     return sink

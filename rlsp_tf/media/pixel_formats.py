@@ -1,4 +1,4 @@
-"""Between FFmpeg's many pixel formats and planes as arrays, without a rounding on the way."""
+"""Converts between frames in FFmpeg's pixel formats and arrays, without rounding errors."""
 
 import re
 from collections.abc import Sequence
@@ -23,31 +23,32 @@ from rlsp_tf.pixels.color import (
 from rlsp_tf.pixels.resample import chroma_matrices
 
 LIMITED, FULL = 1, 2
-"""FFmpeg's color_range, as H.273 numbers it plus one."""
+"""FFmpeg's values of color_range: those of H.273 plus one."""
 
 UNTAGGED = 2
-"""What H.273 calls a matrix, primaries or transfer that is not given."""
+"""H.273's number for a matrix, primaries or transfer that is not specified."""
 
 MATRICES: dict[int, Matrix] = {1: "bt709", 5: "bt601", 6: "bt601", 9: "bt2020", 10: "bt2020"}
-"""ITU-T H.273, table 4 (matrix coefficients). 10 is BT.2020 with constant luminance, taken for the other."""
+"""Matrices by their numbers in ITU-T H.273, table 4. BT.2020 with constant luminance (10) is treated as the
+non-constant form (9)."""
 
 MATRIX_TAGS: dict[Matrix, int] = {"bt601": 6, "bt709": 1, "bt2020": 9}
 
 _SWSCALE = {"bt601": Colorspace.ITU601, "bt709": Colorspace.ITU709, "bt2020": Colorspace.BT2020}
-"""Matrices by PyAV's names."""
+"""PyAV's names of the matrices."""
 _SUBSAMPLINGS = {"444": (1, 1), "422": (2, 1), "420": (2, 2), "440": (1, 2), "411": (4, 1), "410": (4, 4)}
 _PLANAR = re.compile(r"yuv(4\d\d)p(\d+le)?")
 
 
 def layout_of(format_name: str) -> str:
-    """The format in which frames of another one become arrays.
+    """Returns the pixel format that frames are converted to before they become arrays.
 
     Args:
-        format_name: by FFmpeg's name.
+        format_name: FFmpeg's name of the frames' own format.
 
     Returns:
-        ``rgb24`` or ``rgb48le`` for RGB and palettes; for others the planar format of the same depth
-        and subsampling, such as ``gray`` or ``yuv420p10le``. None of them has alpha.
+        ``rgb24`` or ``rgb48le`` for RGB and palettes; otherwise the planar format of the same depth and
+        subsampling, such as ``gray`` or ``yuv420p10le``. None of them has alpha.
     """
     pixel_format = av.VideoFormat(format_name, 16, 16)
     components = [component for component in pixel_format.components if not component.is_alpha]
@@ -62,25 +63,25 @@ def layout_of(format_name: str) -> str:
 
 
 def is_transparent(frame: av.VideoFrame) -> bool:
-    """Whether something could be seen through a frame."""
+    """Whether any pixel of a frame is transparent."""
     if not any(component.is_alpha for component in frame.format.components):
         return False
     return bool(frame.to_ndarray(format="rgba")[..., 3].min() < 255)
 
 
 def spec_of(frame: av.VideoFrame, matrix_tag: int, range_tag: int, codec: str) -> ColorSpec | None:
-    """The colour of a decoded frame.
+    """Returns the colour format of a decoded frame.
 
-    An untagged matrix is BT.601 below 720 lines and BT.709 from there on, as players take it.
+    Without a tag, the matrix is assumed to be BT.601 below 720 lines and BT.709 otherwise, as players do.
 
     Args:
-        frame: as decoded.
-        matrix_tag: H.273's number for the matrix.
-        range_tag: ``LIMITED``, ``FULL`` or 0 if not given.
+        frame: the decoded frame.
+        matrix_tag: H.273's number of the matrix.
+        range_tag: ``LIMITED``, ``FULL``, or 0 if unspecified.
         codec: FFmpeg's name of the decoder.
 
     Returns:
-        How the planes of :func:`planes_of` hold it, ``None`` for RGB.
+        The format of the planes that :func:`planes_of` returns; ``None`` for RGB.
     """
     name = frame.format.name
     layout = layout_of(name)
@@ -88,27 +89,27 @@ def spec_of(frame: av.VideoFrame, matrix_tag: int, range_tag: int, codec: str) -
         return None
     grey = layout.startswith("gray")
     matrix = MATRICES.get(matrix_tag, "bt709" if frame.height >= 720 else "bt601")
-    # Grey without a tag comes from images; FFmpeg, too, takes it to be of full range.
+    # Grey without a tag comes from images. Like FFmpeg, assume full range.
     full_range = range_tag == FULL or (range_tag != LIMITED and (grey or name.startswith("yuvj")))
-    subsampling, depth = ((2, 2), _depth(layout)) if grey else _parse(layout)
-    # What the standards say without a word; decoders that have none from their file say left.
+    subsampling, depth = ((2, 2), _depth_of(layout)) if grey else _subsampling_and_depth(layout)
+    # The standards' defaults. Decoders report "left" where the file does not say, so "left" is no evidence.
     location: ChromaLocation = "left"
     if codec.startswith(("mjpeg", "mpeg1")):
         location = "center"
     elif matrix == "bt2020":
         location = "topleft"
-    told = _told_location(frame)
-    if told and told != "left" and (told != "center" or codec in ("h264", "hevc")):
-        location = told
+    measured = _measured_location(frame)
+    if measured and measured != "left" and (measured != "center" or codec in ("h264", "hevc")):
+        location = measured
     return ColorSpec(matrix, full_range, depth, subsampling, location)
 
 
 def planes_of(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
-    """The samples of a decoded frame.
+    """Returns the samples of a decoded frame as arrays.
 
     Returns:
-        ``(rgb,)`` or ``(y, cb, cr)`` as in :class:`rlsp_tf.media.frames.Frame`; grey gets neutral 4:2:0
-        chroma.
+        ``(rgb,)`` or ``(y, cb, cr)`` as in :class:`rlsp_tf.media.frames.Frame`. Grey frames get neutral
+        chroma in 4:2:0.
     """
     layout = layout_of(frame.format.name)
     if layout.startswith("rgb"):
@@ -116,36 +117,37 @@ def planes_of(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
     if frame.format.name.replace("yuvj", "yuv").replace("yuva", "yuv") != layout:
         frame = repacked(frame, layout)
     if layout.startswith("gray"):
-        luma = _samples(frame, 0)
+        luma = _read_samples(frame, 0)
         shape = [-(-size // 2) for size in luma.shape]
-        neutral = np.full(shape, 2 ** (_depth(layout) - 1), luma.dtype)
+        neutral = np.full(shape, 2 ** (_depth_of(layout) - 1), luma.dtype)
         return luma, neutral, neutral.copy()
-    return _samples(frame, 0), _samples(frame, 1), _samples(frame, 2)
+    return _read_samples(frame, 0), _read_samples(frame, 1), _read_samples(frame, 2)
 
 
 def repacked(frame: av.VideoFrame, format_name: str) -> av.VideoFrame:
-    """A frame with the same samples in another order.
+    """Converts a frame to another memory layout, with the same samples.
 
     Args:
-        frame: as decoded.
-        format_name: a format of the same depth and subsampling, without alpha; 4:2:0 for grey.
+        frame: the decoded frame.
+        format_name: FFmpeg's name of a format with the same depth and subsampling, without alpha; 4:2:0 for
+            grey.
     """
-    # VideoFrame.reformat would do, but for its lines: swscale writes beyond the ends of lines as short as
-    # those, into the beginnings of others. Within one range it computes nothing.
+    # VideoFrame.reformat allocates lines without padding, and swscale writes beyond their ends. With equal
+    # ranges, the filter changes no sample.
     graph = chain(frame, ("scale", "in_range=pc:out_range=pc"), ("format", format_name))
     graph.vpush(frame)
     return graph.vpull()
 
 
 def chain(frame: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
-    """Filters of FFmpeg, one after the other, for frames like the one given.
+    """Builds a chain of FFmpeg filters for frames of one size and format.
 
     Args:
-        frame: tells size and pixel format.
-        filters: names and options.
+        frame: an example of the frames; its size and pixel format count.
+        filters: name and options of each filter.
 
     Raises:
-        av.FFmpegError: if a filter takes no such frames.
+        av.FFmpegError: if a filter does not accept such frames.
     """
     graph = Graph()
     source = graph.add_buffer(
@@ -156,11 +158,11 @@ def chain(frame: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
 
 
 def to_video_frame(planes: Sequence[np.ndarray], pixel_format: str) -> av.VideoFrame:
-    """The opposite of :func:`planes_of` for RGB and planar YUV.
+    """Makes a frame from arrays: the opposite of :func:`planes_of`, for RGB and planar YUV.
 
     Args:
         planes: ``(rgb,)`` or ``(y, cb, cr)``.
-        pixel_format: one that has just these samples.
+        pixel_format: FFmpeg's name of a format with the same depth and subsampling.
     """
     if len(planes) == 1:
         held = "rgb24" if planes[0].dtype == np.uint8 else "rgb48le"
@@ -170,19 +172,19 @@ def to_video_frame(planes: Sequence[np.ndarray], pixel_format: str) -> av.VideoF
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, pixel_format)
     for plane, samples in zip(frame.planes, planes, strict=True):
-        _put(plane, samples)
+        _write_samples(plane, samples)
     return frame
 
 
 def planes_from_rgb(rgb: np.ndarray, spec: ColorSpec) -> tuple[np.ndarray, ...]:
-    """RGB as planes of a video, chroma reduced at the place where ``spec`` has it.
+    """Converts RGB to the planes of a video; chroma is subsampled at the chroma location of ``spec``.
 
     Args:
         rgb: ``(H, W, 3)``, uint8 or uint16.
-        spec: of the planes.
+        spec: the colour format of the result.
 
     Returns:
-        ``(y, cb, cr)``, uint8 or, above 8 bits, uint16.
+        ``(y, cb, cr)``: uint8, or uint16 for a depth above 8.
     """
     r, g, b = np.moveaxis(rgb.astype(np.float32) * np.float32(255 / np.iinfo(rgb.dtype).max), -1, 0)
     y, *chroma = rgb_to_ycbcr(r, g, b, spec)
@@ -194,14 +196,14 @@ def planes_from_rgb(rgb: np.ndarray, spec: ColorSpec) -> tuple[np.ndarray, ...]:
 
 
 def rgb_from_planes(planes: tuple[np.ndarray, ...], spec: ColorSpec) -> np.ndarray:
-    """Planes of a video as RGB, chroma by cubic interpolation.
+    """Converts the planes of a video to RGB, with cubic interpolation of chroma.
 
     Args:
         planes: ``(y, cb, cr)`` in the depth and subsampling of ``spec``.
-        spec: of the planes.
+        spec: the colour format of the planes.
 
     Returns:
-        ``(H, W, 3)``, uint8 or, above 8 bits, uint16, 0 to the type's largest number.
+        ``(H, W, 3)``: uint8, or uint16 for a depth above 8. White is the type's largest number.
     """
     y, cb, cr = (plane.astype(np.float32) for plane in planes)
     y, cb, cr = from_codes(y, cb, cr, spec)
@@ -213,11 +215,11 @@ def rgb_from_planes(planes: tuple[np.ndarray, ...], spec: ColorSpec) -> np.ndarr
 
 
 def rgb8_from_planes(planes: Sequence[np.ndarray], spec: ColorSpec) -> np.ndarray:
-    """As :func:`rgb_from_planes`, but by FFmpeg, in 8 bits whatever the depth.
+    """Converts the planes of a video to 8-bit RGB with FFmpeg, whatever their depth.
 
     Args:
         planes: ``(y, cb, cr)`` in the depth and subsampling of ``spec``.
-        spec: of the planes.
+        spec: the colour format of the planes.
 
     Returns:
         uint8 ``(H, W, 3)``.
@@ -231,24 +233,22 @@ def rgb8_from_planes(planes: Sequence[np.ndarray], spec: ColorSpec) -> np.ndarra
 
 
 def format_for(spec: ColorSpec) -> str:
-    """FFmpeg's name for planes of ``spec``, such as ``yuv420p10le``."""
+    """Returns FFmpeg's name of the pixel format of ``spec``, such as ``yuv420p10le``."""
     name = {sizes: name for name, sizes in _SUBSAMPLINGS.items()}[spec.subsampling]
     return f"yuv{name}p" if spec.depth == 8 else f"yuv{name}p{spec.depth}le"
 
 
 def nearest_spec(spec: ColorSpec, formats: Sequence[str]) -> ColorSpec | None:
-    """What ``spec`` becomes if only some pixel formats can be had.
-
-    Chroma samples and depth are kept where that is possible; where not, as much of them as can be.
+    """Chooses the pixel format that loses least of ``spec``: chroma samples count first, then depth.
 
     Args:
-        spec: as wanted.
-        formats: FFmpeg's names.
+        spec: the wanted colour format.
+        formats: FFmpeg's names of the pixel formats to choose from.
 
     Returns:
-        A spec of the same matrix and range, ``None`` if no format is planar YUV.
+        A colour format of the same matrix and range; ``None`` if no pixel format is planar YUV.
     """
-    choices = [_parse(name) for name in formats if _PLANAR.fullmatch(name)]
+    choices = [_subsampling_and_depth(name) for name in formats if _PLANAR.fullmatch(name)]
 
     def loss(choice: tuple[tuple[int, int], int]) -> tuple[float, int, float, int]:
         (across, down), depth = choice
@@ -263,15 +263,15 @@ def nearest_spec(spec: ColorSpec, formats: Sequence[str]) -> ColorSpec | None:
 
 
 def turned(spec: ColorSpec, quarter_turns: int) -> ColorSpec:
-    """The colour of planes that were turned counter-clockwise, as ``numpy.rot90`` does it.
+    """Returns the colour format of planes after a counter-clockwise rotation, as by ``numpy.rot90``.
 
     Args:
-        spec: before; of planes with even sides.
-        quarter_turns: how often by 90 degrees.
+        spec: the colour format before the rotation, of planes with even width and height.
+        quarter_turns: number of rotations by 90 degrees.
 
     Returns:
-        The spec whose chroma lies nearest to where it has come; the standards have no name for chroma
-        sited at the right, so a turn by 180 degrees may leave half a luma sample.
+        The format whose chroma location is nearest to the rotated one. The standards have no location at the
+        right, so after 180 degrees it may be off by half a luma sample.
     """
     (across, down), (x, y) = spec.subsampling, spec.siting
     for _ in range(quarter_turns % 4):
@@ -280,10 +280,13 @@ def turned(spec: ColorSpec, quarter_turns: int) -> ColorSpec:
     return replace(spec, subsampling=(across, down), chroma_location=location)
 
 
-def _told_location(frame: av.VideoFrame) -> ChromaLocation | None:
-    """Where the decoder says that chroma lies; ``center`` also if it says nothing, ``None`` if unknown.
+def _measured_location(frame: av.VideoFrame) -> ChromaLocation | None:
+    """Measures the chroma location that the decoder reports.
 
-    FFmpeg's Python interface does not give it. But swscale goes by it, so a ramp of chroma tells.
+    PyAV does not expose it, but swscale uses it. So this upsamples a ramp of chroma and looks where it lies.
+
+    Returns:
+        The location; ``center`` also if the decoder reports none; ``None`` if it cannot be measured.
     """
     name = frame.format.name
     if not re.match("yuvj?420p", name) or min(frame.width, frame.height) < 16:
@@ -291,12 +294,12 @@ def _told_location(frame: av.VideoFrame) -> ChromaLocation | None:
     graph = chain(frame, ("setfield", "prog"), ("crop", "16:16:0:0"), ("copy", ""))
     graph.vpush(frame)
     ramp = graph.vpull()
-    steps = np.arange(0, 64, 8).astype(_samples(ramp, 1).dtype)
+    steps = np.arange(0, 64, 8).astype(_read_samples(ramp, 1).dtype)
     for plane, samples in zip(ramp.planes[1:], np.meshgrid(steps, steps), strict=True):
-        _put(plane, samples)
+        _write_samples(plane, samples)
     full = ramp.reformat(format=name.replace("420", "444"), src_color_range=FULL, dst_color_range=FULL)
-    # One step is two luma samples.
-    x, y = (8 - float(_samples(full, index)[8, 8]) / 4 for index in (1, 2))
+    # A step of 8 in the ramp spans two luma samples.
+    x, y = (8 - float(_read_samples(full, index)[8, 8]) / 4 for index in (1, 2))
     return _nearest_location((x, y), (2, 2))
 
 
@@ -310,30 +313,30 @@ def _nearest_location(siting: tuple[float, float], subsampling: tuple[int, int])
     return min(get_args(ChromaLocation), key=distance)
 
 
-def _depth(layout: str) -> int:
-    """Bits per sample of a planar format's name."""
+def _depth_of(layout: str) -> int:
+    """Returns the bits per sample of a planar format, from its name."""
     match = re.search(r"(\d+)le$", layout)
     return int(match[1]) if match else 8
 
 
-def _parse(layout: str) -> tuple[tuple[int, int], int]:
+def _subsampling_and_depth(layout: str) -> tuple[tuple[int, int], int]:
     match = _PLANAR.fullmatch(layout)
     assert match is not None
-    return _SUBSAMPLINGS[match[1]], _depth(layout)
+    return _SUBSAMPLINGS[match[1]], _depth_of(layout)
 
 
-def _samples(frame: av.VideoFrame, index: int) -> np.ndarray:
-    """A copy of one plane, ``(h, w)``, without the padding of its lines."""
+def _read_samples(frame: av.VideoFrame, index: int) -> np.ndarray:
+    """Copies one plane ``(h, w)`` without the padding of its lines."""
     plane = frame.planes[index]
     dtype = np.dtype(np.uint8 if frame.format.components[index].bits == 8 else "<u2")
-    return np.ascontiguousarray(_rows(plane)[:, : plane.width * dtype.itemsize]).view(dtype)
+    return np.ascontiguousarray(_bytes_of(plane)[:, : plane.width * dtype.itemsize]).view(dtype)
 
 
-def _put(plane: Any, samples: np.ndarray) -> None:
+def _write_samples(plane: Any, samples: np.ndarray) -> None:
     rows = np.ascontiguousarray(samples).view(np.uint8)
-    _rows(plane)[:, : rows.shape[1]] = rows
+    _bytes_of(plane)[:, : rows.shape[1]] = rows
 
 
-def _rows(plane: Any) -> np.ndarray:
-    """The memory of a plane as bytes, ``(h, bytes per line)``, padding included."""
+def _bytes_of(plane: Any) -> np.ndarray:
+    """Returns the memory of a plane as bytes, ``(h, bytes per line)``, including padding."""
     return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)

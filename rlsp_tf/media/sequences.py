@@ -1,4 +1,4 @@
-"""Data sets on disk: which sequences a folder holds, and their frames as RGB of 8 bits."""
+"""Data sets on disk: finds the sequences in a folder and reads their frames as 8-bit RGB."""
 
 import re
 from collections import deque
@@ -16,16 +16,18 @@ from rlsp_tf.pixels.color import eight_bits
 
 
 def find_sequences(path: str | PathLike[str]) -> dict[str, Path]:
-    """The sequences of a folder: itself if it holds images, else its folders and video files.
+    """Finds the sequences in a folder.
+
+    A folder of images is one sequence. In any other folder, each subfolder and each video is a sequence.
 
     Args:
-        path: such a folder, or a single file.
+        path: the folder, or a single file.
 
     Returns:
-        Files and folders by name (that of a file without its suffix), in alphabetical order.
+        The path of each sequence by its name (without a file's suffix), in alphabetical order.
 
     Raises:
-        RLSPError: if there are none, or two of one name.
+        RLSPError: if there are no sequences, or two have the same name.
     """
     path = Path(path)
     if path.is_file():
@@ -51,16 +53,16 @@ def find_sequences(path: str | PathLike[str]) -> dict[str, Path]:
 
 
 def rgb_frames(source: FrameSource) -> Iterator[np.ndarray]:
-    """The frames of a clip as RGB of 8 bits.
+    """Reads the frames of a clip as 8-bit RGB.
 
     Args:
-        source: an open clip.
+        source: the open clip.
 
     Yields:
         uint8 ``(source.height, source.width, 3)``.
 
     Raises:
-        RLSPError: if a frame cannot be read or has another size, or if one is missing from numbered files.
+        RLSPError: if a frame cannot be read, has another size, or is missing from numbered files.
     """
     names: deque[str | None] = deque(maxlen=3)
     for index, frame in enumerate(source):
@@ -75,20 +77,20 @@ def rgb_frames(source: FrameSource) -> Iterator[np.ndarray]:
 
 
 def _check_numbers(source: FrameSource, names: list[str]) -> None:
-    """Raises if the last of three successive names are numbered unevenly: 0007, 0008, 0010."""
+    """Raises an ``RLSPError`` if three successive names are numbered unevenly, such as 0007, 0008, 0010."""
     parts = [part for name in names if (part := re.fullmatch(r"(.*?)(\d+)(\D*)", name))]
     if len(parts) < 3 or len({part.group(1, 3) for part in parts}) > 1:
         return
     first, second, third = (int(part[2]) for part in parts)
     if third - second != second - first:
         raise RLSPError(
-            f"{source.path}: the frames go {', '.join(names)}, so one is missing; put it back, or number "
-            "them anew."
+            f"{source.path}: the frames go {', '.join(names)}, so one is missing; put it back, or renumber "
+            "them."
         )
 
 
 def holds_luma(path: Path) -> bool:
-    """Whether a clip is one of grey images, which hold luma; a video never is.
+    """Whether a clip consists of grey images, which hold luma. Videos never do.
 
     Raises:
         RLSPError: if some images of a folder are grey and some are not.

@@ -1,8 +1,8 @@
-"""Shots: the stretches of a clip between scene cuts, found while its frames pass by.
+"""Divides a clip into shots at its scene cuts, frame by frame as the clip is read.
 
-A network that remembers smears what it remembers over the first frames of a new shot, so each has to begin
-anew. PySceneDetect finds where: it is the library that is made for it, and its adaptive detector compares
-a change with those around it, so that fast pans are no cuts.
+The hidden state of the network must be reset at every cut, or it would smear the old shot over the first
+frames of the new one. The cuts are found by PySceneDetect. Its adaptive detector compares each change
+between frames with the changes around it, so that a fast pan does not count as a cut.
 """
 
 import functools
@@ -20,26 +20,27 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.frames import Frame
 
 AROUND = 2
-"""Frames on either side with which a change is compared; so many are looked at ahead."""
+"""Frames before and after a change that it is compared with. Cuts are found so many frames late."""
 RATIO = 2.0
-"""How many times as large as changes around it a change has to be. The library's 3 misses cuts within fast
-motion; a cut that is none costs little, since the new start is warmed by the frames that follow."""
+"""A cut is a change that is this many times as large as the changes around it. The library's default of 3
+misses cuts within fast motion. A false positive costs little, since the new start is warmed up with the
+frames that follow."""
 LARGEST = 135
-"""Rows to which frames are reduced for this, by leaving out pixels."""
+"""Most rows of the reduced frames that the detector sees."""
 
 Item = TypeVar("Item")
 
 
 class CutDetector:
-    """Finds the first frames of shots, ``AROUND`` frames late.
+    """Finds the frames that begin a shot, each ``AROUND`` frames late.
 
     Args:
-        depth: bits of the samples of frames.
+        depth: bits per sample of the frames.
     """
 
     def __init__(self, depth: int = 8) -> None:
         FrameTimecode, AdaptiveDetector = _scenedetect()
-        # In frames: what matters is how many the network has seen.
+        # All lengths are in frames, whatever the clip's frame rate, so any rate will do.
         self._detector = AdaptiveDetector(
             adaptive_threshold=RATIO, window_width=AROUND, min_scene_len=2 * AROUND, luma_only=True
         )
@@ -48,11 +49,11 @@ class CutDetector:
         self._count = 0
 
     def push(self, frame: Frame) -> int | None:
-        """Takes the next frame; gives the index of a frame that begins a shot, if one is found now."""
+        """Takes the next frame. If it reveals a cut, returns the index of the frame that begins the shot."""
         luma = frame.planes[0]
         every = max(1, luma.shape[0] // LARGEST)
         luma = luma[::every, ::every]
-        if luma.ndim == 3:  # RGB, in which green is most of luma
+        if luma.ndim == 3:  # RGB: green is a good enough approximation of luma
             luma = luma[..., 1]
         if luma.dtype != np.uint8:
             luma = (luma >> (8 if frame.planes[0].ndim == 3 else self._shift)).astype(np.uint8)
@@ -64,10 +65,10 @@ class CutDetector:
 
 @functools.cache
 def _scenedetect() -> tuple[Any, Any]:
-    """``FrameTimecode`` and ``AdaptiveDetector`` of PySceneDetect; late, because OpenCV takes a while.
+    """Imports ``FrameTimecode`` and ``AdaptiveDetector`` of PySceneDetect, when they are first needed.
 
-    Importing the package itself would import its module that cuts files by FFmpeg, too, which runs whatever
-    is called ``ffmpeg`` to see whether it is there. So only the modules that are needed are imported.
+    Importing OpenCV takes a while. Importing the whole package would, on top of that, run any program called
+    ``ffmpeg`` to see whether it exists, so this imports only the modules that are needed.
     """
     loaded = "scenedetect" in sys.modules
     if not loaded:
@@ -82,43 +83,47 @@ def _scenedetect() -> tuple[Any, Any]:
         return FrameTimecode, AdaptiveDetector
     finally:
         if not loaded:
-            del sys.modules["scenedetect"]  # for whoever wants all of it
+            del sys.modules["scenedetect"]  # so that others can still import the whole package
 
 
 def detect_shots(frames: Iterable[Frame], depth: int = 8) -> Iterator[tuple[Frame, bool]]:
-    """Every frame, and whether it begins a shot; ``AROUND`` frames later than they are given.
+    """Marks the frames that begin a shot.
 
     Args:
-        frames: of a clip.
-        depth: bits of their samples.
+        frames: the frames of a clip.
+        depth: bits per sample of the frames.
 
     Yields:
-        ``(frame, begins)``; the first frame of the clip counts as the first of a shot.
+        ``(frame, begins)`` for every frame, ``AROUND`` frames late. The first frame of the clip begins a
+        shot.
     """
     detector = CutDetector(depth)
     cuts = {0}
     waiting: deque[Frame] = deque()
-    given = 0
+    yielded = 0
     for frame in frames:
         waiting.append(frame)
         if (cut := detector.push(frame)) is not None:
             cuts.add(cut)
         if len(waiting) > AROUND + 1:
-            yield waiting.popleft(), given in cuts
-            given += 1
+            yield waiting.popleft(), yielded in cuts
+            yielded += 1
     for frame in waiting:
-        yield frame, given in cuts
-        given += 1
+        yield frame, yielded in cuts
+        yielded += 1
 
 
 def listed_shots(items: Iterable[Item], cuts: frozenset[int]) -> Iterator[tuple[Item, bool]]:
-    """Every item, and whether it is the first or its index is listed."""
+    """Yields every item, and whether it begins a shot: the first one does, and those listed in ``cuts``."""
     for index, item in enumerate(items):
         yield item, index == 0 or index in cuts
 
 
 def read_cuts(path: Path) -> frozenset[int]:
-    """The cuts in a file: numbers of the frames that begin a shot, counted from 0, anything between them.
+    """Reads the numbers of the frames that begin a shot from a text file.
+
+    Args:
+        path: the file. Frames are counted from 0; spaces, line breaks, commas or semicolons separate them.
 
     Raises:
         RLSPError: if the file cannot be read or holds anything else.
@@ -131,5 +136,5 @@ def read_cuts(path: Path) -> frozenset[int]:
         ) from error
     words = [word for word in re.split(r"[\s,;]+", text) if word]
     if wrong := [word for word in words if not re.fullmatch(r"\d{1,18}", word)]:
-        raise RLSPError(f"{path}: {wrong[0][:40]!r} is no frame number; frames are counted from 0.")
+        raise RLSPError(f"{path}: {wrong[0][:40]!r} is not a frame number; frames are counted from 0.")
     return frozenset(map(int, words))

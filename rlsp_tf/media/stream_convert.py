@@ -1,4 +1,4 @@
-"""Sound and subtitles that a container cannot hold, in a form that it can."""
+"""Converts sound and subtitles that a container cannot hold into formats that it can."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -14,29 +14,28 @@ _SOUND = {
     "matroska": ("libopus", "flac"),
     "webm": ("libopus", "libopus"),
 }
-"""Encoders for each container: for sound with losses, and for sound without, which has none afterwards either
-where the container knows such a form."""
+"""Encoders for each container: for lossy sound, and for lossless sound. WebM has no lossless format."""
 _TEXT = {"mp4": "mov_text", "mov": "mov_text", "matroska": "srt", "webm": "webvtt"}
 _BIT_RATE = {"aac": 96_000, "libopus": 64_000}
-"""Bits per second and channel; twice that is where listeners hear no difference in stereo."""
+"""Bits per second for each channel. In stereo, listeners hear no difference from the original."""
 _LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
-"""What is tried where an encoder does not know the layout of as many channels."""
+"""The usual layout for each number of channels, tried if the encoder does not support the stream's own."""
 
 
 class SoundConversion:
-    """Sound, decoded and encoded anew.
+    """Decodes sound and encodes it for another container.
 
     Args:
-        stream: of the input.
-        output: the container, which gets a stream.
-        layout: of channels.
+        stream: the stream of the input.
+        output: the container of the output, to which a stream is added.
+        layout: FFmpeg's name of the channel layout, such as ``"stereo"``.
 
     Attributes:
-        target: the stream of the output.
+        target: the stream that was added to the output.
 
     Raises:
-        av.FFmpegError: if the encoder does not take it.
-        ValueError: likewise.
+        av.FFmpegError: if the encoder does not accept the sound.
+        ValueError: for the same reason.
     """
 
     def __init__(self, stream: Any, output: Any, layout: str) -> None:
@@ -51,7 +50,7 @@ class SoundConversion:
         self._encoder.layout = layout
         self._encoder.time_base = Fraction(1, rate)
         formats = [each.name for each in codec.audio_formats or ()]
-        # Of whole numbers 16 bits stay 16, and the rest becomes what has the most.
+        # Keep 16 bits if there are no more; otherwise choose the deepest format.
         deep = [each for each in formats if each.startswith(("s32", "flt"))]
         shallow = [each for each in formats if each.startswith("s16")]
         self._encoder.format = ([*shallow, *deep] if context.format.bits <= 16 else [*deep, *shallow])[0]
@@ -61,10 +60,13 @@ class SoundConversion:
         self._end = 0
 
     def convert(self, packet: Any) -> Iterator[Any]:
-        """The packets that become ready with one of the input; the last is followed by ``None``.
+        """Converts a packet of the input and yields the packets that are ready.
+
+        Args:
+            packet: the packet; ``None`` after the last one.
 
         Raises:
-            av.FFmpegError: if it is damaged.
+            av.FFmpegError: if the packet is damaged.
         """
         for frame in self._decoder.decode(packet):
             for ready in self._resampled(frame):
@@ -83,7 +85,7 @@ class SoundConversion:
         try:
             return self._resampler.resample(frame)
         except ValueError:
-            # The sound has another form from here on.
+            # The sample format, rate or layout changes here, which needs a new resampler.
             before = self._resampler.resample(None)
             self._resampler = None
             return [*before, *self._resampled(frame)]
@@ -99,21 +101,21 @@ class SoundConversion:
 
 
 class TextConversion:
-    """Text of subtitles, as another container writes it; see :class:`SoundConversion`."""
+    """Converts text subtitles for another container; the interface is that of :class:`SoundConversion`."""
 
     def __init__(self, stream: Any, output: Any) -> None:
         self._decoder = stream.codec_context
         if not self._decoder.codec.text_sub:
-            raise ValueError("pictures do not become text")
+            raise ValueError("subtitles that are pictures cannot become text")
         self._decoder.open(strict=False)
         self.target = output.add_stream(_TEXT[output.format.name])
         self.target.codec_context.subtitle_header = self._decoder.subtitle_header
         self.target.codec_context.time_base = Fraction(1, 1000)
 
     def convert(self, packet: Any) -> Iterator[Any]:
-        """See :meth:`SoundConversion.convert`."""
+        """Converts a packet of the input, see :meth:`SoundConversion.convert`."""
         subtitle = None if packet is None else self._decoder.decode2(packet)
-        # MP4 fills the time without text with empty ones.
+        # MP4 has empty subtitles where no text is shown.
         if not subtitle:
             return
         ready = self.target.codec_context.encode_subtitle(subtitle)
@@ -123,11 +125,14 @@ class TextConversion:
 
 
 def conversion_of(stream: Any, output: Any) -> SoundConversion | TextConversion | None:
-    """What makes a stream fit for a container that cannot hold it, added to that; ``None`` if nothing does.
+    """Adds a stream to a container that cannot hold it as it is, and returns its conversion.
 
     Args:
-        stream: of an input.
-        output: the container; its header is not yet written.
+        stream: the stream of the input.
+        output: the container, whose header must not be written yet.
+
+    Returns:
+        The conversion; ``None`` if there is none for this stream and container.
     """
     if stream.codec_context is None or output.format.name not in _SOUND:
         return None
@@ -140,7 +145,7 @@ def conversion_of(stream: Any, output: Any) -> SoundConversion | TextConversion 
         makers = [partial(SoundConversion, layout=layout) for layout in layouts]
     for make in makers:
         try:
-            # A stream that turns out not to fit could not be removed from the output.
+            # Try it in another file first: a stream cannot be removed from the output again.
             with av.open(io.BytesIO(), "w", format=output.format.name) as trial:
                 make(stream, trial)
                 trial.start_encoding()

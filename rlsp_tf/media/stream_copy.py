@@ -1,4 +1,4 @@
-"""Sound, subtitles and whatever else goes with a video, copied packet by packet as it is."""
+"""Copies sound, subtitles and everything else that accompanies a video, packet by packet."""
 
 import io
 from collections import deque
@@ -18,47 +18,46 @@ _OF_ONE_FILE = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "vendor_id"),
     *("DURATION", "BPS", "NUMBER_OF_", "_STATISTICS"),
 )
-"""Beginnings of the names of metadata that is true of one file only."""
+"""Prefixes of the names of metadata that describes one file only and must not be copied."""
 
 _QUICKTIME_LANGUAGES = {
     **{"bod": "tib", "ces": "cze", "cym": "wel", "deu": "ger", "ell": "gre", "eus": "baq", "fas": "per"},
     **{"fra": "fre", "hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac", "mri": "mao", "msa": "may"},
     **{"mya": "bur", "nld": "dut", "ron": "rum", "slk": "slo", "sqi": "alb", "zho": "chi"},
 }
-"""Codes of languages in ISO 639-2/T, and in ISO 639-2/B, all that FFmpeg writes into QuickTime."""
+"""Language codes of ISO 639-2/T and their equivalents in ISO 639-2/B, which FFmpeg needs for QuickTime."""
 
 _RUN_UP = 4
-"""Packets before the first that is heard: the 2112 samples of AAC, the 80 ms of Opus."""
+"""Packets that a decoder needs before the first audible one: 2112 samples of AAC, or 80 ms of Opus."""
 
 
 METADATA, TIME_CODE, CHAPTERS = "metadata", "time code", "chapters"
 Part = int | str
-"""Of what accompanies a video: the index of a stream, or one of these names."""
+"""Something that accompanies a video: the index of a stream, or one of the three names above."""
 
 
 def parts_of(source: VideoSource) -> list[Part]:
-    """All that accompanies a video."""
+    """Returns everything that accompanies a video."""
     streams = [stream.index for stream in source.container.streams if stream.index != source.stream_index]
     return [METADATA, TIME_CODE, CHAPTERS, *streams]
 
 
 class StreamCopy:
-    """The streams of a file beside its video, on their way into another file.
+    """Copies all streams of a file, except its video, into another file. Use it as a context manager.
 
-    The input is opened once more and read alongside the video, so that memory does not grow with
-    the clip however its streams are interleaved. Of a pipe, which cannot be, what has come so far is taken.
-
-    It is a context manager.
+    The input is opened a second time and read alongside the video, so that memory does not grow with the
+    length of the clip, however its streams are interleaved. A pipe cannot be opened twice; its packets are
+    taken from ``source.companions``.
 
     Args:
         source: the input.
-        output: the container where the streams go; its header is not yet written.
-        video: its video, which gets the metadata of the source's.
-        suffix: of the output's name.
-        notes: gets sentences for the user on what the output cannot hold.
-        left_out: what does not go along, and why, as the end of a sentence.
-        most: how many packets of each sound go along, and of the rest what lies between them; ``None`` for
-            all.
+        output: the container of the output, whose header must not be written yet.
+        video: the video stream of the output, which gets the metadata of the input's video.
+        suffix: the suffix of the output's name.
+        notes: list to which sentences are added about what the output cannot hold.
+        left_out: the parts that are not copied, each with its reason as the end of a sentence.
+        most: number of packets to copy of each sound stream; other streams are copied up to that point.
+            By default everything is copied.
 
     Raises:
         av.FFmpegError: if the input cannot be read.
@@ -82,7 +81,7 @@ class StreamCopy:
         self._conversions: dict[int, SoundConversion | TextConversion] = {}
         for part in (METADATA, TIME_CODE, CHAPTERS):
             if part in left_out:
-                notes.append(f"{source.path}: its {part} did not go along, since {left_out[part]}.")
+                notes.append(f"{source.path}: its {part} was not copied, since {left_out[part]}.")
         for thing, target in ((source, video), (self._input, output)):
             metadata = lasting_metadata(thing)
             code = metadata.pop("timecode", None)
@@ -96,7 +95,9 @@ class StreamCopy:
             if stream.index == source.stream_index:
                 continue
             if stream.index in left_out:
-                notes.append(f"{source.path}: {_named(stream)} was left out, since {left_out[stream.index]}.")
+                notes.append(
+                    f"{source.path}: {_describe(stream)} was left out, since {left_out[stream.index]}."
+                )
                 continue
             if stream.type == "data" and _is_written_by_muxer(stream, video, chapters):
                 continue
@@ -108,22 +109,22 @@ class StreamCopy:
             elif conversion := conversion_of(stream, output):
                 target = conversion.target
                 self._conversions[stream.index] = conversion
-                notes.append(f"{source.path}: {_converted(stream, target, suffix)}")
+                notes.append(f"{source.path}: {_conversion_note(stream, target, suffix)}")
             else:
-                notes.append(f"{source.path}: {_left_out(stream, suffix)}")
+                notes.append(f"{source.path}: {_left_out_note(stream, suffix)}")
                 continue
             target.metadata.update(lasting_metadata(stream))
             if output.format.name == "mov" and (language := target.metadata.get("language")):
                 target.metadata["language"] = _QUICKTIME_LANGUAGES.get(language, language)
             target.disposition = stream.disposition.value
-            if stream.type != "attachment":  # the header holds all of those
+            if stream.type != "attachment":  # attachments are part of the header
                 self._targets[stream.index] = target
         self._packets = self._read()
         self._next: Any = None
         self._refused = 0
         self._last: dict[int, int] = {}
         self._clocks: dict[int, Clock] = {}
-        # Matroska lets packets of one stream begin together, as subtitles do; MP4 does not.
+        # In Matroska, packets of one stream may have the same time, as subtitles often do; not in MP4.
         self._least_step = 0 if output.format.name in ("matroska", "webm") else 1
 
     def __enter__(self) -> "StreamCopy":
@@ -134,17 +135,17 @@ class StreamCopy:
             self._input.close()
 
     def copy_until(self, time: Fraction | None) -> None:
-        """Copies all packets that are due.
+        """Copies all packets up to a time.
 
         Args:
-            time: in seconds; ``None`` for all that are left.
+            time: decoding time in seconds; ``None`` for all packets that are left.
 
         Raises:
-            av.FFmpegError: if they cannot be written.
+            av.FFmpegError: if a packet cannot be written.
         """
         while True:
             if self._next is None:
-                if (packet := self._following()) is None:
+                if (packet := self._next_packet()) is None:
                     break
                 self._keep_order(packet)
                 self._next = packet
@@ -168,13 +169,14 @@ class StreamCopy:
             )
 
     def mux(self, packet: Any) -> None:
-        """Writes a packet, be it of the video or of another stream.
+        """Writes a packet of the video or of another stream.
 
-        What a muxer refuses may be a packet that came before, which waited for its turn. Those of the video
-        are an encoder's, so it is a damaged one of the input.
+        A muxer queues packets, so an error may be about an earlier packet than the one given. The packets of
+        the video come from an encoder and are intact, so a refused packet is always a damaged one of the
+        input. It is counted and left out.
 
         Raises:
-            av.FFmpegError: if it cannot be written for another reason.
+            av.FFmpegError: if the output cannot be written.
         """
         try:
             self._output.mux(packet)
@@ -192,8 +194,8 @@ class StreamCopy:
                 raise
             self._refused += 1
 
-    def _following(self) -> Any:
-        """The next packet of a stream that goes along; ``None`` if there is none (yet, of a pipe)."""
+    def _next_packet(self) -> Any:
+        """Returns the next packet to copy; ``None`` if there is none, or, in a pipe, none yet."""
         if self._arrived is None:
             return next(self._packets, None)
         while self._arrived:
@@ -205,7 +207,9 @@ class StreamCopy:
     def _read(self) -> Iterator[Any]:
         if not self._targets:
             return
-        packets = _played(self._input.demux([self._input.streams[index] for index in self._targets]))
+        packets = _without_discarded(
+            self._input.demux([self._input.streams[index] for index in self._targets])
+        )
         try:
             yield from packets if self._most is None else self._first(packets, self._most)
         except av.FFmpegError:
@@ -214,7 +218,7 @@ class StreamCopy:
             )
 
     def _first(self, packets: Iterator[Any], most: int) -> Iterator[Any]:
-        """The first packets, until there are enough of each sound; of the others as many at most."""
+        """Yields at most ``most`` packets of each stream, and ends when every sound stream has so many."""
         left = dict.fromkeys(self._targets, most)
         sounds = {index for index in left if self._input.streams[index].type == "audio"}
         for packet in packets if sounds else ():
@@ -225,7 +229,7 @@ class StreamCopy:
                 return
 
     def _keep_order(self, packet: Any) -> None:
-        """Lets no time stamp go back, as it may in a broken file: a muxer would give up the whole output."""
+        """Makes time stamps increase, since in a broken file they may not, and a muxer would then fail."""
         if packet.dts is None:
             return
         index = packet.stream_index
@@ -238,16 +242,16 @@ class StreamCopy:
         self._last[index] = packet.dts
 
 
-def _played(packets: Iterator[Any]) -> Iterator[Any]:
-    """Without what an edit list cuts out: another container may have no such list, and play it.
+def _without_discarded(packets: Iterator[Any]) -> Iterator[Any]:
+    """Leaves out the packets that an edit list cuts out, since other containers have no such lists.
 
-    Decoders get some of what comes before the beginning, as they need it to start.
+    The last ``_RUN_UP`` packets before the beginning are kept, because decoders need them to start.
     """
     before: dict[int, deque[Any]] = {}
     begun: set[int] = set()
     for packet in packets:
         index = packet.stream_index
-        if not packet.size:  # only tells decoders that there is no more
+        if not packet.size:  # an empty packet only marks the end of a stream
             continue
         if not packet.is_discard:
             begun.add(index)
@@ -258,21 +262,21 @@ def _played(packets: Iterator[Any]) -> Iterator[Any]:
 
 
 def is_of_content(error: Exception) -> bool:
-    """Whether writing failed for what was to be written, not for a disk, a file or memory."""
+    """Whether writing failed because of the content, and not because of a disk, a file or memory."""
     return not isinstance(error, OSError | MemoryError)
 
 
 def lasting_metadata(thing: Any) -> dict[str, str]:
-    """Metadata of a container or a stream without what is true of the old file only."""
+    """Returns the metadata of a container or a stream without what describes the old file only."""
     kept = {key: value for key, value in thing.metadata.items() if not key.startswith(_OF_ONE_FILE)}
-    if "name" in kept:  # as FFmpeg reads the title of a track in MP4
+    if "name" in kept:  # FFmpeg's key for the title of a track in MP4
         kept.setdefault("title", kept["name"])
     return kept
 
 
 def _can_hold(container: str, stream: Any) -> bool:
-    """Whether a container takes a stream, asked of its muxer with a file of that stream alone."""
-    # Muxers write a header without pictures and attachments and say nothing.
+    """Whether a container can hold a stream, found out by writing the header of a file with this stream."""
+    # That works for sound and subtitles only: muxers silently leave out pictures and attachments.
     if _is_cover(stream):
         return container in ("mp4", "matroska")
     if stream.type not in ("audio", "subtitle"):
@@ -287,38 +291,38 @@ def _can_hold(container: str, stream: Any) -> bool:
 
 
 def _is_written_by_muxer(stream: Any, video: Any, chapters: Sequence[Any]) -> bool:
-    """Whether a data stream comes about anew: MP4 has them for titles of chapters and for time codes."""
+    """Whether the muxer writes this data stream by itself, as MP4 does for chapter titles and time codes."""
     return (bool(chapters) and stream.name == "bin_data") or "timecode" in (
         stream.metadata.keys() & video.metadata.keys()
     )
 
 
 def _is_cover(stream: Any) -> bool:
-    """Whether a stream is a single picture, as of a film's poster."""
+    """Whether a stream is cover art: a single picture, such as a film's poster."""
     return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _as_attachment(path: Path, cover: Any) -> tuple[str, str, bytes]:
-    """A cover's name, type and content, as Matroska has it."""
+    """Returns the name, the media type and the content of cover art, for an attachment in Matroska."""
     kind = "png" if cover.codec_context.name == "png" else "jpeg"
     with open_input(path) as container:
         packet = next(container.demux(container.streams[cover.index]))
         return f"cover.{kind.replace('jpeg', 'jpg')}", f"image/{kind}", bytes(packet)
 
 
-def _named(stream: Any) -> str:
+def _describe(stream: Any) -> str:
     kind = {"audio": "sound", "subtitle": "subtitle"}.get(stream.type, stream.type)
     name = stream.codec_context.name if stream.codec_context is not None else getattr(stream, "name", None)
     return f"{kind} stream {stream.index} ({name or 'of unknown kind'})"
 
 
-def _converted(stream: Any, target: Any, suffix: str) -> str:
+def _conversion_note(stream: Any, target: Any, suffix: str) -> str:
     codec = target.codec_context.codec.canonical_name
-    return f"{_named(stream)} became {codec}, since {suffix} cannot hold it as it is."
+    return f"{_describe(stream)} became {codec}, since {suffix} cannot hold it as it is."
 
 
-def _left_out(stream: Any, suffix: str) -> str:
-    sentence = f"{_named(stream)} was left out"
+def _left_out_note(stream: Any, suffix: str) -> str:
+    sentence = f"{_describe(stream)} was left out"
     for other, container in ((".mkv", "matroska"), (".mp4", "mp4")):
         if other != suffix and _can_hold(container, stream):
             return f"{sentence}, since {suffix} cannot hold it; name the output {other} to keep it."

@@ -1,4 +1,4 @@
-"""Video files as clips: every frame once, with its time and the samples of the decoder."""
+"""Reads video files as clips: every frame once, with its time and the decoder's own samples."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ from rlsp_tf.media.pixel_formats import (
 from rlsp_tf.pixels.color import ColorSpec
 
 JUMP = 1
-"""Seconds. Time that goes back farther starts anew, as in files that were put together of several."""
+"""Seconds. A longer gap between two frames is reported as possible damage."""
 
 FORMATS = (
     *(
@@ -61,21 +61,21 @@ FORMATS = (
         "obu",
     ),
 )
-"""What is read, by FFmpeg's names: files that hold what they show. Playlists and scripts, which make FFmpeg
-open what they name, are not among them."""
+"""FFmpeg's names of the formats that are read. Playlists and scripts are not among them, because FFmpeg would
+open the files that they name."""
 MOST_PIXELS = 2**26
-"""Of a frame, 8192x8192: a header can ask for any amount of memory."""
+"""Most pixels of a frame, such as 8192x8192. Without a limit, a damaged header could claim all memory."""
 
 
 STDIN = Path("standard input")
-"""Stands for what is piped into the program, and is what messages call it."""
+"""Stands for the program's standard input, and is its name in messages."""
 
 
 class Clock:
-    """Time stamps of a stream that go on where their clock starts anew, as in files put together of several.
+    """Corrects time stamps that start again, as in files that were joined from several.
 
     Attributes:
-        restarts: how often it has started anew.
+        restarts: how often the clock has started again.
     """
 
     def __init__(self) -> None:
@@ -83,18 +83,19 @@ class Clock:
         self._shift = self._before = 0
 
     def read(self, stamp: int, last: int, step: int) -> int:
-        """A time stamp in the time that goes on.
+        """Returns a time stamp on a clock that never starts again.
 
         Args:
-            stamp: as it stands in the file.
-            last: what was given for the one before.
-            step: how long that lasts.
+            stamp: the time stamp in the file.
+            last: the corrected time stamp before it.
+            step: the duration that belongs to ``last``.
 
         Returns:
-            The time. It is not later than ``last`` where the stamp is wrong by less than a ``step``.
+            The corrected time stamp. It may still be at or before ``last``, by less than ``step``; that is
+            taken for an error of one time stamp, not for a restart.
         """
         if self._shift != self._before and stamp + self._before > last:
-            # There were only some wrong stamps, and the clock goes on as before.
+            # Only a few time stamps were wrong; the clock had not started again.
             self._shift = self._before
             self.restarts -= 1
         elif stamp + self._shift <= last - step:
@@ -104,37 +105,34 @@ class Clock:
 
 
 class VideoSource:
-    """A video file, decoded frame by frame.
+    """Decodes a video file frame by frame.
 
-    It is a :class:`rlsp_tf.media.frames.FrameSource` that can be read once. Planes are those of the decoder;
-    RGB and palettes become RGB of 8 or 16 bits. Frames that the file asks to be turned, as those of
-    telephones do, are turned.
-
-    A damaged or truncated file gives the frames that can be decoded, and a note after the last one.
-
-    What is piped in can be read only once: packets beside the video wait in ``companions`` for whoever
-    takes them, where others read a file a second time.
+    This is a :class:`rlsp_tf.media.frames.FrameSource` that can be read once. Its planes are the decoder's
+    own; RGB and palettes become RGB of 8 or 16 bits. Frames are rotated if the file says so, as videos of
+    telephones do. Of a damaged or truncated file, all frames that can be decoded are read, and then a note is
+    added.
 
     Args:
-        path: a video file in any format that FFmpeg reads, or :data:`STDIN`.
-        deinterlace: make whole frames of those that are marked as interlaced, see
+        path: a video file in one of ``FORMATS``, or :data:`STDIN`.
+        deinterlace: whether to deinterlace the frames that are marked as interlaced, see
             :mod:`rlsp_tf.media.deinterlace`.
         most_pixels: width times height of the largest frame that is decoded, even to find out what the
             header does not say; :data:`MOST_PIXELS` by default, after a first frame of any size.
 
     Attributes:
-        sample_aspect_ratio: width of a pixel divided by its height, ``None`` if not given.
-        tags: what the file says about colour by the numbers of ITU-T H.273: matrix, primaries, transfer.
-        hdr10: what the file says of its mastering display and its brightness, if it does.
-        stream_index: which of the file's streams the video is.
-        metadata: of that stream.
-        disposition: its marks, such as that of the default; FFmpeg's number.
-        container: FFmpeg's, as it is open.
-        companions: ``None`` for files.
-        restamped: how many frames so far had no time of their own, or a wrong one.
+        sample_aspect_ratio: width of a pixel divided by its height; ``None`` if not specified.
+        tags: ITU-T H.273's numbers of the file's matrix, primaries and transfer.
+        hdr10: the file's HDR10 metadata; ``None`` if it has none.
+        stream_index: index of the video stream in the file.
+        metadata: metadata of the video stream.
+        disposition: FFmpeg's disposition flags of the video stream, such as the one for default streams.
+        container: the open container.
+        companions: the packets of other streams, read so far and not yet taken. Only a pipe has them,
+            because it cannot be opened twice; ``None`` for files.
+        restamped: number of frames so far whose time stamp was missing or wrong.
 
     Raises:
-        RLSPError: if the file is missing, empty or no video, or none of its frames can be decoded.
+        RLSPError: if the file is missing, empty or not a video, or none of its frames can be decoded.
     """
 
     def __init__(
@@ -176,7 +174,7 @@ class VideoSource:
 
     def __iter__(self) -> Iterator[Frame]:
         duration = 0
-        frames = self._checked()
+        frames = self._uniform_frames()
         pairs = deinterlaced(frames, self.path) if self._deinterlace else ((frame, frame) for frame in frames)
         for decoded, picture in pairs:
             planes = planes_of(picture)
@@ -190,20 +188,20 @@ class VideoSource:
 
     @property
     def is_damaged_within(self) -> bool:
-        """Whether something, so far, could not be decoded as it should be, and more came after it."""
+        """Whether a damaged place was found so far that is not at the end of what was read."""
         return self._first_damage is not None and self._first_damage < self._packets
 
-    def _note_places(self, places: int) -> None:
-        """Counts places that are damaged."""
+    def _count_damage(self, places: int) -> None:
+        """Counts damaged places."""
         self._damaged += places
         if places and self._first_damage is None:
             self._first_damage = self._packets
 
     def seek(self, pts: int) -> None:
-        """Lets the frames begin at a time or somewhat before, as far as the file tells how to find it.
+        """Continues reading at a given time or somewhat before; has no effect if the file cannot be searched.
 
         Args:
-            pts: in units of ``time_base``.
+            pts: the time, in units of ``time_base``.
         """
         with contextlib.suppress(av.FFmpegError):
             self.container.seek(pts, stream=self._stream)
@@ -217,7 +215,7 @@ class VideoSource:
         self.container.close()
 
     def _choose_stream(self) -> Any:
-        # Cover art is a video stream of one picture.
+        # Cover art looks like a video stream with one picture.
         streams = [
             stream
             for stream in self.container.streams.video
@@ -225,15 +223,17 @@ class VideoSource:
         ]
         if not streams:
             raise RLSPError(f"{self.path}: has no video in it; check the path.")
-        # As the ffmpeg command chooses: the largest, first of all among those that are marked as the default.
-        stream = max(streams, key=_rank)
+        # Choose as the ffmpeg command does: the largest stream, of the default streams if there are any.
+        stream = max(streams, key=_preference)
         if stream.codec_context is None:
-            raise RLSPError(f"{self.path}: FFmpeg has no decoder for its video; convert it elsewhere first.")
+            raise RLSPError(
+                f"{self.path}: FFmpeg has no decoder for its video; convert it with another program first."
+            )
         self._check_size(stream.width, stream.height)
-        # Also for frames that turn out larger than the file said.
+        # The limit must also hold for frames that are larger than the header says.
         stream.codec_context.options = {"max_pixels": str(_with_padding(self._most_pixels))}
-        # Threads would be faster than is needed. Those by frame lose good frames beside a broken one, and
-        # those by slice make the decoder of VP8 refuse frames that it shows as far as they go without.
+        # One thread decodes faster than the network computes. With frame threads, intact frames beside a
+        # damaged one are lost; with slice threads, VP8's decoder refuses frames that it could partly show.
         stream.thread_type = "NONE"
         return stream
 
@@ -250,8 +250,8 @@ class VideoSource:
             try:
                 packet = next(packets, None)
             except av.FFmpegError:
-                # No further packet can be read; the decoder still holds frames of the ones before.
-                self._note_places(1)
+                # No further packet can be read, but the decoder still holds frames of earlier ones.
+                self._count_damage(1)
                 with contextlib.suppress(av.FFmpegError):
                     yield from self._stream.decode(None)
                 return
@@ -261,21 +261,21 @@ class VideoSource:
             try:
                 frames = packet.decode()
             except av.FFmpegError:
-                self._note_places(1)
+                self._count_damage(1)
                 continue
             yield from frames
 
     def _demux_all(self) -> Iterator[Any]:
-        """The packets of the video; those of other streams are put aside."""
+        """Yields the packets of the video and keeps those of other streams in ``companions``."""
         for packet in self.container.demux():
-            # The packets at the end, which only flush decoders, have no index of their own.
+            # The last packets, which only flush decoders, have no stream_index of their own.
             if packet.stream.index == self._stream.index:
                 yield packet
             elif self.companions is not None and packet.size:
                 self.companions.append(packet)
 
-    def _checked(self) -> Iterator[av.VideoFrame]:
-        """The decoded frames as long as they are alike."""
+    def _uniform_frames(self) -> Iterator[av.VideoFrame]:
+        """Yields the decoded frames; raises an ``RLSPError`` if their size or pixel format changes."""
         for index, decoded in enumerate(self._decoded):
             form = (decoded.width, decoded.height, decoded.format.name)
             if form != self._form:
@@ -283,14 +283,14 @@ class VideoSource:
                     f"{self.path}: frames change from {self._form[0]}x{self._form[1]} {self._form[2]} to "
                     f"{form[0]}x{form[1]} {form[2]} within the video; split it there."
                 )
-            self._note_places(decoded.is_corrupt)
+            self._count_damage(decoded.is_corrupt)
             if decoded.interlaced_frame and not self._interlaced:
                 self._interlaced = True
                 if not self._deinterlace:
                     since = f"from frame {index} on " if index else ""
                     self.notes.append(
-                        f"{self.path}: is interlaced {since}but taken as if it were not; "
-                        "rlsp upscale --deinterlace makes whole frames of it."
+                        f"{self.path}: is interlaced {since}but was read as progressive; "
+                        "rlsp upscale --deinterlace deinterlaces it."
                     )
             yield decoded
 
@@ -302,7 +302,7 @@ class VideoSource:
         self.metadata: dict[str, str] = stream.metadata
         self.disposition: int = stream.disposition.value
         self.time_base: Fraction = stream.time_base
-        # A single frame has no rate; any will do then.
+        # A video of one frame has no rate; any will do.
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         self.rate: Fraction | None = rate
         self.width, self.height = first.width, first.height
@@ -328,13 +328,13 @@ class VideoSource:
         if tag == UNTAGGED:
             rule = "from 720 lines on" if color.matrix == "bt709" else "below 720 lines"
             self.notes.append(
-                f"{self.path}: does not tell its colour matrix; taken for {name}, as is usual {rule}."
+                f"{self.path}: does not say which colour matrix it uses; assumed {name}, as is usual {rule}."
             )
         elif tag not in MATRICES:
-            self.notes.append(f"{self.path}: has an uncommon colour matrix (H.273: {tag}); taken for {name}.")
+            self.notes.append(f"{self.path}: has an uncommon colour matrix (H.273: {tag}); assumed {name}.")
 
     def _time_of(self, decoded: av.VideoFrame) -> int:
-        """The frame's time stamp, made to increase where the file has none or a wrong one."""
+        """Returns the frame's time stamp, corrected if it is missing or not later than the one before."""
         assert self.rate is not None
         step = decoded.duration or max(1, round(1 / (self.rate * self.time_base)))
         pts = decoded.pts if decoded.pts is not None else decoded.dts
@@ -355,7 +355,7 @@ class VideoSource:
         return pts
 
     def _expected_end(self) -> Fraction | None:
-        """When the video ends by what the file says, in seconds."""
+        """Returns the time in seconds at which the video ends according to the file's metadata."""
         stream = self._stream
         if stream.duration:
             return (stream.duration + (stream.start_time or 0)) * stream.time_base
@@ -372,24 +372,27 @@ class VideoSource:
 
         if restarts := self._clock.restarts:
             times = "once" if restarts == 1 else f"{restarts} times"
-            note(f"has a clock that starts anew {times}; its time goes on there")
+            note(f"its time stamps start again {times}; they were made continuous")
         if wrong := self.restamped - self._clock.restarts:
-            note(f"{wrong} frames had no or wrong time stamps and got new ones")
+            note(f"{wrong} frames had missing or wrong time stamps and got new ones")
         if self._damaged:
-            note(f"is damaged in {self._damaged} places; frames are missing or spoilt there")
+            note(f"is damaged in {self._damaged} places; frames are missing or damaged there")
         if self._gaps:
             note(
                 f"shows one frame for more than a second at {len(self._gaps)} places, the first "
-                f"{float(self._gaps[0]):.1f} s from the start; if it should not, it is damaged there"
+                f"{float(self._gaps[0]):.1f} s from the start; if that is not intended, it is damaged there"
             )
         expected = self._expected_end()
         end = ((self._last or 0) + duration) * self.time_base
-        # The duration of the whole file counts where its video's is not known, and sound may be longer.
+        # The expected end may be that of the whole file, whose sound may be somewhat longer.
         if expected is not None and end < expected - 1:
-            note(f"ends at {float(end):.1f} s, though it says {float(expected):.1f} s; it may be truncated")
+            note(
+                f"ends at {float(end):.1f} s, but should last until {float(expected):.1f} s; it may be "
+                "truncated"
+            )
 
 
-def _rank(stream: Any) -> tuple[bool, bool, int]:
+def _preference(stream: Any) -> tuple[bool, bool, int]:
     if stream.codec_context is None:
         return False, False, 0
     return True, bool(stream.disposition & Disposition.default), stream.width * stream.height
@@ -401,7 +404,7 @@ def _with_padding(pixels: int) -> int:
 
 
 def open_input(path: Path, most_pixels: int | None = None) -> Any:
-    """Opens a file, or :data:`STDIN`, to read it by FFmpeg.
+    """Opens a file, or :data:`STDIN`, as a container of FFmpeg.
 
     Args:
         path: the file.
@@ -409,9 +412,9 @@ def open_input(path: Path, most_pixels: int | None = None) -> Any:
             does not say. The size of larger ones stays unknown. There is no limit by default.
 
     Raises:
-        av.FFmpegError: if that cannot be done.
+        av.FFmpegError: if it cannot be read.
     """
-    # With the prefix, a colon in a name does not make it an address. Metadata may be in any encoding.
+    # Without a protocol, FFmpeg would take a name with a colon for a URL. Metadata may be in any encoding.
     protocol, name = ("pipe", "0") if path is STDIN else ("file", path)
     options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": protocol}
     if most_pixels is not None:
@@ -420,14 +423,14 @@ def open_input(path: Path, most_pixels: int | None = None) -> Any:
 
 
 def libav_sentence(error: av.FFmpegError, path: Path, failure: str) -> str:
-    """One sentence for an error of FFmpeg: what the system said if it was the system, else ``failure``.
+    """Describes an error of FFmpeg in one sentence: the system's reason if it has one, otherwise ``failure``.
 
     Args:
-        error: as caught.
-        path: the file that the user knows.
+        error: the exception.
+        path: the file, as the user knows it.
         failure: what went wrong and what to do, without a full stop.
     """
-    # FFmpeg's reader of YUV4MPEG adds to the number of an error, which makes a busy device of a wrong header.
+    # FFmpeg's YUV4MPEG reader adds to error numbers, so that a wrong header looks like a busy device.
     if isinstance(error, OSError) and error.errno != errno.EBUSY:
         return describe_os_error(OSError(error.errno, error.strerror, str(path)))
     return f"{path}: {failure} (FFmpeg: {(error.strerror or 'unknown error').lower()})."

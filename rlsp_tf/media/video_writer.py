@@ -1,4 +1,4 @@
-"""Video files in the making: frames keep their times, sound and everything else goes along."""
+"""Writes video files. Frames keep their times, and sound and everything else is copied from the source."""
 
 import contextlib
 import os
@@ -39,54 +39,54 @@ VIDEO_FORMATS = {
     ".mkv": "matroska",
     ".webm": "webm",
 }
-"""Containers that are written: FFmpeg's name for each suffix."""
+"""FFmpeg's name of the container for each suffix that can be written."""
 
 _DEFAULT_RATE = 25
 _PRESETS = "ultrafast, superfast, veryfast, faster, fast, medium, slow, slower, veryslow, placebo"
 
 
 STDOUT = Path("standard output")
-"""Stands for what the program is piped into, and is what messages call it."""
+"""Stands for the program's standard output, and is its name in messages."""
 
 
 class VideoSink:
-    """A video file in the making.
+    """Encodes frames into a video file.
 
-    It is a :class:`rlsp_tf.media.frames.FrameSink`. Frames keep their time stamps: exactly in MP4 and MOV, to
-    the millisecond in Matroska and WebM, which count no finer. These two have no times below zero
-    either: where sound begins before the video's zero, everything is moved alike.
+    This is a :class:`rlsp_tf.media.frames.FrameSink`. Frames keep their time stamps: exactly in MP4 and MOV,
+    and to the millisecond in Matroska and WebM, whose unit that is. Matroska and WebM have no negative times
+    either, so if sound begins before the video's time zero, all streams are shifted by the same amount.
 
-    What accompanies the video of ``source`` goes along unchanged: sound, subtitles, cover,
-    attachments, chapters, metadata, pixel aspect ratio, colour tags. What the container cannot hold
-    is told in ``notes``.
+    Everything that accompanies the video of ``source`` is copied: sound, subtitles, cover art, attachments,
+    chapters, metadata, pixel aspect ratio and colour tags. Whatever the container cannot hold is listed in
+    ``notes``.
 
     Args:
-        path: the file to be; its suffix decides the container, see ``VIDEO_FORMATS``. :data:`STDOUT` gets
+        path: the file to write. Its suffix selects the container, see ``VIDEO_FORMATS``. :data:`STDOUT` gets
             Matroska, frame by frame.
-        source: where the frames come from.
-        width: of the frames to be written.
-        height: likewise.
-        color: how they hold colour; by default as those of ``source`` do, and BT.709 in limited range
-            for RGB. Depth and subsampling become the nearest ones that the encoder has. For encoders
-            that are lossless or know nothing but RGB, RGB stays RGB.
-        codec: FFmpeg's name of the encoder; by default :func:`rlsp_tf.media.containers.codec_for` the suffix.
-        crf: constant quality; for libx264 and libx265 0 (lossless) to 51. Encoders that have no such
-            thing ignore it.
-        preset: speed against size, as the encoder names it.
-        force: replace a file that exists.
-        rate: frames per second where ``source`` knows no time; 25 by default.
-        companions: whether what accompanies the video goes along.
+        source: the clip that the frames are made from.
+        width: width of the frames, in pixels.
+        height: height of the frames, in pixels.
+        color: colour format of the frames. By default that of ``source``, or BT.709 in limited range if
+            ``source`` is RGB. Depth and subsampling become the nearest that the encoder supports. If the
+            encoder is lossless, or supports only RGB, RGB stays RGB.
+        codec: FFmpeg's name of the encoder. By default :func:`rlsp_tf.media.containers.codec_for` chooses it.
+        crf: constant rate factor; for libx264 and libx265, 0 (lossless) to 51. Some encoders have none and
+            ignore it.
+        preset: the encoder's name for a trade-off between speed and size.
+        force: whether to replace an existing file.
+        rate: frames per second, if ``source`` has no frame rate. The default is 25.
+        companions: whether to copy everything that accompanies the video.
 
     Attributes:
-        rate: frames per second, on average.
-        time_base: seconds per unit of the times of frames.
-        left_out: what of ``source`` does not go along, and why, see
+        rate: average frames per second.
+        time_base: seconds per unit of the frames' times.
+        left_out: the parts of ``source`` that are not copied, each with its reason, see
             :class:`rlsp_tf.media.stream_copy.StreamCopy`.
-        times: without companions: the time and the duration of every packet that was written, in order.
+        times: time and duration of every packet written, in order; only kept without ``companions``.
 
     Raises:
-        RLSPError: if the file cannot be written, or the encoder does not exist, does not go with the
-            container, or refuses what it is given; some of it only when the block is entered.
+        RLSPError: if the file cannot be written, or the encoder does not exist, does not fit the container,
+            or refuses the frames or options. Some of this is found only when the block is entered.
     """
 
     def __init__(
@@ -150,20 +150,21 @@ class VideoSink:
         self._context.__exit__(*exception)
 
     def write(self, frame: Frame) -> None:
-        """Takes the next frame.
+        """Encodes the next frame.
 
         Args:
-            frame: planes in ``self.color``, or RGB; later than the one before.
+            frame: a frame with planes in the format of ``color``, or RGB. Its time must be later than that
+                of the frame before.
 
         Raises:
-            RLSPError: if it cannot be stored, for one because the disk is full.
+            RLSPError: if the frame has a wrong shape or type, or the disk is full.
         """
         planes = frame.planes
         if len(planes) == 1 and self.color is not None:
             planes = planes_from_rgb(planes[0], self.color)
         self._check(planes)
         picture = to_video_frame(planes, self._pixel_format)
-        # Times are those of the source, tick by tick; no rate is assumed.
+        # Use the times of the source as they are; the rate may not be constant.
         picture.time_base = self.time_base
         picture.pts = frame.pts
         if frame.duration is not None:
@@ -172,7 +173,7 @@ class VideoSink:
         self._mux(self._stream.encode(picture))
 
     def black(self) -> tuple[np.ndarray, ...]:
-        """A black frame, as :meth:`write` takes it."""
+        """Returns the planes of a black frame for :meth:`write`."""
         if self.color is None:
             return (np.zeros((self._height, self._width, 3), np.uint8),)
         return planes_from_rgb(np.zeros((self._height, self._width, 3), np.uint8), self.color)
@@ -233,7 +234,7 @@ class VideoSink:
             raise RLSPError(f"{self.path}: no frame was given to be written.")
         packets = self._stream.encode(None)
         if self._written < 3:
-            # x265 has not set the decoding times of so few packets; their order is that of time.
+            # x265 does not set decoding times for fewer than three packets; they are in the order of time.
             for packet in packets:
                 packet.dts = packet.pts
         self._mux(packets)
@@ -241,12 +242,13 @@ class VideoSink:
             self._others.copy_until(None)
 
     def _choose_format(self, color: ColorSpec | None) -> tuple[str, ColorSpec | None]:
-        """The encoder's pixel format, and how planes in it hold colour; ``None`` for RGB."""
+        """Returns the encoder's pixel format, and its colour format; ``None`` for RGB."""
         try:
             codec = av.Codec(self._codec, "w")
         except av.codec.codec.UnknownCodecError as error:
             raise RLSPError(
-                f"{self._codec}: FFmpeg has no such encoder; libx264, libx265, libvpx-vp9 and ffv1 are some."
+                f"{self._codec}: FFmpeg has no such encoder; choose for example libx264, libx265, libvpx-vp9 "
+                "or ffv1."
             ) from error
         if codec.type != "video":
             raise RLSPError(f"{self._codec}: does not encode video; choose libx264, libx265 or libvpx-vp9.")
@@ -255,7 +257,7 @@ class VideoSink:
         if wanted is None and (codec.lossy or not codec.lossless):
             wanted = ColorSpec("bt709", full_range=False, depth=self._source.depth)
         if wanted and not color and wanted.chroma_location != "topleft":
-            # Where players look for it in files that do not tell.
+            # Players assume this location in files that do not specify one.
             wanted = replace(wanted, chroma_location="left")
         spec = nearest_spec(wanted, formats) if wanted else None
         if wanted and spec:
@@ -287,18 +289,19 @@ class VideoSink:
         context.width, context.height, context.pix_fmt = self._width, self._height, self._pixel_format
         context.time_base = self.time_base
         context.thread_type = "AUTO"
-        context.flags |= Flags.frame_duration  # else all frames last one over the rate
-        # What crf 0 is of 8 bits in x264, it is neither of more bits nor in x265: without loss.
+        context.flags |= Flags.frame_duration  # otherwise the encoder gives all frames the same duration
+        # CRF 0 is lossless only in x264 with 8 bits. With more bits, and in x265, it takes other options.
         lossless = self._crf == 0
         options = {"qp" if lossless and self._codec == "libx264" else "crf": str(self._crf)}
         if self._preset is not None:
             if self._codec in ("libx264", "libx265") and self._preset not in _PRESETS.split(", "):
-                raise RLSPError(f"{self._preset}: no preset of {self._codec}; choose one of {_PRESETS}.")
+                raise RLSPError(f"{self._preset}: not a preset of {self._codec}; choose one of {_PRESETS}.")
             options["preset"] = self._preset
         if self._codec == "libvpx":
-            context.bit_rate = 10**8  # VP8 takes the constant quality only as a limit below a bit rate
+            context.bit_rate = 10**8  # VP8 ignores the CRF unless there is a bit rate
         if self._codec == "libx265":
-            options["x265-params"] = f"log-level=error:lossless={lossless:d}"  # or it writes to the terminal
+            # At its own log level, x265 prints on the terminal.
+            options["x265-params"] = f"log-level=error:lossless={lossless:d}"
         if tag := tag_for(self._format, context.name):
             context.codec_tag = tag
         self._tag(context, options)
@@ -310,7 +313,7 @@ class VideoSink:
         return stream
 
     def _describe_light(self, options: dict[str, str]) -> None:
-        """Tells the encoder of HDR10 metadata."""
+        """Adds the options that make the encoder write the HDR10 metadata of the source."""
         if not isinstance(self._source, VideoSource) or self._source.hdr10 is None:
             return
         for name, value in (self._source.hdr10.options(self._codec) or {}).items():
@@ -319,10 +322,10 @@ class VideoSink:
     def _misfit(self) -> str:
         suffix = self._suffix
         other = "libvpx-vp9" if suffix == ".webm" else "libx264"
-        return f"{self.path}: {suffix} cannot hold what {self._codec} makes; choose {other} or name it .mkv."
+        return f"{self.path}: {suffix} cannot hold video of {self._codec}; choose {other}, or name it .mkv."
 
     def _tag(self, context: Any, options: dict[str, str]) -> None:
-        """Tells players how to show the frames."""
+        """Sets the tags from which players know how to show the frames."""
         matrix, primaries, transfer = UNTAGGED, 1, 1
         if isinstance(self._source, VideoSource):
             matrix, primaries, transfer = self._source.tags
@@ -332,7 +335,7 @@ class VideoSink:
         if self.color is None:
             context.color_range = FULL
             return
-        # Two numbers stand for BT.601; that of the source is kept.
+        # BT.601 has two numbers; keep the one that the source has.
         same = self._source.color is not None and self._source.color.matrix == self.color.matrix
         context.colorspace = matrix if same and matrix != UNTAGGED else MATRIX_TAGS[self.color.matrix]
         context.color_range = FULL if self.color.full_range else LIMITED
@@ -361,21 +364,21 @@ def open_output(path: Path, format: str, time_base: Fraction, source: FrameSourc
     """Opens a container to write it.
 
     Args:
-        path: the file to be, or :data:`STDOUT`.
+        path: the file to write, or :data:`STDOUT`.
         format: FFmpeg's name of the container.
-        time_base: in which the times of its video are exact, in seconds, where the container can.
-        source: whose metadata it will have.
+        time_base: seconds per unit of the video's times, which the container stores exactly if it can.
+        source: the clip whose metadata the container will get.
 
     Raises:
-        av.FFmpegError: if it cannot be written.
+        av.FFmpegError: if the container cannot be written.
     """
     options = {}
     if format in ("mp4", "mov"):
-        # Left alone, the muxer counts frames in units of its own choice and the start in milliseconds.
+        # By default, the muxer rounds the times of frames to units of its own choice, and the start to 1 ms.
         unit = time_base.denominator
         options["video_track_timescale"] = str(unit)
         options["movie_timescale"] = str(unit * -(-1000 // unit))
-        # What cameras tell has names of theirs, for which MP4 has another place than for titles and the like.
+        # The usual metadata of MP4 has a fixed list of names; the names of cameras need another place.
         names = source.container.metadata if isinstance(source, VideoSource) else ()
         if any(name.startswith("com.") or name in ("make", "model") for name in names):
             options["movflags"] = "use_metadata_tags"

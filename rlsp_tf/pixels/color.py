@@ -1,6 +1,6 @@
-"""Colour as video has it: RGB to luma and chroma and back, by the matrices and ranges of the standards.
+"""Converts between RGB and luma and chroma, with the matrices and ranges of the video standards.
 
-Only ``+ - * /`` on whole planes, so NumPy arrays and TensorFlow tensors are both welcome.
+The functions use only ``+ - * /`` on whole planes, so they accept NumPy arrays and TensorFlow tensors alike.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 PAPER_WEIGHTS = (65.738 / 256, 129.057 / 256, 25.064 / 256)
-"""Shares of R, G and B, 0..255, in the network's luma: limited BT.601, in the authors' digits."""
+"""Weights of R, G and B (0..255) in the network's luma: limited-range BT.601, rounded as by the authors."""
 LUMA_OFFSET = 16.0
-"""The network's luma of black."""
+"""Value of black in the network's luma."""
 
 
 def eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """Rounds to what a file of 8 bits holds: uint8, 0..255."""
+    """Rounds and clips pixels to 8 bits: uint8, 0..255."""
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 
@@ -27,24 +27,25 @@ LUMA_WEIGHTS: dict[Matrix, tuple[float, float, float]] = {
     "bt709": (0.2126, 0.7152, 0.0722),
     "bt2020": (0.2627, 0.6780, 0.0593),
 }
-"""Shares of R, G and B in luma: ITU-R BT.601-7 (2.5.1), BT.709-6 (3.2), BT.2020-2 (table 4, non-constant)."""
+"""Weights of R, G and B in luma, from ITU-R BT.601-7 (2.5.1), BT.709-6 (3.2) and BT.2020-2 (table 4,
+non-constant luminance)."""
 
 
 @dataclass(frozen=True)
 class ColorSpec:
-    """How the planes (y, cb, cr) of a video hold colour.
+    """The colour format of a video: how its planes (y, cb, cr) store colour.
 
     Attributes:
-        matrix: the luma weights.
-        full_range: 8-bit codes 0..255; otherwise luma 16..235, chroma 16..240.
+        matrix: name of the standard whose luma weights are used.
+        full_range: whether 8-bit codes use 0..255. Otherwise luma uses 16..235 and chroma 16..240.
         depth: bits per sample, 8 to 16.
-        subsampling: luma samples per chroma sample, ``(horizontal, vertical)``, each 1, 2 or 4:
+        subsampling: luma samples per chroma sample, ``(horizontal, vertical)``, each 1, 2 or 4. For example,
             ``(2, 2)`` is 4:2:0.
-        chroma_location: where the first chroma sample lies among the luma samples it stands for, by
-            the names of FFmpeg (ITU-T H.273, figure 1).
+        chroma_location: position of the first chroma sample relative to the luma samples it belongs to, by
+            FFmpeg's names (ITU-T H.273, figure 1).
 
     Raises:
-        ValueError: if a value is none of these.
+        ValueError: if an attribute has another value than these.
     """
 
     matrix: Matrix
@@ -67,9 +68,10 @@ class ColorSpec:
 
     @property
     def siting(self) -> tuple[float, float]:
-        """Position of chroma sample 0 in luma samples from luma sample 0, ``(horizontal, vertical)``.
+        """Offset of the first chroma sample from the first luma sample, ``(horizontal, vertical)``.
 
-        ``(0, 0.5)`` for the usual 4:2:0; always 0 along an axis that is not subsampled.
+        It is counted in luma samples: ``(0, 0.5)`` for the usual 4:2:0, and always 0 along an axis that is
+        not subsampled.
         """
         across, down = (factor - 1.0 for factor in self.subsampling)
         horizontal = 0.0 if self.chroma_location in ("left", "topleft", "bottomleft") else across / 2
@@ -78,20 +80,20 @@ class ColorSpec:
 
     @property
     def ranges(self) -> tuple[float, float, float]:
-        """8-bit codes: that of black, and the spans of luma and of chroma."""
+        """The 8-bit code of black, and the spans of luma and of chroma in 8-bit codes."""
         return (0.0, 255.0, 255.0) if self.full_range else (16.0, 219.0, 224.0)
 
 
 def rgb_to_ycbcr(r: Any, g: Any, b: Any, spec: ColorSpec) -> tuple[Any, Any, Any]:
-    """Luma and chroma of RGB, neither clipped nor rounded.
+    """Converts RGB to luma and chroma, without clipping or rounding.
 
     Args:
-        r, g, b: planes of equal shape, floats, 0..255.
-        spec: matrix and range; depth and subsampling are left to the caller.
+        r, g, b: float planes of equal shape, 0..255.
+        spec: the colour format. Only its matrix and range are used.
 
     Returns:
-        ``(y, cb, cr)``, floats in codes of 8 bits whatever ``spec.depth``: 0..255 for the full range,
-        otherwise 16..235 and 16..240.
+        ``(y, cb, cr)``: float planes in 8-bit codes, whatever ``spec.depth`` is. They are 0..255 for the full
+        range, otherwise 16..235 and 16..240.
     """
     kr, kg, kb = LUMA_WEIGHTS[spec.matrix]
     black, luma_span, chroma_span = spec.ranges
@@ -102,14 +104,14 @@ def rgb_to_ycbcr(r: Any, g: Any, b: Any, spec: ColorSpec) -> tuple[Any, Any, Any
 
 
 def ycbcr_to_rgb(y: Any, cb: Any, cr: Any, spec: ColorSpec) -> tuple[Any, Any, Any]:
-    """The opposite of :func:`rgb_to_ycbcr`.
+    """Converts luma and chroma to RGB: the inverse of :func:`rgb_to_ycbcr`.
 
     Args:
-        y, cb, cr: planes of equal shape, floats in codes of 8 bits whatever ``spec.depth``.
-        spec: matrix and range.
+        y, cb, cr: float planes of equal shape in 8-bit codes, whatever ``spec.depth`` is.
+        spec: the colour format. Only its matrix and range are used.
 
     Returns:
-        ``(r, g, b)``, floats; 0..255 where the codes stand for a colour that RGB has.
+        ``(r, g, b)``: float planes. Values outside 0..255 mean that RGB does not have this colour.
     """
     kr, kg, kb = LUMA_WEIGHTS[spec.matrix]
     black, luma_span, chroma_span = spec.ranges
@@ -121,23 +123,23 @@ def ycbcr_to_rgb(y: Any, cb: Any, cr: Any, spec: ColorSpec) -> tuple[Any, Any, A
 
 
 def luma_from_bt601(luma: Any, cb: Any, cr: Any, spec: ColorSpec) -> Any:
-    """Luma of ``spec`` for a pixel of which the network's luma and the chroma of ``spec`` are known.
+    """Converts the network's luma to the luma of another colour format, for pixels whose chroma is known.
 
-    The network makes L = 16 + p . (R, G, B), with p the paper's weights. RGB is linear in (Y, Cb, Cr),
-    and Y adds the same grey to all three channels, so with Q = p . RGB(black, Cb, Cr), the part that
-    chroma alone decides,
+    The network outputs L = 16 + p . (R, G, B), where p are the paper's weights. RGB is linear in (Y, Cb, Cr),
+    and Y adds the same grey to all three channels. Let Q = p . RGB(black, Cb, Cr), which depends on chroma
+    alone. Then
 
         L = 16 + (p_r + p_g + p_b) * (255 / luma span) * (Y - black) + Q,
 
-    which is solved for Y. For BT.601 itself Q is nothing but the rounding of the paper's weights.
+    which is solved for Y. If ``spec`` is BT.601, Q only comes from the rounding of the paper's weights.
 
     Args:
-        luma: floats, 16..235, as the network gives it (BT.601 in limited range).
-        cb, cr: planes of the same shape, floats in codes of 8 bits, in the matrix and range of ``spec``.
-        spec: matrix and range.
+        luma: the network's output, a float plane, 16..235 (BT.601 in limited range).
+        cb, cr: float planes of the same shape in 8-bit codes, in the matrix and range of ``spec``.
+        spec: the colour format. Only its matrix and range are used.
 
     Returns:
-        Luma in the matrix and range of ``spec``, floats in codes of 8 bits, neither clipped nor rounded.
+        Luma in the matrix and range of ``spec``: a float plane in 8-bit codes, neither clipped nor rounded.
     """
     kr, kg, kb = LUMA_WEIGHTS[spec.matrix]
     pr, pg, pb = PAPER_WEIGHTS
@@ -149,13 +151,13 @@ def luma_from_bt601(luma: Any, cb: Any, cr: Any, spec: ColorSpec) -> Any:
 
 
 def from_codes(y: Any, cb: Any, cr: Any, spec: ColorSpec) -> tuple[Any, Any, Any]:
-    """Code values of any depth as those of 8 bits, the scale of everything else here.
+    """Converts code values of any depth to 8-bit codes, which the other functions use.
 
     Neutral chroma is half of ``2**depth`` in every range (ITU-T H.273, 8.3), not half of the largest code.
 
     Args:
         y, cb, cr: float planes in code values of ``spec.depth``, of any sizes.
-        spec: of the planes.
+        spec: the colour format of the planes.
 
     Returns:
         ``(y, cb, cr)``, neither rounded nor clipped.
@@ -165,11 +167,11 @@ def from_codes(y: Any, cb: Any, cr: Any, spec: ColorSpec) -> tuple[Any, Any, Any
 
 
 def to_codes(y: Any, cb: Any, cr: Any, spec: ColorSpec) -> tuple[Any, Any, Any]:
-    """The opposite of :func:`from_codes`."""
+    """Converts 8-bit codes to code values of ``spec.depth``: the inverse of :func:`from_codes`."""
     unit, neutral = _unit(spec), 2.0 ** (spec.depth - 1)
     return y * unit, (cb - 128.0) * unit + neutral, (cr - 128.0) * unit + neutral
 
 
 def _unit(spec: ColorSpec) -> float:
-    """Code values of ``spec.depth`` per code value of 8 bits (ITU-T H.273, 8.3)."""
+    """Returns the number of code values of ``spec.depth`` per 8-bit code (ITU-T H.273, 8.3)."""
     return (2**spec.depth - 1) / 255 if spec.full_range else 2.0 ** (spec.depth - 8)

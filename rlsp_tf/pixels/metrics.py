@@ -1,10 +1,9 @@
-"""How far frames are from the truth: PSNR and SSIM in float64, and the protocols that count them.
+"""Measures how close frames are to the ground truth: PSNR and SSIM in float64, and evaluation protocols.
 
-The same frames give PSNR values up to 0.3 dB apart depending on borders, dropped frames and the order
-of logarithm and mean, so a number here always comes with its :class:`EvaluationProtocol`.
+For the same frames, PSNR can differ by up to 0.3 dB, depending on borders, dropped frames, and whether the
+mean or the logarithm is taken first. So every number comes with its :class:`EvaluationProtocol`.
 
-LPIPS is left out: the packages that have it need PyTorch, and fetch the weights of another network when
-they run.
+There is no LPIPS: the packages that compute it need PyTorch and download the weights of another network.
 """
 
 from collections.abc import Sequence
@@ -19,83 +18,87 @@ from rlsp_tf.pixels.color import LUMA_OFFSET, PAPER_WEIGHTS
 PEAK = 255.0
 SSIM_WINDOW = 11
 TYPICAL = 27.0
-"""PSNR in dB of the paper's networks on Vid4, in the middle."""
+"""Typical PSNR in dB of the paper's networks on Vid4."""
 METRICS = ("psnr_y", "ssim_y", "psnr_rgb", "temporal_psnr_y")
-"""What is measured, by its name in results; see :class:`EvaluationProtocol`."""
+"""Names of the metrics in results; see :class:`EvaluationProtocol`."""
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
-    """BT.601 luma in float64, not rounded, by the weights that the authors trained and measured with.
+    """Computes BT.601 luma in float64, without rounding, with the weights that the authors used.
 
     Args:
-        rgb: ``(..., 3)``, 0..255.
+        rgb: array ``(..., 3)``, 0..255.
 
     Returns:
-        ``(...)``, 16..235.
+        Array ``(...)``, 16..235.
     """
     return rgb.astype(np.float64) @ PAPER_WEIGHTS + LUMA_OFFSET
 
 
 def luma_of(output: np.ndarray) -> np.ndarray:
-    """Luma of what a network gives, be it luma or RGB.
+    """Returns the luma of a network's output, which is luma or RGB.
 
     Args:
-        output: ``(..., 1)`` or ``(..., 3)``, 0..255.
+        output: array ``(..., 1)`` of luma or ``(..., 3)`` of RGB, 0..255.
 
     Returns:
-        ``(...)``, 16..235; of RGB as :func:`luma` has it.
+        Array ``(...)``, 16..235. RGB is converted by :func:`luma`.
     """
     return output[..., 0] if output.shape[-1] == 1 else luma(output)
 
 
 def mse(a: np.ndarray, b: np.ndarray | float) -> float:
-    """Mean squared difference of two arrays of one shape, in float64."""
+    """Computes the mean squared difference of two arrays of the same shape, in float64."""
     return float(np.mean(np.square(np.subtract(a, b, dtype=np.float64))))
 
 
 def decibels(error: float) -> float:
-    """PSNR of a mean squared error on the scale 0..255: ``10 log10(255**2 / error)``, infinity for 0."""
+    """Converts a mean squared error to PSNR: ``10 log10(255**2 / error)``, or infinity if it is 0."""
     return float(10 * np.log10(PEAK**2 / error)) if error else float("inf")
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in decibels; the peak is 255 for luma 16..235 too, as in the literature.
+    """Computes the peak signal-to-noise ratio in dB.
+
+    The peak is 255 even for luma, which only uses 16..235; this is common practice.
 
     Args:
-        a, b: arrays of one shape, 0..255.
+        a, b: arrays of the same shape, 0..255.
 
     Returns:
-        Infinity for identical arrays.
+        The PSNR; infinity if the arrays are identical.
     """
     return decibels(mse(a, b))
 
 
 def cost(difference: np.ndarray) -> float:
-    """What differences from float32, in grey levels, take from a network of ``TYPICAL`` PSNR, in dB.
+    """Estimates how many dB a network of ``TYPICAL`` PSNR loses by a deviation from its float32 output.
 
-    As if they were independent of its errors. Unlike a PSNR against the truth this tells a wrong network
-    from a right one whatever the weights.
+    The deviation is assumed to be independent of the network's errors. Unlike a PSNR against the ground
+    truth, this reveals a wrong implementation even if the weights are bad.
+
+    Args:
+        difference: the deviation, in grey levels.
     """
     return float(10 * np.log10(1 + mse(difference, 0.0) * 10 ** (TYPICAL / 10) / PEAK**2))
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Structural similarity of Wang et al. 2004 (IEEE TIP 13(4)) in float64.
+    """Computes the structural similarity of Wang et al. 2004 (IEEE TIP 13(4)) in float64.
 
-    Their settings: Gaussian window of 11x11 and sigma 1.5, K = 0.01 and 0.03, L = 255, and the mean over
-    the valid region, that is all windows that lie inside the image. scikit-image has exactly these, in a
-    version that many use; it is small beside TensorFlow.
+    The settings are theirs: an 11x11 Gaussian window with sigma 1.5, K = 0.01 and 0.03, L = 255, and the mean
+    over all windows that lie inside the image. This is scikit-image's implementation.
 
     Args:
-        a, b: ``(H, W)`` of at least 11x11, 0..255.
+        a, b: arrays ``(H, W)`` of at least 11x11, 0..255.
 
     Returns:
-        At most 1, for identical images.
+        The SSIM; 1 if the images are identical.
 
     Raises:
-        ValueError: if the images are smaller or their shapes differ.
+        ValueError: if the images are too small or their shapes differ.
     """
-    from skimage.metrics import structural_similarity  # training measures PSNR and does without
+    from skimage.metrics import structural_similarity  # slow to import, and training does not need it
 
     value = structural_similarity(
         a.astype(np.float64),
@@ -110,27 +113,27 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """What is counted, and how it becomes one number.
+    """Which pixels and frames are measured, and how the metrics are averaged.
 
-    One of your own is made by ``EvaluationProtocol("mine", crop=4)``.
+    To make your own protocol, write for example ``EvaluationProtocol("mine", crop=4)``.
 
-    - ``psnr_y``, ``ssim_y``: of luma (:func:`luma`). The truth's luma is never rounded.
-    - ``psnr_rgb``: of all three channels at 8 bits.
-    - ``temporal_psnr_y``: PSNR of frame differences: of ``sr[t] - sr[t-1]`` against ``hr[t] - hr[t-1]``,
-      in luma. It falls when an error flickers and does not when it stands still; motion is not followed,
+    - ``psnr_y``, ``ssim_y``: PSNR and SSIM of luma (:func:`luma`). The ground truth's luma is never rounded.
+    - ``psnr_rgb``: PSNR of all three channels at 8 bits.
+    - ``temporal_psnr_y``: PSNR of the frame difference ``sr[t] - sr[t-1]`` against ``hr[t] - hr[t-1]``, in
+      luma. Errors that flicker lower it, errors that stay the same do not. It does not compensate for motion,
       and a blurred but steady result scores well.
 
     Every sequence has the same weight in the mean over sequences.
 
     Attributes:
-        name: what results call it.
-        crop: pixels left out along every edge (the crop border).
-        drop: frames left out at the beginning and at the end of every sequence.
-        rounding: whether a network's output is rounded to 8 bits, as a file would hold it.
-        mean: how a sequence's PSNR comes from its frames: ``"sequence MSE"`` is the PSNR of the mean
-            squared error of all its pixels, ``"mean over frames"`` the mean of the frames' PSNR. SSIM
-            is always the mean over frames.
-        source: where the protocol is from.
+        name: the protocol's name in results.
+        crop: pixels to leave out along every edge (the crop border).
+        drop: frames to leave out at the beginning and at the end of every sequence.
+        rounding: whether to round the network's output to 8 bits, as in a file.
+        mean: how the PSNR of a sequence is computed: ``"sequence MSE"`` is the PSNR of the mean squared error
+            of all its pixels, ``"mean over frames"`` is the mean of the frames' PSNR. SSIM is always the
+            mean over frames.
+        source: the publication that the protocol comes from.
     """
 
     name: str
@@ -141,7 +144,7 @@ class EvaluationProtocol:
     source: str = ""
 
     def describe(self) -> str:
-        """The protocol in one line."""
+        """Describes the protocol in one line."""
         parts = [
             f"{self.crop} pixels cropped at every edge" if self.crop else "no crop",
             f"first and last {self.drop} frames dropped" if self.drop else "all frames",
@@ -151,18 +154,17 @@ class EvaluationProtocol:
         return ", ".join(parts)
 
     def summarize(self, frames: Sequence["FrameErrors"]) -> dict[str, Any]:
-        """The numbers of one sequence.
+        """Computes the metrics of one sequence.
 
         Args:
-            frames: all its frames, those to be dropped too.
+            frames: the errors of all frames of the sequence, including those to drop.
 
         Returns:
-            The ``METRICS`` of the sequence and, under ``"frames"``, of every frame that counts with its
-            ``"index"`` in the sequence. ``None`` where there is nothing to measure: temporal PSNR of
-            the first frame.
+            The ``METRICS`` of the sequence, and under ``"frames"`` those of every frame that is not dropped,
+            with its ``"index"`` in the sequence. The temporal PSNR of the first frame is ``None``.
 
         Raises:
-            RLSPError: if no frame is left to count.
+            RLSPError: if all frames are dropped.
         """
         counted = frames[self.drop : len(frames) - self.drop]
         if not counted:
@@ -170,7 +172,7 @@ class EvaluationProtocol:
                 f"protocol {self.name} drops {self.drop} frames at each end, which leaves none of "
                 f"{len(frames)}; use longer sequences or another protocol."
             )
-        # The difference to a frame that is dropped does not count.
+        # The first frame's difference is to a dropped frame.
         temporal = [None, *(frame.mse_difference for frame in counted[1:])]
         rows = [
             {
@@ -218,11 +220,19 @@ PROTOCOLS = {
         EvaluationProtocol("full", source="this project; every pixel of every frame counts"),
     )
 }
-"""The protocols that have a name."""
+"""The predefined protocols by name."""
 
 
 class FrameErrors(NamedTuple):
-    """What one frame is off by; ``mse_difference`` is that of the difference to the frame before."""
+    """The errors of one frame.
+
+    Attributes:
+        mse_y: mean squared error of luma.
+        ssim_y: structural similarity of luma.
+        mse_rgb: mean squared error of RGB.
+        mse_difference: mean squared error of the luma difference to the frame before; ``None`` for the first
+            frame.
+    """
 
     mse_y: float
     ssim_y: float
@@ -231,10 +241,13 @@ class FrameErrors(NamedTuple):
 
 
 class Meter:
-    """Measures the frames of one sequence one after the other; remembers numbers, and one frame.
+    """Measures the frames of one sequence, one after the other. It keeps one frame in memory.
 
     Args:
-        crop: see :class:`EvaluationProtocol`.
+        crop: pixels to leave out along every edge.
+
+    Attributes:
+        frames: the errors of the frames measured so far.
     """
 
     def __init__(self, crop: int) -> None:
@@ -246,11 +259,11 @@ class Meter:
         """Measures the next frame.
 
         Args:
-            hr_y, sr_y: luma ``(H, W)``, of the truth and of the result.
-            hr_rgb, sr_rgb: RGB ``(H, W, 3)``, 0..255.
+            hr_y, sr_y: luma ``(H, W)`` of the ground truth and of the result, 16..235.
+            hr_rgb, sr_rgb: RGB ``(H, W, 3)`` of the ground truth and of the result, 0..255.
 
         Raises:
-            RLSPError: if the crop leaves less than a window of SSIM.
+            RLSPError: if the cropped frame is smaller than SSIM's window.
         """
         height, width = hr_y.shape
         if min(height, width) < 2 * self._crop + SSIM_WINDOW:

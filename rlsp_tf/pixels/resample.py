@@ -1,4 +1,4 @@
-"""Cubic resampling at exact sample positions, as a matrix for each axis."""
+"""Cubic resampling at exact sample positions, expressed as one matrix for each axis."""
 
 import numpy as np
 
@@ -6,20 +6,20 @@ from rlsp_tf.pixels.color import ColorSpec
 
 
 def cubic_matrix(size_in: int, size_out: int, *, step: float, origin: float) -> np.ndarray:
-    """The matrix that resamples one axis with Keys' cubic kernel (a = -0.5, IEEE ASSP 1981).
+    """Returns the matrix that resamples one axis with Keys' cubic kernel (a = -0.5, IEEE ASSP 1981).
 
-    Output sample j is read at position ``origin + j * step`` of the input, counted in input samples.
-    Beyond the ends the edge sample is repeated. For a step above 1 the kernel is widened by it, so
-    that reducing does not alias. ``matrix_v @ image @ matrix_h.T`` resamples an image.
+    Output sample j is read at position ``origin + j * step`` of the input, counted in input samples. Beyond
+    the ends, the edge sample is repeated. For a step above 1, the kernel is widened by the step to prevent
+    aliasing. ``matrix_v @ image @ matrix_h.T`` resamples an image.
 
-    Phase matters more than the kernel: low-resolution sample i of this project lies at
-    high-resolution position ``scale * i`` (step ``1 / scale``, origin 0), while a resize that aligns
-    the outer edges of the images (half-pixel centres) has origin ``0.5 / scale - 0.5``.
+    The phase matters more than the kernel: in this project, low-resolution sample i lies at high-resolution
+    position ``scale * i`` (step ``1 / scale``, origin 0). A resize that aligns the outer edges of the images
+    (half-pixel centres) has the origin ``0.5 / scale - 0.5`` instead.
 
     Args:
-        size_in: samples of the input, at least 1.
-        size_out: samples of the output.
-        step: distance of output samples, in input samples.
+        size_in: number of input samples, at least 1.
+        size_out: number of output samples.
+        step: distance between output samples, in input samples.
         origin: position of the first output sample, in input samples.
 
     Returns:
@@ -38,7 +38,11 @@ def cubic_matrix(size_in: int, size_out: int, *, step: float, origin: float) -> 
 
 
 def enlarge_matrix(size: int, scale: int) -> np.ndarray:
-    """The matrix that enlarges one axis of a low-resolution image of this project ``scale`` times.
+    """Returns the matrix that enlarges one axis of a low-resolution image.
+
+    Args:
+        size: number of low-resolution samples.
+        scale: how many times larger the result is.
 
     Returns:
         ``(scale * size, size)`` float64, phase-aligned with the paper's degradation.
@@ -47,11 +51,14 @@ def enlarge_matrix(size: int, scale: int) -> np.ndarray:
 
 
 def enlarge_taps(scale: int) -> np.ndarray:
-    """The weights of :func:`enlarge_matrix`, which are the same for all samples away from the ends.
+    """Returns the filter taps of :func:`enlarge_matrix`, the same for all samples not near the ends.
+
+    Args:
+        scale: how many times larger the result is.
 
     Returns:
-        ``(scale, 4)`` float64: high-resolution sample ``scale * i + p`` is row p times low-resolution samples
-        i - 1 to i + 2.
+        ``(scale, 4)`` float64. High-resolution sample ``scale * i + p`` is the product of row p and the
+        low-resolution samples i - 1 to i + 2.
     """
     return enlarge_matrix(4, scale)[scale : 2 * scale]
 
@@ -65,18 +72,18 @@ def chroma_matrices(
     scale: int = 1,
     shift: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The matrices that take chroma from the grid of one frame to that of another.
+    """Returns the matrices that resample a chroma plane from one colour format and size to another.
 
     Args:
         size: ``(height, width)`` of the source's luma.
-        source: its subsampling and siting of chroma.
-        target: those of the result.
-        target_size: ``(height, width)`` of the result's luma; ``size`` by default.
+        source: colour format of the source. Its subsampling and chroma location are used.
+        target: colour format of the result. Its subsampling and chroma location are used.
+        target_size: ``(height, width)`` of the result's luma. By default ``size``.
         scale: luma samples of the result per luma sample of the source.
-        shift: target luma sample p lies at source luma position ``p / scale + shift``.
+        shift: offset of the luma grids: target luma sample p lies at source position ``p / scale + shift``.
 
     Returns:
-        ``(rows, columns)`` float32, to be used as ``rows @ plane @ columns.T``.
+        ``(rows, columns)`` float32. ``rows @ plane @ columns.T`` resamples a plane.
     """
     matrices = []
     for axis, (low, high) in enumerate(zip(size, target_size or size, strict=True)):
@@ -94,6 +101,7 @@ def chroma_matrices(
 
 
 def _keys(distance: np.ndarray) -> np.ndarray:
+    """Evaluates Keys' cubic kernel at distances from its centre."""
     x = np.abs(distance)
     near = (1.5 * x - 2.5) * x**2 + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2

@@ -1,4 +1,4 @@
-"""A rendered scene with text, lines and motion, for the demo and wherever a clip is needed at once."""
+"""Renders a scene with text, lines and motion, for the demo and other uses that need a clip at once."""
 
 from collections.abc import Iterator
 
@@ -16,25 +16,25 @@ TEXT = (
 
 
 def render_scene(frames: int = 48, height: int = 480, width: int = 640) -> Iterator[np.ndarray]:
-    """Renders the demo scene: a textured wall behind print, foliage-like noise, a turning wheel.
+    """Renders the demo scene: a printed page and a turning wheel in front of a textured brick wall.
 
-    Everything moves by fractions of a pixel, the way a hand-held camera makes it, since that is what
-    recurrent super-resolution feeds on.
+    Everything moves by fractions of a pixel, as if filmed with a hand-held camera. Recurrent super-resolution
+    gains detail from such motion.
 
     Args:
-        frames: length of the clip.
-        height: of a frame, in pixels.
-        width: likewise.
+        frames: number of frames.
+        height: height of the frames, in pixels.
+        width: width of the frames, in pixels.
 
     Yields:
-        uint8 RGB ``(height, width, 3)``.
+        RGB frames, uint8 ``(height, width, 3)``.
     """
     large = (height * SUPERSAMPLING, width * SUPERSAMPLING)
     margin = 24 * SUPERSAMPLING
     wall = _wall(large[0] + 2 * margin, large[1] + 2 * margin)
     page = _page(large[1] * 5 // 8)
     for t in range(frames):
-        # Slow sines whose periods have no common divisor: no frame repeats the phase of another.
+        # The periods of these slow sines have no common divisor, so no two frames have the same phase.
         dx, dy = margin * 0.8 * np.sin(t / 17.3), margin * 0.8 * np.sin(t / 23.9 + 1)
         canvas = wall.transform(
             large[::-1],
@@ -53,7 +53,7 @@ def render_scene(frames: int = 48, height: int = 480, width: int = 640) -> Itera
 
 
 def _wall(height: int, width: int) -> Image.Image:
-    """Natural-looking texture: noise of falling amplitude at rising frequency, and rows of bricks."""
+    """Renders rows of bricks over noise whose amplitude falls with frequency, which looks like a surface."""
     rng = np.random.default_rng(1)
     texture = np.zeros((height, width, 3))
     for octave in range(3, 10):
@@ -78,7 +78,7 @@ def _wall(height: int, width: int) -> Image.Image:
 
 
 def _page(width: int) -> Image.Image:
-    """A sheet of print with a resolution wedge under it."""
+    """Renders a printed page with a resolution wedge below the text."""
     height = width * 5 // 8
     page = Image.new("RGBA", (width, height), (244, 240, 228, 255))
     draw = ImageDraw.Draw(page)
@@ -99,6 +99,7 @@ def _page(width: int) -> Image.Image:
 
 
 def _wheel(canvas: Image.Image, *, centre: tuple[float, float], radius: float, turn: float) -> None:
+    """Draws a wheel with spokes, rotated by ``turn`` radians."""
     draw = ImageDraw.Draw(canvas)
     x, y = centre
     for share, colour in ((1.0, (36, 42, 48)), (0.9, (206, 176, 64)), (0.82, (34, 74, 70))):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, stores of objects, signals and threads. Knows nothing of video.
+"""Files that are written completely or not at all, object stores, signals and threads; nothing about video.
 
 May import: errors.
 """

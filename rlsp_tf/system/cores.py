@@ -1,12 +1,11 @@
-"""How many cores there are for this process, and how a process is kept to one."""
+"""The number of CPU cores of this process, and the settings that limit a process to one."""
 
 import os
 
 ONE_CORE = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
-"""Environment variables of a process that is to have one core, to be set before TensorFlow starts: more
-threads would take turns on it."""
+"""Environment variables that limit TensorFlow to one core. Set them before TensorFlow starts."""
 
 
 def cores() -> int:
-    """How many cores this process may use, which may be fewer than the machine has."""
+    """Returns the number of cores that this process may use; the machine may have more."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

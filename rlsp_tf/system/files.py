@@ -1,4 +1,4 @@
-"""Files that appear under their final name only when they are complete, and checksums of files."""
+"""Files that get their final name only when they are complete, and checksums of files."""
 
 import contextlib
 import hashlib
@@ -14,23 +14,28 @@ from typing import Any
 from rlsp_tf.errors import RLSPError
 
 DEEPEST = 50
-"""Lists and dictionaries within each other in a JSON file of ours; none has more than ten."""
+"""Levels of nesting that :func:`read_json` accepts. Files written by rlsp have ten at most."""
 LARGEST = 2**24
-"""Bytes of such a file, of which few have a million. When parsed they may take 30 times as many."""
+"""Bytes that :func:`read_json` accepts. Files written by rlsp seldom reach a million, and parsed JSON can
+take 30 times the size of its file."""
 
 Ours = Callable[[PurePath], bool]
-"""Tells of a path relative to a folder whether the program writes a file of that name there."""
+"""A function that says whether rlsp writes a file of this name, given as a path relative to its folder."""
 
 
 def named(*patterns: str) -> Ours:
-    """Files whose whole path within a folder, with slashes, matches one of these regular expressions."""
+    """Makes an :data:`Ours` function from regular expressions.
+
+    Args:
+        patterns: regular expressions. One of them must match the whole relative path, written with slashes.
+    """
     return lambda path: any(re.fullmatch(pattern, path.as_posix()) for pattern in patterns)
 
 
 NOTHING = named()
 
 LONGEST_NAME = 255
-"""Bytes of a file's name, on nearly all file systems."""
+"""Most bytes that nearly every file system allows in a file's name."""
 _LONGEST_SUFFIX = 16
 
 
@@ -38,16 +43,16 @@ _LONGEST_SUFFIX = 16
 def atomic_file(
     target: str | os.PathLike[str], *, force: bool = False, inside: Path | None = None
 ) -> Iterator[Path]:
-    """Yields a temporary path that takes the name of ``target`` when the block ends well.
+    """Yields a temporary path, and renames the file to ``target`` when the block ends without an exception.
 
-    The temporary name keeps the target's suffix, since writers choose a format by it. What was written is
-    on the disk before it gets its name. When the block raises, the temporary file is removed and
-    ``target`` is as it was.
+    The temporary name keeps the suffix of ``target``, because writers choose a format by it. The content is
+    flushed to the disk before the file is renamed. If the block raises, the temporary file is removed and
+    ``target`` stays as it was.
 
     Args:
-        target: the final path; its folder must exist.
-        force: replace a file that is there already.
-        inside: a folder on the same disk for the temporary file, instead of that of ``target``.
+        target: the final path. Its folder must exist.
+        force: whether to replace an existing file.
+        inside: a folder on the same disk for the temporary file. By default the folder of ``target``.
 
     Yields:
         The path to write to.
@@ -72,22 +77,23 @@ def atomic_file(
 def atomic_folder(
     target: str | os.PathLike[str], *, force: bool = False, inside: Path | None = None, ours: Ours = NOTHING
 ) -> Iterator[Path]:
-    """Yields a new folder that takes the name of ``target`` when the block ends well.
+    """Yields a new folder, and renames it to ``target`` when the block ends without an exception.
 
-    An empty folder of that name is replaced; one with files in it only with ``force``, and only if it holds
-    nothing but ``ours``. What was written is on the disk before it gets its name.
+    An existing empty folder is replaced. A folder with files in it is replaced only with ``force``, and only
+    if all its files are ``ours``. The content is flushed to the disk before the folder is renamed.
 
     Args:
-        target: the final path; its parent must exist.
-        force: replace a folder that has files in it.
-        inside: a folder on the same disk for the new folder, instead of that of ``target``.
-        ours: which files may be removed with the folder that is replaced.
+        target: the final path. Its parent must exist.
+        force: whether to replace a folder that has files in it.
+        inside: a folder on the same disk for the new folder. By default the parent of ``target``.
+        ours: says which files may be removed together with the replaced folder.
 
     Yields:
         The folder to write into.
 
     Raises:
-        RLSPError: see :func:`check_folder`; also in the end, if something came into the folder meanwhile.
+        RLSPError: for the reasons listed at :func:`check_folder`. This is checked again at the end, in case
+            other files were added to the folder meanwhile.
     """
     check_folder(target, force=force, ours=ours)
     target = Path(target)
@@ -97,7 +103,7 @@ def atomic_folder(
         yield temporary
         for path in (*temporary.rglob("*"), temporary):
             sync(path)
-        # Whatever has come meanwhile stays.
+        # Files that were added to the target meanwhile must not be removed.
         check_folder(target, force=force, ours=ours)
         if target.is_dir():
             retired = temporary_path(target, inside)
@@ -112,12 +118,12 @@ def atomic_folder(
 
 
 def check_target(target: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Raises an ``RLSPError`` if the file ``target`` could not be written in the end.
+    """Raises an ``RLSPError`` if a file could not be written under this name.
 
     Args:
-        target: the file to be written. A link is refused, since it would be replaced instead of what it
-            points to.
-        force: accept that it exists already.
+        target: the file to be written. Links are refused, because writing would replace the link and not
+            the file it points to.
+        force: whether the file may exist already.
     """
     target = Path(target)
     _check_link(target)
@@ -131,13 +137,13 @@ def check_target(target: str | os.PathLike[str], *, force: bool = False) -> None
 
 
 def check_folder(target: str | os.PathLike[str], *, force: bool = False, ours: Ours = NOTHING) -> None:
-    """Raises an ``RLSPError`` if the folder ``target`` could not be made in the end.
+    """Raises an ``RLSPError`` if a folder could not be created under this name.
 
     Args:
-        target: the folder to be made. A link is refused, since it would be replaced instead of what it
-            points to.
-        force: accept that it exists already and holds files of the program.
-        ours: which files these are.
+        target: the folder to be created. Links are refused, because the link would be replaced and not the
+            folder it points to.
+        force: whether the folder may exist already and hold files that are ``ours``.
+        ours: says which files may be removed with an existing folder.
     """
     target = Path(target)
     _check_link(target)
@@ -161,9 +167,9 @@ def check_apart(
 
     Args:
         target: the file or folder to be written.
-        sources: files or folders that are read; links are followed, and case counts where it does on the
-            disk.
-        replaced: whether what is at ``target`` goes; a folder that stays may contain a source.
+        sources: files or folders that are read. Links are followed. Whether upper and lower case differ is
+            decided by the file system.
+        replaced: whether an existing ``target`` is removed. If it is not, it may contain a source.
     """
     target = Path(target)
     for source in map(Path, sources):
@@ -178,12 +184,12 @@ def check_apart(
 
 
 def is_same(one: Path, other: Path) -> bool:
-    """Whether two paths are of one file or folder that exists, be it through links or by another case."""
+    """Whether two paths lead to the same existing file or folder, through links too."""
     return one.exists() and other.exists() and one.samefile(other)
 
 
 def others_in(folder: Path, ours: Ours) -> Iterator[PurePath]:
-    """What a folder holds that is not ``ours``, relative to it: files, links, and folders that are empty."""
+    """Yields the files, links and empty folders in a folder that are not ``ours``, as relative paths."""
     waiting = [folder]
     while waiting:
         for path in sorted(waiting.pop().iterdir()):
@@ -198,14 +204,16 @@ def others_in(folder: Path, ours: Ours) -> Iterator[PurePath]:
 
 
 def remove_files(folder: Path, ours: Ours) -> None:
-    """Removes files from a folder, and those folders in it, and itself, that are empty then.
+    """Removes the files of a folder that are ``ours``, then every folder that this has emptied.
+
+    Links are neither followed nor removed.
 
     Args:
-        folder: no link is followed from here on, and none is removed.
-        ours: which files, and which folders that were empty before.
+        folder: the folder to clean up. It is removed, too, if it is empty in the end.
+        ours: says which files to remove, and which folders to remove that were empty before.
     """
     emptied = {folder}
-    for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder comes before it
+    for path in sorted(folder.rglob("*"), reverse=True):  # the content of a folder comes before the folder
         own = ours(path.relative_to(folder)) and not path.is_symlink()
         if path.is_dir() and not path.is_symlink():
             if own or path in emptied:
@@ -220,9 +228,9 @@ def remove_files(folder: Path, ours: Ours) -> None:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file, or the list of files of a folder, would survive a power failure."""
+    """Flushes a file, or the list of files of a folder, to the disk, so that it survives a power failure."""
     if os.name != "posix" and path.is_dir():
-        return  # Windows knows no such thing for folders
+        return  # Windows cannot flush folders
     descriptor = os.open(path, os.O_RDWR if os.name != "posix" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -231,11 +239,12 @@ def sync(path: Path) -> None:
 
 
 def write_json(target: str | os.PathLike[str], value: Any, *, force: bool = False) -> None:
-    """Writes a value as JSON, whole or not at all.
+    """Writes a value as a JSON file, completely or not at all.
 
     Args:
-        target, force: see :func:`atomic_file`.
-        value: of types that JSON knows.
+        target: the final path. Its folder must exist.
+        value: the value, made of types that JSON has.
+        force: whether to replace an existing file.
 
     Raises:
         RLSPError: if ``target`` cannot be written.
@@ -245,26 +254,27 @@ def write_json(target: str | os.PathLike[str], value: Any, *, force: bool = Fals
 
 
 def read_json(path: str | os.PathLike[str], advice: str) -> Any:
-    """Reads a JSON file of ours.
+    """Reads a JSON file that rlsp has written.
 
     Args:
         path: the file.
-        advice: what to do if it cannot be read, as the end of a sentence.
+        advice: what to do if the file cannot be read, as the end of a sentence.
 
     Returns:
-        The value, nested no deeper than ``DEEPEST``, so that it can be compared, shown and written.
+        The value, nested no deeper than ``DEEPEST``, so that comparing or writing it cannot exceed Python's
+        limit on recursion.
 
     Raises:
-        RLSPError: if the file is missing or holds anything else.
+        RLSPError: if the file is missing, is larger than ``LARGEST``, or is not such a file.
     """
     try:
         if Path(path).stat().st_size > LARGEST:
-            raise ValueError("larger than any of ours")
+            raise ValueError("too large")
         value = json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError as error:
         raise RLSPError(f"{os.fspath(path)}: no such file; {advice}.") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise RLSPError(f"{os.fspath(path)}: is no JSON, or damaged; {advice}.") from error
+        raise RLSPError(f"{os.fspath(path)}: is not a JSON file, or is damaged; {advice}.") from error
     level = [value]
     for _ in range(DEEPEST):
         level = [
@@ -274,12 +284,12 @@ def read_json(path: str | os.PathLike[str], advice: str) -> Any:
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
     if level:
-        raise RLSPError(f"{os.fspath(path)}: is none of ours, so deep is it; {advice}.")
+        raise RLSPError(f"{os.fspath(path)}: is nested too deeply to be a file written by rlsp; {advice}.")
     return value
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Returns the SHA-256 checksum of a file in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -289,11 +299,11 @@ def sha256_of(path: Path) -> str:
 
 def _check_link(target: Path) -> None:
     if target.is_symlink():
-        raise RLSPError(f"{target}: is a link to {target.readlink()}; give the name of what it points to.")
+        raise RLSPError(f"{target}: is a link to {target.readlink()}; give that name instead.")
 
 
 def _parents(path: Path) -> list[Path]:
-    """Folders that a path is in, by its name and in truth."""
+    """Returns the parent folders of a path, both as it is written and with its links resolved."""
     return [*path.absolute().parents, *Path(os.path.realpath(path)).parents]
 
 
@@ -302,7 +312,7 @@ def _check_parent(target: Path) -> None:
     if not parent.is_dir():
         raise RLSPError(f"{target}: the folder {parent} does not exist; create it first.")
     try:
-        # os.access is not enough: it says yes to root on a read-only file system.
+        # os.access is not enough: for root it is true even on a read-only file system.
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
@@ -312,11 +322,11 @@ def _check_parent(target: Path) -> None:
 
 
 def temporary_path(target: Path, inside: Path | None = None) -> Path:
-    """A path that nothing has, for what is to become ``target``, with the same suffix.
+    """Returns an unused path for a file that will be renamed to ``target``, with the same suffix.
 
     Args:
         target: the final path.
-        inside: a folder for the temporary path, instead of that of ``target``.
+        inside: the folder of the temporary path. By default the folder of ``target``.
     """
     folder = inside or target.absolute().parent
     suffix = target.suffix if len(target.suffix) < _LONGEST_SUFFIX else ""
@@ -325,12 +335,12 @@ def temporary_path(target: Path, inside: Path | None = None) -> Path:
 
 
 def fitting_name(stem: str, ending: str) -> str:
-    """A file's name that no file system finds too long.
+    """Returns ``stem + ending``, shortened where file systems would refuse a name of that length.
 
     Args:
-        stem: the beginning of the name. If the name would be too long, the end of it is replaced by a
-            checksum of it.
-        ending: the end of the name, which stays as it is.
+        stem: the beginning of the name. If the name is too long, the end of ``stem`` is replaced by a
+            checksum of ``stem``.
+        ending: the end of the name, which is never changed.
     """
     encoded, room = os.fsencode(stem), LONGEST_NAME - len(os.fsencode(ending))
     if len(encoded) <= room:

@@ -1,7 +1,7 @@
-"""Stages of work that overlap: each in a thread, with a bounded queue between them.
+"""Stages of work that run at the same time, each in a thread, with bounded queues between them.
 
-Decoding, the network and encoding spend their time in libraries that let other threads run meanwhile. A
-bounded queue keeps memory constant: whoever is ahead waits.
+Decoding, the network and encoding spend their time in libraries that release Python's global lock, so threads
+are enough. Bounded queues keep memory constant: a stage waits when the next one falls behind.
 """
 
 import queue
@@ -12,22 +12,22 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 AHEAD = 3
-"""Items that wait between two stages at most, unless said otherwise."""
+"""Most items that wait between two stages, by default."""
 _POLL = 0.1
-"""Seconds between looks at whether the other side has ended."""
+"""Seconds between checks whether the other thread has ended."""
 
 
 class _End:
-    """What is queued after the last item."""
+    """Marks the end of a queue, after the last item."""
 
 
 class _Stage:
-    """A thread that can be told to stop, and whose failure is kept.
+    """A thread that can be told to stop and that keeps the exception it ended with.
 
     Args:
-        name: of the stage, for whoever reads a traceback.
-        work: what it does.
-        ahead: items that wait in its queue at most.
+        name: the name of the stage, as tracebacks show it.
+        work: the function that the thread runs.
+        ahead: most items that wait in its queue.
     """
 
     def __init__(self, name: str, work: Callable[[], None], ahead: int = AHEAD) -> None:
@@ -42,7 +42,7 @@ class _Stage:
         self._thread.start()
 
     def put(self, item: object) -> bool:
-        """Whether there was room before the stage ended."""
+        """Waits for room in the queue and adds an item; returns ``False`` if the stage ended before that."""
         while not self.stopped.is_set():
             try:
                 self.queue.put(item, timeout=_POLL)
@@ -52,7 +52,7 @@ class _Stage:
         return False
 
     def get(self) -> object:
-        """The next item, or :class:`_End` if the stage ended and nothing is left."""
+        """Waits for the next item; returns :class:`_End` if the stage has ended and none is left."""
         while True:
             try:
                 return self.queue.get(timeout=_POLL)
@@ -64,10 +64,10 @@ class _Stage:
         self._thread.join()
 
     def raise_error(self) -> None:
-        """Raises what ended the stage, if something did."""
+        """Raises the exception that ended the stage, if there was one."""
         if self.error is not None:
             error, self.error = self.error, None
-            # A stage that gives to another one passes on what has ended that.
+            # An exception of a later stage also ends the stages before it; only the first adds a note.
             noted = hasattr(error, "__notes__") or not hasattr(error, "add_note")  # Python 3.11
             if isinstance(error, Exception) and not noted:
                 error.add_note(f"while {self.name}")
@@ -84,13 +84,13 @@ class _Stage:
 
 
 class Prefetch(Generic[Item]):
-    """Iterates in a thread of its own, a few items ahead of whoever takes them.
+    """Iterates in its own thread, a few items ahead of the consumer.
 
-    A context manager: leaving it ends the thread, even in the middle.
+    Use it as a context manager. Leaving the block ends the thread, even if items are left.
 
     Args:
-        name: of the stage, such as ``"decoding"``.
-        items: what to iterate over.
+        name: the name of the stage, such as ``"decoding"``.
+        items: the iterable to read from.
     """
 
     def __init__(self, name: str, items: Iterable[Item]) -> None:
@@ -118,15 +118,15 @@ class Prefetch(Generic[Item]):
 
 
 class Background(Generic[Item]):
-    """Gives items to a function in a thread of its own, a few items behind whoever makes them.
+    """Calls a function for each item in its own thread, a few items behind the producer.
 
-    A context manager: leaving it waits until all is done; leaving it by an exception, until the item at
-    hand is.
+    Use it as a context manager. On a normal exit it waits for all queued items; on an exception, only for
+    the current one.
 
     Args:
-        name: of the stage, such as ``"encoding"``.
-        take: called for each item, in order.
-        ahead: items that wait at most, beside the one at hand.
+        name: the name of the stage, such as ``"encoding"``.
+        take: the function. It is called with each item, in order.
+        ahead: most items that wait, not counting the current one.
     """
 
     def __init__(self, name: str, take: Callable[[Item], None], ahead: int = AHEAD) -> None:
@@ -139,10 +139,10 @@ class Background(Generic[Item]):
         return self
 
     def put(self, item: Item) -> None:
-        """Queues an item; waits if too many are waiting.
+        """Queues an item. Waits if the queue is full.
 
         Raises:
-            Exception: what the function has raised for an item before.
+            Exception: the exception that the function raised for an earlier item.
         """
         if not self._stage.put(item):
             self._stage.raise_error()

@@ -1,4 +1,4 @@
-"""TensorFlow without what its C++ says on the terminal."""
+"""Hides the messages that TensorFlow's C++ code prints on the terminal."""
 
 import contextlib
 import os
@@ -11,9 +11,10 @@ from rlsp_tf.errors import RLSPError
 
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
-    """Keeps what TensorFlow's C++ prints off the terminal, unless something unexpected happens.
+    """Holds back everything printed on standard error, and prints it only if an unexpected error occurs.
 
-    It writes to the file descriptor before any of its log levels is in force.
+    TensorFlow's log level cannot do this: some messages are written to the file descriptor before it takes
+    effect.
     """
     sys.stderr.flush()
     saved = os.dup(2)
@@ -22,7 +23,7 @@ def quiet_tensorflow() -> Iterator[None]:
         try:
             yield
         except RLSPError:
-            raise  # says itself what the matter is
+            raise  # its message is enough
         except BaseException:
             held.seek(0)
             os.write(saved, held.read())

@@ -1,4 +1,4 @@
-"""Stopping at the next good moment instead of at once."""
+"""Stops work at the next suitable moment instead of at once."""
 
 import contextlib
 import os
@@ -12,13 +12,13 @@ from typing import Any
 
 
 class Stop:
-    """Whether work is to stop: after some minutes, or at SIGINT or SIGTERM.
+    """Becomes true when work should stop: after a number of minutes, or on SIGINT or SIGTERM.
 
     Args:
-        minutes: from now on; without limit by default.
+        minutes: minutes from now. By default there is no limit.
 
     Attributes:
-        signal: the name of the signal that came, if one did.
+        signal: the name of the signal that arrived; ``None`` if none did.
     """
 
     def __init__(self, minutes: float | None = None) -> None:
@@ -34,16 +34,16 @@ class Stop:
 
     @contextlib.contextmanager
     def on_signals(self, grace: float | None = None) -> Iterator[None]:
-        """Takes note of signals within the block.
+        """Handles SIGINT and SIGTERM within the block.
 
-        The first one is only noted within :meth:`asked_often`. Any other one raises ``KeyboardInterrupt``,
-        even where signals were ignored before, as shells let programs in the background do. Where one comes
-        while something runs from which Python lets no exception out, it is raised when the object is asked
-        next.
+        Inside :meth:`asked_often`, the first signal is only recorded. Every other signal raises
+        ``KeyboardInterrupt``, even if signals were ignored before, as they are in programs that a shell runs
+        in the background. If Python discards that exception, because it was raised in a finalizer, it is
+        raised again the next time this object is evaluated.
 
         Args:
-            grace: seconds from a second signal on in which the block has to end; else the process does, with
-                exit code 130. By default the block may take any time.
+            grace: seconds that the block may still take after a second signal, before the process exits with
+                code 130. By default there is no limit.
         """
         if threading.current_thread() is not threading.main_thread():
             yield  # Python delivers signals to the main thread only
@@ -57,7 +57,7 @@ class Stop:
             if self._asked and not again:
                 return
             if again and grace is not None and not ends:
-                # What is left to be done may wait for a disk that does not answer.
+                # The cleanup may hang, for example on a disk that does not respond.
                 ends.append(threading.Timer(grace, os._exit, (130,)))
                 ends[0].daemon = True
                 ends[0].start()
@@ -66,7 +66,7 @@ class Stop:
         usual_hook = sys.unraisablehook
 
         def remember(unraisable: Any) -> None:
-            # The collector of garbage, for one, runs functions of JAX at any moment.
+            # The garbage collector, for one, can run functions of JAX at any moment.
             if isinstance(unraisable.exc_value, KeyboardInterrupt):
                 self._lost = True
             else:
@@ -80,14 +80,14 @@ class Stop:
         finally:
             sys.unraisablehook = usual_hook
             for number, handler in usual.items():
-                # None stands for one that was not set by Python, and cannot be.
+                # None means that the handler was not installed by Python; Python cannot restore it.
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
             for end in ends:
                 end.cancel()
 
     @contextlib.contextmanager
     def asked_often(self) -> Iterator[None]:
-        """Within the block the object is asked again and again, so that a first signal need only be noted."""
+        """Marks a block that evaluates this object often, so that a first signal is only recorded."""
         self._asked = True
         try:
             yield

@@ -1,4 +1,4 @@
-"""Files wherever fsspec finds them: on this machine, or as objects in a store."""
+"""Files on this machine or in an object store, through fsspec."""
 
 import contextlib
 import hashlib
@@ -13,17 +13,17 @@ from rlsp_tf.system.files import Ours
 
 
 class Storage:
-    """A file or folder by its address.
+    """A file or folder at an address.
 
     Args:
-        address: a path, or a URL that fsspec knows, such as ``s3://bucket/film.mp4``.
+        address: a path, or a URL that fsspec supports, such as ``s3://bucket/film.mp4``.
 
     Attributes:
-        local: its path, if it is on this machine's file system.
-        name: of the file or folder itself.
+        local: the path, if the file is on this machine's file system; otherwise ``None``.
+        name: the last part of the address.
 
     Raises:
-        RLSPError: if fsspec, or what it needs for such addresses, is not installed.
+        RLSPError: if fsspec, or the package it needs for this kind of URL, is not installed.
     """
 
     def __init__(self, address: str) -> None:
@@ -37,17 +37,21 @@ class Storage:
         return Storage(f"{self.address.rstrip('/')}/{name}")
 
     def exists(self) -> bool:
-        """Whether there is something."""
+        """Whether a file or folder exists at this address."""
         if self.local:
             return self.local.exists()
-        with _said(self.address, "cannot be reached"):
+        with _as_rlsp_error(self.address, "cannot be reached"):
             return bool(self._files.exists(self._path))
 
     def fetch(self, cache: Path | None = None) -> Path:
-        """A local copy; the file itself if it is local.
+        """Downloads the file or folder.
 
         Args:
-            cache: a folder for copies, those of other calls included.
+            cache: the folder for copies. A copy made by an earlier call is used again. By default
+                :func:`download_cache`.
+
+        Returns:
+            The path of the copy, or of the file itself if it is on this machine.
 
         Raises:
             RLSPError: if it cannot be read.
@@ -57,45 +61,46 @@ class Storage:
         folder = (cache or download_cache()) / hashlib.sha256(self._identity().encode()).hexdigest()[:16]
         folder.mkdir(parents=True, exist_ok=True)
         copy = folder / self.name
-        # One of the processes of a machine fetches for all.
-        with FileLock(folder / "lock"), _said(self.address, "cannot be read"):
+        # The first process of a machine downloads, and the others wait for its copy.
+        with FileLock(folder / "lock"), _as_rlsp_error(self.address, "cannot be read"):
             if not copy.exists():
-                part = folder / ".part"  # however long the name
+                part = folder / ".part"  # a longer name might exceed the limit of the file system
                 self._files.get(self._path, str(part), recursive=self._files.isdir(self._path))
                 part.rename(copy)
         return copy
 
     def put(self, path: Path) -> None:
-        """Writes a local file or folder here.
+        """Uploads a local file or folder to this address.
 
         Raises:
             RLSPError: if it cannot be written.
         """
-        with _said(self.address, "cannot be written"):
+        with _as_rlsp_error(self.address, "cannot be written"):
             self._files.put(str(path), self._path, recursive=path.is_dir())
 
     def remove(self, ours: Ours) -> None:
-        """Removes files from a folder in a store.
+        """Removes files from a folder in an object store.
 
         Args:
-            ours: which, by their paths in it.
+            ours: says which files to remove, by their paths relative to the folder.
         """
-        with _said(self.address, "cannot be removed"), contextlib.suppress(FileNotFoundError):
+        with _as_rlsp_error(self.address, "cannot be removed"), contextlib.suppress(FileNotFoundError):
             root = self._path.rstrip("/") + "/"
             for file in self._files.find(self._path):
                 if file.startswith(root) and ours(PurePosixPath(file[len(root) :])):
                     self._files.rm(file)
 
     def _identity(self) -> str:
-        with _said(self.address, "cannot be read"):
-            about = self._files.info(self._path)
-        # Different stores tell of changes by different words.
-        tells = [str(about.get(key)) for key in ("size", "ETag", "etag", "LastModified", "mtime", "mtimeMs")]
-        return " ".join([self.address, *tells])
+        """Returns a text that changes when the file does."""
+        with _as_rlsp_error(self.address, "cannot be read"):
+            info = self._files.info(self._path)
+        # Object stores differ in how they report changes.
+        keys = ("size", "ETag", "etag", "LastModified", "mtime", "mtimeMs")
+        return " ".join([self.address, *(str(info.get(key)) for key in keys)])
 
 
 def download_cache() -> Path:
-    """Where copies of remote files go on this machine."""
+    """Returns the folder for copies of remote files on this machine."""
     return Path(tempfile.gettempdir()) / "rlsp-cache"
 
 
@@ -111,13 +116,14 @@ def _open(address: str) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def _said(address: str, what: str) -> Any:
+def _as_rlsp_error(address: str, failure: str) -> Any:
+    """Raises every failure in the block as an ``RLSPError`` that names the address."""
     try:
         yield
     except FileNotFoundError as error:
         raise RLSPError(f"{address}: no such file; check the address.") from error
     except (OSError, ValueError) as error:
-        raise RLSPError(f"{address}: {what} ({first_line(error)}).") from error
+        raise RLSPError(f"{address}: {failure} ({first_line(error)}).") from error
     except Exception as error:
-        # What the client of a store raises: botocore has classes of its own.
-        raise RLSPError(f"{address}: {what} ({type(error).__name__}: {error}).") from error
+        # Clients of object stores have their own exceptions; botocore's are derived from Exception alone.
+        raise RLSPError(f"{address}: {failure} ({type(error).__name__}: {error}).") from error

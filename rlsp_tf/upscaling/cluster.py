@@ -1,8 +1,8 @@
-"""Many videos, and long ones in ranges, on a cluster of Ray.
+"""Upscales many videos, and long videos in ranges, on a Ray cluster.
 
-Ray schedules, retries and recovers. Every range is a task (:mod:`rlsp_tf.upscaling.plan`) that leaves what it
-made in the work folder of its target, on a disk that all share or in a store of objects; a task that is done
-is never done again, whatever happens to the machines or to this program.
+Ray schedules the tasks and repeats them after failures. Every range is a task (:mod:`rlsp_tf.upscaling.plan`)
+that stores its result in the work folder of its target, on a shared disk or in an object store. A finished
+task is never repeated, even if machines or this program fail.
 """
 
 import functools
@@ -40,17 +40,19 @@ from rlsp_tf.upscaling.upscale import Recipe
 from rlsp_tf.upscaling.work_folder import JOURNAL, PLAN, RANGE, SUFFIX, WorkFolder, is_own, work_name
 
 RETRIES = 3
-"""How often Ray starts a task again whose process or machine has died."""
+"""How often Ray repeats a task whose process or machine has failed."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A clip to be upscaled, as all tasks of it know it.
+    """A clip to upscale; all its tasks get this.
 
     Attributes:
-        source, target: addresses.
-        model: a name, or the content of a ``.keras`` file, which other machines need not have.
-        precision: see :func:`rlsp_tf.inference.load.load_step`.
+        source: address of the clip.
+        target: address of the result.
+        model: name of the network, or the content of a ``.keras`` file, so that other machines need not have
+            the file.
+        precision: the number format, see :func:`rlsp_tf.inference.load.load_step`.
         recipe, scene_cuts, memory, force, resume: see :func:`rlsp_tf.upscaling.upscale.upscale`.
         length, split: see :func:`rlsp_tf.upscaling.plan.make_plan`.
     """
@@ -85,28 +87,29 @@ def upscale_all(
     workers: int | None = None,
     progress: bool = False,
 ) -> tuple[list[str], list[str]]:
-    """Upscales clips on a cluster of Ray.
+    """Upscales clips on a Ray cluster.
 
-    Every clip is planned, its ranges are computed, and joined: the result is what one run would have given,
-    packet for packet. A clip that cannot be read or written does not hold up the others.
+    Every clip is divided into ranges, the ranges are upscaled, and their results are joined. The result is
+    the same, packet for packet, as that of one run. A clip that cannot be read or written does not stop the
+    others. To resume interrupted work, repeat the call.
 
     Args:
-        sources: paths, or addresses that fsspec knows.
-        folder: where results go, under the names of the clips; likewise.
-        model: a name, or a file or folder as for :func:`rlsp_tf.inference.load.load_step`. A ``.keras`` file
-            is sent to other machines, an export has to be on all of them.
+        sources: paths of the clips, or URLs that fsspec supports.
+        folder: path or URL of the folder for the results, which get the names of the clips.
+        model: name, file or folder of a network, as for :func:`rlsp_tf.inference.load.load_step`. A
+            ``.keras`` file is sent to other machines; an exported network must exist on all of them.
         precision, recipe, scene_cuts, memory, force, resume: see :func:`rlsp_tf.upscaling.upscale.upscale`.
-            What is interrupted is gone on with by the same call.
         length, split: see :func:`rlsp_tf.upscaling.plan.make_plan`.
-        address: of a cluster; by default one is started on this machine.
-        workers: of the cluster that is started here; by default one for each core.
-        progress: show a progress bar over the frames of all clips.
+        address: address of a running cluster. By default a cluster is started on this machine.
+        workers: number of workers of a cluster started here. By default one for each core.
+        progress: whether to show a progress bar over the frames of all clips.
 
     Returns:
-        Sentences on what failed, and on what was assumed or left out.
+        Two lists of sentences: what failed, and what was assumed or left out.
 
     Raises:
-        RLSPError: if Ray is not installed or has no such cluster, or two results would have one name.
+        RLSPError: if Ray is not installed, the cluster does not answer, or two results would have the same
+            name.
     """
     ray = start_ray(address, workers)
     content: str | bytes = Path(model).read_bytes() if model.endswith(".keras") else model
@@ -141,14 +144,14 @@ def upscale_all(
         plans: dict[int, Any] = {}
         bar = tqdm(unit=" frames", desc=folder, total=0, disable=None if progress else True)
         with bar:
-            for done in as_they_end(ray, waiting):
+            for done in as_completed(ray, waiting):
                 kind, index, frames = waiting.pop(done)
                 try:
                     result = ray.get(done)
                 except ray.exceptions.RayTaskError as error:
                     if not isinstance(error.cause, RLSPError):
                         raise
-                    # The clip fails alone; what else of it is under way ends by itself.
+                    # Only this clip fails. Its other tasks that are running end by themselves.
                     sentence = str(error.cause)
                     if sentence not in failed:
                         failed.append(sentence)
@@ -178,24 +181,31 @@ def upscale_all(
     return failed, notes
 
 
-def as_they_end(ray: Any, waiting: Mapping[Any, Any]) -> Iterator[Any]:
-    """The tasks in ``waiting``, each when it has ended; whoever takes one removes it, and may add others."""
+def as_completed(ray: Any, waiting: Mapping[Any, Any]) -> Iterator[Any]:
+    """Yields tasks as they end.
+
+    Args:
+        ray: the package.
+        waiting: the tasks, as keys. The caller must remove each task that is yielded, and may add others.
+    """
     while waiting:
         ray.wait(list(waiting))
-        # All that have ended by now: to look through many takes Ray a while, so it is not done for each.
+        # Take all that have ended by now: with many tasks, ray.wait is slow, so do not call it for each.
         yield from ray.wait(list(waiting), num_returns=len(waiting), timeout=0)[0]
 
 
 def _work_of(job: Job) -> Storage:
-    """Where what is finished of a clip lies until it is joined."""
+    """Returns the work folder of a clip, where its ranges are kept until they are joined."""
     folder, slash, name = job.target.rpartition("/")
     return Storage(f"{folder}{slash}{work_name(name)}")
 
 
 def _plan(job: Job) -> Plan | list[str]:
-    """What is to be made of a clip, as an earlier run has planned it if there was one.
+    """Plans a clip, or reads the plan of an interrupted run.
 
-    Sentences instead, if that run was killed when only its work folder was left to be removed.
+    Returns:
+        The plan; or, if an earlier run had finished its result but was killed before it removed its work
+        folder, that run's notes.
     """
     target = Storage(job.target)
     if target.local and job.resume and not job.force:
@@ -220,12 +230,12 @@ def _plan(job: Job) -> Plan | list[str]:
 
 
 def _plan_in(work: Storage, job: Job) -> Plan:
-    """The plan in a work folder, or a new one, which is noted there."""
+    """Reads the plan in a work folder, or makes one and stores it there."""
     noted, target = work / PLAN, Storage(job.target)
     source = Storage(job.source).fetch()
     step = _step_of(job.model, job.precision)
     if target.local:
-        # Hours later it would be found out as well.
+        # Find out now, and not after hours, whether the result can be written.
         with open_source(source, deinterlace=job.recipe.deinterlace) as frames:
             job.recipe.sink(frames, step.config.scale, target.local, force=job.force)
     old = None
@@ -233,7 +243,7 @@ def _plan_in(work: Storage, job: Job) -> Plan:
         try:
             old = Plan.from_dict(json.loads(noted.fetch().read_text("utf-8")))
         except (OSError, ValueError) as error:
-            raise RLSPError(f"{noted.address}: is damaged; add --no-resume to begin anew.") from error
+            raise RLSPError(f"{noted.address}: is damaged; add --no-resume to start over.") from error
         compare_runs(Path(job.target), old.run, run_of(source, step, job.recipe, job.scene_cuts, job.split))
         return old
     with tempfile.TemporaryDirectory() as here:
@@ -244,7 +254,7 @@ def _plan_in(work: Storage, job: Job) -> Plan:
 
 
 def _render(job: Job, plan: Plan, index: int) -> None:
-    """A range, into the work folder of its target."""
+    """Upscales a range into the work folder of its target."""
     target, work = Storage(job.target), _work_of(job)
     step = _step_of(job.model, job.precision)
     source = Storage(job.source).fetch()
@@ -258,14 +268,14 @@ def _render(job: Job, plan: Plan, index: int) -> None:
         made = render_range(
             source, Path(here) / target.name, step, job.recipe, plan, index, memory=job.memory
         )
-        # The journal comes last: where it is, the range is whole.
+        # Upload the journal last, so that a range with a journal is complete.
         for file in sorted(made.iterdir(), key=lambda path: path.name == JOURNAL):
             if file.name != "lock":
                 (folder / file.name).put(file)
 
 
 def _join(job: Job, plan: Plan) -> list[str]:
-    """The ranges of a clip under its final name."""
+    """Joins the ranges of a clip under its final name; returns the notes."""
     target, work = Storage(job.target), _work_of(job)
     source, step = Storage(job.source).fetch(), _step_of(job.model, job.precision)
     if work.local and target.local:
@@ -277,7 +287,7 @@ def _join(job: Job, plan: Plan) -> list[str]:
         try:
             notes = join_ranges(source, folder, joined, step, job.recipe, plan)
         except DamagedSegment as error:
-            # What has a journal in the store is not computed again.
+            # Without its journal, the range will be computed again.
             (work / error.segment.partition("/")[0]).remove(lambda path: path.parts == (JOURNAL,))
             raise
         target.put(joined)
@@ -290,7 +300,7 @@ _WORK: dict[str, Callable[..., Any]] = {"plan": _plan, "render": _render, "join"
 
 @functools.lru_cache(maxsize=2)
 def _step_of(model: str | bytes, precision: str) -> Step:
-    """A network, made ready once for all tasks of a process."""
+    """Loads a network, once for all tasks of a process."""
     if isinstance(model, str):
         return load_step(model, precision=precision)
     with tempfile.TemporaryDirectory() as here:
@@ -313,16 +323,16 @@ def _write(folder: Storage, file: Storage, text: str) -> None:
 
 
 def start_ray(address: str | None, workers: int | None) -> Any:
-    """Joins a cluster, or starts one here.
+    """Connects to a Ray cluster, or starts one on this machine.
 
     Args:
         address, workers: see :func:`upscale_all`.
 
     Returns:
-        The package, to be shut down in the end.
+        The package ``ray``. Call its ``shutdown`` in the end.
 
     Raises:
-        RLSPError: if Ray is not installed or has no such cluster.
+        RLSPError: if Ray is not installed or the cluster does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
@@ -332,11 +342,11 @@ def start_ray(address: str | None, workers: int | None) -> Any:
     host, colon, port = (address or "").rpartition(":")
     if colon and port.isdecimal() and "/" not in host:
         try:
-            # Ray itself tries for minutes.
+            # Ray itself would try for minutes.
             socket.create_connection((host, int(port)), timeout=5).close()
         except OSError as error:
             raise RLSPError(
-                f"{address}: no cluster of Ray answers there ({error.strerror or error})."
+                f"{address}: no Ray cluster answers there ({error.strerror or error}); check the address."
             ) from error
     try:
         ray.init(
@@ -348,5 +358,7 @@ def start_ray(address: str | None, workers: int | None) -> Any:
             runtime_env={"env_vars": {**ONE_CORE, "TF_CPP_MIN_LOG_LEVEL": "2"}},
         )
     except (ConnectionError, ValueError, TimeoutError) as error:
-        raise RLSPError(f"{address}: no cluster of Ray answers there ({first_line(error)}).") from error
+        raise RLSPError(
+            f"{address}: no Ray cluster answers there ({first_line(error)}); check the address."
+        ) from error
     return ray

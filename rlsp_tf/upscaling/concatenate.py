@@ -1,4 +1,4 @@
-"""Finished segments become one file or folder, without being encoded again."""
+"""Joins finished segments into one file or folder, without encoding them again."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ from rlsp_tf.upscaling.work_folder import Segment
 
 
 class MisfitError(RLSPError):
-    """What was put together is not what it should be."""
+    """A joined file does not have the expected frames or times."""
 
 
 def join_videos(
@@ -39,27 +39,28 @@ def join_videos(
     most: int | None = None,
     progress: bool = False,
 ) -> None:
-    """Copies the packets of all segments into one file, with what accompanies the video of the source.
+    """Copies the packets of all segments into one file, with everything that accompanies the source's video.
 
-    Afterwards the file is read again: every frame has to be there with its time, and the first of every
-    segment has to decode. If something that accompanies the video keeps the file from being written, it is
-    found and left out.
+    Afterwards the file is read again: it must have every frame at its time, and the first frame of every
+    segment must decode. If a part that accompanies the video makes writing fail, it is found by trying the
+    parts one by one, and left out.
 
     Args:
-        folder: where the segments lie.
-        segments: in order.
-        joined: the file to be written.
-        source: what they were made of.
-        target: what the user knows the file as.
-        time_base: unit of the segments' times, in seconds.
-        notes: gets sentences for the user on what the container cannot hold.
-        left_out: what of the source is not to go along, and why; gets what was found here.
-        because: why that does not go along which is found here.
-        most: packets of each stream that go along; ``None`` for all.
-        progress: show a progress bar.
+        folder: the folder with the segments.
+        segments: the segments, in order.
+        joined: the file to write.
+        source: the clip that the segments were made from.
+        target: the file, as the user knows it.
+        time_base: seconds per unit of the segments' times.
+        notes: list to which sentences are added about what the container cannot hold.
+        left_out: the parts of the source that are not copied, each with its reason. Parts that make writing
+            fail are added.
+        because: the reason noted for parts that make writing fail, as the end of a sentence.
+        most: number of packets of each stream to copy. By default everything is copied.
+        progress: whether to show a progress bar.
 
     Raises:
-        RLSPError: if a segment is damaged, the file cannot be written, or it is not what it should be.
+        RLSPError: if a segment is damaged, or the file cannot be written or is not as expected.
     """
     times = [pair for segment in segments for pair in segment.times]
     starts = list(accumulate((segment.frames for segment in segments), initial=0))
@@ -68,13 +69,13 @@ def join_videos(
 
     def write(without: Collection[Part]) -> list[str]:
         bar.reset()
-        said: list[str] = []
+        written_notes: list[str] = []
         reasons = {part: left_out.get(part, because) for part in without}
-        _write(folder, segments, joined, source, target, time_base, times, said, reasons, most, bar)
+        _write(folder, segments, joined, source, target, time_base, times, written_notes, reasons, most, bar)
         _check(joined, target, [shown * time_base for shown, _ in times], starts[:-1])
-        return said
+        return written_notes
 
-    def goes(part: Part) -> bool:
+    def can_be_copied(part: Part) -> bool:
         try:
             write({*parts} - {part})
         except (av.FFmpegError, ValueError, MisfitError) as error:
@@ -87,38 +88,38 @@ def join_videos(
         with bar:
             without = {*left_out}
             try:
-                said = write(without)
+                written_notes = write(without)
             except (av.FFmpegError, ValueError, MisfitError) as error:
                 if not is_of_content(error) or without.issuperset(parts):
                     raise
-                without |= {part for part in parts if part not in left_out and not goes(part)}
+                without |= {part for part in parts if part not in left_out and not can_be_copied(part)}
                 try:
-                    said = write(without)
+                    written_notes = write(without)
                 except (av.FFmpegError, ValueError, MisfitError) as again:
                     if not is_of_content(again):
                         raise
-                    # Each goes alone, but not with the others.
+                    # Each part can be copied alone, but not all of them together.
                     without = {*parts}
-                    said = write(without)
+                    written_notes = write(without)
     except av.FFmpegError as error:
-        raise RLSPError(libav_sentence(error, target, "cannot be put together; run again")) from error
+        raise RLSPError(libav_sentence(error, target, "cannot be joined; run the command again")) from error
     except ValueError as error:
-        raise RLSPError(f"{target}: cannot be put together ({error}); choose another container.") from error
+        raise RLSPError(f"{target}: cannot be joined ({error}); choose another container.") from error
     left_out.update((part, because) for part in without if part not in left_out)
-    notes.extend(said)
+    notes.extend(written_notes)
 
 
 def join_folders(folder: Path, segments: Sequence[Segment], joined: Path, target: Path) -> None:
-    """Puts the files of all segments into one folder, by links where the file system has them.
+    """Puts the images of all segments into one folder, as hard links if the file system has them.
 
     Args:
-        folder: where the segments lie.
-        segments: in order.
-        joined: the folder, which exists and is empty.
-        target: what the user knows it as.
+        folder: the folder with the segments.
+        segments: the segments, in order.
+        joined: the folder to fill. It must exist and be empty.
+        target: the folder, as the user knows it.
 
     Raises:
-        RLSPError: if not every frame is there.
+        RLSPError: if a frame is missing.
     """
     for segment in segments:
         for file in sorted((folder / segment.name).iterdir()):
@@ -130,21 +131,22 @@ def join_folders(folder: Path, segments: Sequence[Segment], joined: Path, target
     frames = sum(segment.frames for segment in segments)
     if (found := len([*joined.iterdir()])) != frames:
         raise RLSPError(
-            f"{target}: {found} of {frames} frames are there; run again with --no-resume to begin anew."
+            f"{target}: only {found} of {frames} frames are there; add --no-resume to start over."
         )
 
 
 def decoding_times(shown: Sequence[int]) -> list[int]:
-    """When packets have to be decoded, from when their frames are shown.
+    """Computes the decoding times of packets from their presentation times.
 
-    As an encoder of the whole clip would set them: the times shown in increasing order, late by as many
-    frames as any packet comes before its turn. Segments that were encoded apart would overlap at their ends.
+    The result is what an encoder of the whole clip would set: the sorted presentation times, delayed by the
+    largest number of places that any packet precedes its place in them. The decoding times that were set for
+    each segment alone would overlap where segments meet.
 
     Args:
-        shown: times of packets in their order, all different.
+        shown: presentation times of the packets, in the order of decoding, all different.
 
     Returns:
-        Increasing times, none later than the same packet's in ``shown``.
+        Increasing times, none of them later than the presentation time of the same packet.
     """
     ordered = sorted(shown)
     ranks = {time: rank for rank, time in enumerate(ordered)}
@@ -173,7 +175,7 @@ def _write(
         template = stack.enter_context(_segment(folder / segments[0].name)).streams.video[0]
         stream = output.add_stream_from_template(template, opaque=True)
         stream.time_base = time_base
-        # A template's tag is not taken over, and its rate is the unit of its times.
+        # The template's tag is not copied, and its rate is only the unit of its times.
         stream.codec_context.codec_tag = tag_for(output.format.name, template.codec_context.name)
         stream.codec_context.framerate = rate_to_declare(output.format.name, source, times, time_base)
         others = None
@@ -197,7 +199,11 @@ def _write(
 
 
 def _packets(folder: Path, segments: Sequence[Segment], setup: bytes | None, target: Path) -> Iterator[Any]:
-    """The packets of all segments, as many as each has to have and all for one decoder."""
+    """Yields the packets of all segments.
+
+    Raises:
+        RLSPError: if a segment has too few packets, or needs a decoder set up differently from ``setup``.
+    """
     for segment in segments:
         with _segment(folder / segment.name) as container:
             stream = container.streams.video[0]
@@ -209,23 +215,23 @@ def _packets(folder: Path, segments: Sequence[Segment], setup: bytes | None, tar
                         yield packet
             if found != segment.frames:
                 raise RLSPError(
-                    f"{target}: its finished segment {segment.name} is damaged; run again with --no-resume "
-                    "to begin anew."
+                    f"{target}: its finished segment {segment.name} is damaged; add --no-resume to start "
+                    "over."
                 )
 
 
 def _segment(path: Path) -> Any:
-    # Edit lists would make the reader leave packets out.
+    # With edit lists, the reader would leave out packets.
     edits = {"ignore_editlist": "1"} if path.suffix in (".mp4", ".m4v", ".mov") else {}
     return av.open(f"file:{path}", options=edits, metadata_errors="surrogateescape")
 
 
 def _check(joined: Path, target: Path, times: Sequence[Fraction], starts: Sequence[int]) -> None:
-    """Compares what was written with what should be: number of frames, times, and that segments decode."""
+    """Checks the number and the times of the frames written, and that the first of each segment decodes."""
     # Metadata may be in any encoding.
     with av.open(f"file:{joined}", metadata_errors="surrogateescape") as container:
         stream = container.streams.video[0]
-        # Every thread of a decoder has frames of its own, and few are decoded here.
+        # Every decoder thread holds frames in memory, and few frames are decoded here.
         stream.codec_context.thread_count = 1
         found: list[Fraction] = []
         undecodable, beginnings = 0, set(starts)
@@ -241,7 +247,7 @@ def _check(joined: Path, target: Path, times: Sequence[Fraction], starts: Sequen
                 stream.codec_context.flush_buffers()
                 undecodable += not decoded
             found.append(packet.pts * packet.time_base)
-        # Containers that have no times below zero move all of them alike.
+        # Containers without negative times shift all times by the same amount.
         unit = stream.time_base or Fraction(0)
     wrong = len(found) != len(times) or undecodable
     if not wrong:
@@ -249,6 +255,6 @@ def _check(joined: Path, target: Path, times: Sequence[Fraction], starts: Sequen
         wrong = any(abs(have - want - moved) > unit for have, want in zip(found, times, strict=True))
     if wrong:
         raise MisfitError(
-            f"{target}: what was put together has {len(found)} of {len(times)} frames, of which "
-            f"{undecodable} do not decode, or has other times; try another --codec or .mkv."
+            f"{target}: the joined file has {len(found)} of {len(times)} frames, of which {undecodable} "
+            "do not decode, or its times are wrong; try another --codec or .mkv."
         )

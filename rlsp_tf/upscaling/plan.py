@@ -1,11 +1,12 @@
-"""A clip in ranges of whole shots, which can be upscaled apart and give what one run would have given.
+"""Divides a clip into ranges of whole shots that can be upscaled independently, with the same result.
 
-A run starts anew at every cut and lets a segment end there (:func:`rlsp_tf.upscaling.segments.frames_left`),
-so what begins at such a cut depends on nothing before. A plan finds these places, each range is written into
-a work folder of its own, and in the end the segments of all are joined.
+The hidden state is reset at every cut, and a segment can end there
+(:func:`rlsp_tf.upscaling.segments.frames_left`), so the frames after such a cut depend on nothing before it.
+A plan finds these cuts, each range is written into its own work folder, and in the end the segments of all
+ranges are joined.
 
-A long shot can be split, too. Each part then has a run-up: frames before it, from which the network takes
-its state and of which nothing is kept. The state forgets, so the result is nearly what one run would give.
+A long shot can be split, too. Each part then has a run-up: frames before it that only build up the hidden
+state and are not kept. The state forgets, so the result is nearly the same as that of one run.
 """
 
 import zlib
@@ -32,8 +33,8 @@ from rlsp_tf.upscaling.upscale import Recipe, render
 from rlsp_tf.upscaling.work_folder import JOURNAL, RANGE, SUFFIX, Segment, first_divergence, read_journal
 
 RUN_UP = 24
-"""Frames of a run-up. What is left of another past after so many is at 44 dB or more, and more of them would
-not change that (``docs/scale.md``)."""
+"""Frames of a run-up. After so many frames, the difference from a run of the whole shot is 44 dB or more, and
+a longer run-up does not improve it (``docs/scale.md``)."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,14 @@ class Range:
     """Consecutive frames of a clip.
 
     Attributes:
-        start: number of the first.
-        stop: one more than that of the last.
-        cuts: numbers of frames that begin a shot, within what is read from ``start`` on.
-        pts: time of the first to be read, to find it by; ``None`` if the file's times were made to increase.
-        check: of the samples of the first to be read, to know it by.
-        run_up: frames before ``start`` that are read, too, because it lies within a shot.
-        run_out: frames from ``stop`` on that are, because that does: the last ones see them.
+        start: number of the first frame.
+        stop: number of the last frame plus one.
+        cuts: numbers of the frames that begin a shot, among those read from ``start`` on.
+        pts: time of the first frame read, for seeking; ``None`` if time stamps had to be corrected.
+        check: checksum of the samples of the first frame read, to recognize it after seeking.
+        run_up: number of frames that are also read before ``start``, if a shot is split there.
+        run_out: number of frames that are also read from ``stop`` on, if a shot is split there, because the
+            network looks ahead.
     """
 
     start: int
@@ -60,23 +62,23 @@ class Range:
 
     @property
     def read(self) -> range:
-        """Numbers of the frames to be read."""
+        """Numbers of the frames that are read."""
         return range(self.start - self.run_up, self.stop + self.run_out)
 
     @property
     def kept(self) -> range:
-        """Which of those that are read are kept, counted from the first of them."""
+        """Indices of the frames that are kept, counted from the first frame read."""
         return range(self.run_up, self.run_up + self.stop - self.start)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be made of a clip.
+    """How a clip is divided into ranges.
 
     Attributes:
-        run: see :class:`rlsp_tf.upscaling.segments.SegmentedSink`.
-        ranges: they follow each other and cover the clip.
-        notes: sentences about the source.
+        run: everything that the result depends on, see :class:`rlsp_tf.upscaling.segments.SegmentedSink`.
+        ranges: the ranges, in order. Together they cover the clip.
+        notes: sentences for the user about the source.
     """
 
     run: dict[str, Any]
@@ -84,15 +86,15 @@ class Plan:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Converts the plan to types that JSON has."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, value: Any) -> "Plan":
-        """The inverse of :meth:`to_dict`.
+        """Makes a plan from the result of :meth:`to_dict`.
 
         Raises:
-            ValueError: if it is none.
+            ValueError: if ``value`` is not a valid plan.
         """
         try:
             ranges = tuple(Range(**{**each, "cuts": tuple(each["cuts"])}) for each in value["ranges"])
@@ -112,10 +114,10 @@ class Plan:
             )
             timed = all(each.pts is None or type(each.pts) is int for each in ranges)
             if not (ranges and follows and whole and timed and isinstance(value["run"], dict)):
-                raise ValueError("no plan")
+                raise ValueError("not a plan")
             return cls(value["run"], ranges, tuple(map(str, value["notes"])))
         except (KeyError, TypeError) as error:
-            raise ValueError("no plan") from error
+            raise ValueError("not a plan") from error
 
 
 def make_plan(
@@ -127,16 +129,18 @@ def make_plan(
     length: int = RANGE,
     split: bool = False,
 ) -> Plan:
-    """Reads a clip and finds where it can be cut into ranges.
+    """Reads a clip and divides it into ranges.
 
     Args:
         source: the clip.
-        step, recipe, scene_cuts: of the run.
-        length: frames of a range, at least.
-        split: let a range end after twice as many, if no shot has begun until then.
+        step: the network.
+        recipe: how the clip is upscaled.
+        scene_cuts: where shots begin, see :func:`rlsp_tf.upscaling.upscale.upscale`.
+        length: least number of frames in a range.
+        split: whether to split a shot when a range reaches twice ``length``.
 
     Raises:
-        RLSPError: if it cannot be read.
+        RLSPError: if the clip cannot be read.
     """
     with open_source(source, deinterlace=recipe.deinterlace) as frames:
         if scene_cuts == "auto":
@@ -149,24 +153,24 @@ def make_plan(
         count = in_segment = in_shot = 0
         for frame, begins in shots:
             if split:
-                recent.append((frame.pts, _check_of(frame)))
+                recent.append((frame.pts, _checksum(frame)))
             if begins:
-                # All frames of the shot before are out when a new one begins.
-                in_segment += in_shot - _out(in_shot, step, recipe)
+                # When a shot begins, all frames of the shot before it have been output.
+                in_segment += in_shot - _frames_out(in_shot, step, recipe)
                 in_shot = 0
                 cuts.append(count)
                 if frames_left(in_segment, recipe.segment, at_cut=True) <= 0 or count == 0:
                     in_segment = 0
                     if not found or count - found[-1][0] >= length:
-                        found.append((count, frame.pts, _check_of(frame), 0))
+                        found.append((count, frame.pts, _checksum(frame), 0))
             elif split and count - found[-1][0] >= 2 * length:
                 run_up = min(RUN_UP, in_shot)
                 found.append((count, *recent[-1 - run_up], run_up))
                 in_segment = 0
-            before = _out(in_shot, step, recipe)
+            before = _frames_out(in_shot, step, recipe)
             in_shot += 1
             count += 1
-            in_segment += _out(in_shot, step, recipe) - before
+            in_segment += _frames_out(in_shot, step, recipe) - before
             if frames_left(in_segment, recipe.segment, at_cut=False) <= 0:
                 in_segment = 0
         seekable = isinstance(frames, VideoSource) and not frames.restamped
@@ -187,16 +191,17 @@ def make_plan(
 
 
 def rehearse_ranges(source: Path, folder: Path, target: str, step: Step, recipe: Recipe) -> None:
-    """Rehearses the ending of a run before its first frame is computed; see :func:`rehearse`.
+    """Checks before the first frame is computed that the result can be written, see :func:`rehearse`.
 
     Args:
         source: the clip.
-        folder: where something may be written meanwhile.
-        target: the name of the file or folder to be.
-        step, recipe: of the run.
+        folder: a folder for temporary files.
+        target: the name of the resulting file or folder.
+        step: the network.
+        recipe: how the clip is upscaled.
 
     Raises:
-        RLSPError: if nothing could be written in the end.
+        RLSPError: if the result could not be written.
     """
     with open_source(source, deinterlace=recipe.deinterlace) as frames:
         make = partial(recipe.sink, frames, step.config.scale)
@@ -212,7 +217,7 @@ def run_of(
     scene_cuts: Literal["auto", "off"] | frozenset[int],
     split: bool,
 ) -> dict[str, Any]:
-    """All that the frames of a result depend on, for a plan; see :func:`make_plan`."""
+    """Returns everything that the frames of a result depend on, for a plan; see :func:`make_plan`."""
     return {**recipe.run(source, step, scene_cuts), "--split-shots": split}
 
 
@@ -226,21 +231,22 @@ def render_range(
     *,
     memory: float | None = None,
 ) -> Path:
-    """Upscales a range; goes on where it was interrupted.
+    """Upscales a range, or continues it where it was interrupted.
 
     Args:
         source: the clip.
-        target: what the whole is to be; only its suffix counts, and that its folder exists.
-        step, recipe: of the run.
-        plan: of the clip.
-        index: of the range.
-        memory: see :func:`rlsp_tf.upscaling.upscale.upscale`.
+        target: path of the whole result. Only its suffix and its folder are used; the folder must exist.
+        step: the network.
+        recipe: how the clip is upscaled.
+        plan: the plan of the clip.
+        index: index of the range in the plan.
+        memory: bytes that may be used, see :func:`rlsp_tf.upscaling.upscale.upscale`.
 
     Returns:
         The work folder of the range, beside ``target``.
 
     Raises:
-        RLSPError: if it cannot be read or written.
+        RLSPError: if the clip cannot be read or the range cannot be written.
     """
     part = plan.ranges[index]
     with open_source(source, deinterlace=recipe.deinterlace) as frames:
@@ -251,7 +257,7 @@ def render_range(
         path = target.with_name(f"{index:06d}{target.suffix}")
         run = {**plan.run, "range": [part.start, part.stop]}
         sink = SegmentedSink(make(path), make, frames, run=lambda: run, join=False, first=part.start)
-        shots = listed_shots(_frames_of(part, frames, source, recipe), _relative(part))
+        shots = listed_shots(_frames_of(part, frames, source, recipe), _cuts_within(part))
         with sink:
             render(
                 frames,
@@ -274,13 +280,15 @@ def join_ranges(
 
     Args:
         source: the clip.
-        work: where the work folders of the ranges lie.
-        target: the file or folder to be.
-        step, recipe, plan: of the run.
-        force: replace what is there.
+        work: the folder with the work folders of the ranges.
+        target: the file or folder to write.
+        step: the network.
+        recipe: how the clip is upscaled.
+        plan: the plan of the clip.
+        force: whether to replace an existing file or folder.
 
     Returns:
-        What there is to say.
+        Sentences for the user about what was assumed or left out.
 
     Raises:
         RLSPError: if a range is missing or damaged, or the result cannot be written.
@@ -290,7 +298,10 @@ def join_ranges(
         folder = work / f"{index:06d}{target.suffix}{SUFFIX}"
         journal = read_journal(folder / JOURNAL)
         if journal is None or journal.frames != plan.ranges[index].stop - plan.ranges[index].start:
-            raise RLSPError(f"{target}: frames from {plan.ranges[index].start} on are missing; run it again.")
+            raise RLSPError(
+                f"{target}: the range that begins with frame {plan.ranges[index].start} is missing; run the "
+                "command again."
+            )
         segments += [replace(each, name=f"{folder.name}/{each.name}") for each in journal.segments]
     with open_source(source, deinterlace=recipe.deinterlace) as frames:
         whole = recipe.sink(frames, step.config.scale, target, force=force)
@@ -299,13 +310,17 @@ def join_ranges(
 
 
 def targets_of(sources: Sequence[str], folder: str) -> list[str]:
-    """Where results go: into the folder, under the names of the clips.
+    """Returns the addresses of the results of clips: the name of each clip in a folder.
 
-    Images get the suffix ``.png``, and videos ``.mkv`` where theirs cannot be written. Animated images are
-    videos.
+    Images get the suffix ``.png``. Videos get ``.mkv`` if their own suffix cannot be written; animated images
+    count as videos.
+
+    Args:
+        sources: addresses of the clips.
+        folder: address of the folder.
 
     Raises:
-        RLSPError: if two have one name.
+        RLSPError: if two results would have the same name.
     """
     targets: dict[str, str] = {}
     for source in sources:
@@ -317,24 +332,26 @@ def targets_of(sources: Sequence[str], folder: str) -> list[str]:
             name = f"{Path(name).stem}.mkv"
         target = f"{folder.rstrip('/')}/{name}"
         if target in targets:
-            raise RLSPError(f"{source}: would get the name of the result of {targets[target]}; rename one.")
+            raise RLSPError(
+                f"{source}: its result would get the same name as that of {targets[target]}; rename one."
+            )
         targets[target] = source
     return list(targets)
 
 
-def _out(pushed: int, step: Step, recipe: Recipe) -> int:
-    """How many frames of a shot are out when so many have been pushed; see ``RecurrentStream``."""
+def _frames_out(pushed: int, step: Step, recipe: Recipe) -> int:
+    """Returns how many frames of a shot are output after ``pushed`` were given; see ``RecurrentStream``."""
     if pushed <= recipe.warm_start:
         return 0
     return max(0, pushed - step.config.frames_after)
 
 
-def _relative(part: Range) -> frozenset[int]:
+def _cuts_within(part: Range) -> frozenset[int]:
     return frozenset(cut - part.read.start for cut in part.cuts)
 
 
 def _frames_of(part: Range, frames: FrameSource, source: Path, recipe: Recipe) -> Iterator[Frame]:
-    """The frames of a range: from near its beginning on if that can be found, else after all before it."""
+    """Yields the frames of a range. Seeks to the first one if possible, otherwise decodes all before it."""
     if part.start == 0:
         return islice(frames, part.read.stop)
     if part.pts is not None and isinstance(frames, VideoSource):
@@ -343,7 +360,7 @@ def _frames_of(part: Range, frames: FrameSource, source: Path, recipe: Recipe) -
         later: Iterable[Frame] = dropwhile(lambda frame: frame.pts is None or frame.pts < pts, frames)
         later = iter(later)
         first = next(later, None)
-        if first is not None and first.pts == pts and _check_of(first) == part.check:
+        if first is not None and first.pts == pts and _checksum(first) == part.check:
             return islice(chain([first], later), len(part.read))
     return _from_the_beginning(part, source, recipe)
 
@@ -353,7 +370,7 @@ def _from_the_beginning(part: Range, source: Path, recipe: Recipe) -> Iterator[F
         yield from islice(again, part.read.start, part.read.stop)
 
 
-def _check_of(frame: Frame) -> int:
+def _checksum(frame: Frame) -> int:
     check = 0
     for plane in frame.planes:
         check = zlib.crc32(plane.tobytes(), check)

@@ -1,7 +1,7 @@
-"""Whether what lies at a target is the result of a run that was killed right after it had got its name.
+"""Recognizes the result of a run that was killed right after the result got its final name.
 
-Such a run has left its work folder, and the same call is to end well instead of finding that its output
-exists already. So before a result gets its name, the work folder notes which file or folder that will be.
+Such a run leaves its work folder behind. When the call is repeated it should succeed, and not complain that
+its output exists. So before a result gets its final name, its identity is noted in the work folder.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from rlsp_tf.upscaling.work_folder import PUBLISHED, WorkFolder
 
 
 def note_published(work: Path, result: Path, run: dict[str, Any], notes: Sequence[str]) -> None:
-    """Notes in a work folder what is going to get the name of the target.
+    """Notes in a work folder which file or folder is about to get its final name.
 
     Args:
-        work: the folder.
-        result: complete, but under another name on the same disk.
-        run: what it was made of, see :class:`rlsp_tf.upscaling.work_folder.Journal`.
+        work: the work folder.
+        result: the complete result under a temporary name, on the same disk.
+        run: everything that the result depends on, see :class:`rlsp_tf.upscaling.work_folder.Journal`.
         notes: sentences for the user.
     """
     value = {"run": run, "notes": [*notes], "result": _identity(result)}
@@ -28,16 +28,16 @@ def note_published(work: Path, result: Path, run: dict[str, Any], notes: Sequenc
 
 
 def published(target: Path, run: Callable[[], dict[str, Any]]) -> list[str] | None:
-    """What a run had to say that ended with its result, if it only had its work folder still to remove.
+    """Checks whether a target is the result of an earlier run that only failed to remove its work folder.
 
-    That is removed then.
+    If so, the work folder is removed.
 
     Args:
-        target: the file or folder to be.
-        run: what it would be made of; asked only if it may be a result of that.
+        target: the file or folder to check.
+        run: returns everything that the result would depend on; called only if needed.
 
     Returns:
-        ``None`` if the target is missing or is anything else.
+        The notes of that run; ``None`` if the target is missing or is anything else.
     """
     work = WorkFolder(target)
     try:
@@ -47,13 +47,13 @@ def published(target: Path, run: Callable[[], dict[str, Any]]) -> list[str] | No
             return None
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         with contextlib.suppress(OSError):
-            work.path.rmdir()  # if it is empty, all but that was removed
+            work.path.rmdir()  # an empty folder was left by an interrupted removal
         return None
     work.finish()
     return notes
 
 
 def _identity(path: Path) -> list[int]:
-    """What a file or folder keeps when it is renamed, and shares with no other on its disk."""
-    about = path.stat()
-    return [about.st_ino, about.st_mtime_ns, about.st_size]
+    """Returns numbers that identify a file or folder on its disk and do not change when it is renamed."""
+    status = path.stat()
+    return [status.st_ino, status.st_mtime_ns, status.st_size]

@@ -1,4 +1,4 @@
-"""The ending of a run, gone through before its first frame is computed: what can fail then, fails now."""
+"""Tries out the ending of a run before its first frame is computed, so that problems show at once."""
 
 import contextlib
 import errno
@@ -15,23 +15,22 @@ from rlsp_tf.upscaling.concatenate import join_videos
 from rlsp_tf.upscaling.work_folder import Segment, size_of
 
 _PACKETS = 50
-"""Of each sound that take part: about a second."""
+"""Packets of each sound stream that are tried: about a second."""
 
 
 def rehearse(work: Path, whole: VideoSink, make: Callable[[Path], FrameSink], source: FrameSource) -> None:
-    """Encodes one black frame and joins it with what accompanies the video, as will be done in the end.
+    """Encodes one black frame and joins it with everything that accompanies the video.
 
-    What the container does not take is noted in ``whole.left_out``, so that it does not go along then.
-    Nothing stays on the disk.
+    Parts that the container does not accept are added to ``whole.left_out``. Nothing is left on the disk.
 
     Args:
-        work: the folder where segments will lie.
-        whole: what will be written.
+        work: the folder for segments.
+        whole: the sink of the whole result.
         make: makes the sink of a segment from its path.
-        source: where the frames will come from.
+        source: the clip that is upscaled.
 
     Raises:
-        RLSPError: if nothing could be written in the end.
+        RLSPError: if the result could not be written.
     """
     with _removed(temporary_path(whole.path, work), temporary_path(whole.path, work)) as (segment, joined):
         sink = make(segment)
@@ -55,26 +54,26 @@ def rehearse(work: Path, whole: VideoSink, make: Callable[[Path], FrameSink], so
 
 
 def check_room(target: Path, work: Path, segments: Sequence[Segment]) -> None:
-    """Raises an ``RLSPError`` if what is finished does not fit on the disk once more, as it has to.
+    """Raises an ``RLSPError`` if the disk has no room to join the finished segments.
 
     Args:
-        target: the file to be.
-        work: the folder where segments lie.
-        segments: those that are finished.
+        target: the file to write.
+        work: the folder with the segments.
+        segments: the finished segments. The joined file needs as much space as they do.
     """
     needed = sum(segment.size for segment in segments)
     free = shutil.disk_usage(work).free
     if free < needed:
         raise RLSPError(
-            f"{target}: no space left on device; what is finished takes {needed / 1e6:.1f} MB once more when "
-            f"it is put together, and {free / 1e6:.1f} MB are free. Free some space or choose another place, "
-            "then run the command again."
+            f"{target}: no space left on device; joining the finished segments takes {needed / 1e6:.1f} MB, "
+            f"and {free / 1e6:.1f} MB are free. Free some space or choose another place, then run the "
+            "command again."
         ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextlib.contextmanager
 def _removed(*paths: Path) -> Iterator[tuple[Path, ...]]:
-    """Removes files in the end."""
+    """Removes files when the block ends."""
     try:
         yield paths
     finally:

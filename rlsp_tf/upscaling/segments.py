@@ -1,4 +1,4 @@
-"""A clip that is written in segments, so that an interruption costs no more than one of them."""
+"""Writes a clip in segments, so that an interruption costs at most one of them."""
 
 import hashlib
 import os
@@ -25,15 +25,15 @@ from rlsp_tf.upscaling.rehearsal import check_room, rehearse
 from rlsp_tf.upscaling.work_folder import PLAN, Journal, Segment, WorkFolder, size_of
 
 SEGMENT = 100
-"""Frames of a segment at least. Each begins with a frame that stands for itself, as in the streams of
-broadcasters, who have one every few seconds."""
+"""Least number of frames in a segment. Each segment begins with a key frame. Broadcasters, too, send one
+every few seconds."""
 
 
 class DamagedSegment(RLSPError):
-    """A finished segment is not what it was when it was finished.
+    """A finished segment has changed on the disk.
 
     Attributes:
-        segment: its name.
+        segment: name of the segment.
     """
 
     segment = ""
@@ -42,35 +42,37 @@ class DamagedSegment(RLSPError):
 class SegmentedSink:
     """Writes a clip in segments, and joins them in the end.
 
-    It is a :class:`rlsp_tf.media.frames.FrameSink`. Finished segments, the state of the network at the end of
-    the last one and a journal lie in a work folder beside the target (:mod:`rlsp_tf.upscaling.work_folder`)
-    until the block ends without an exception. When it ends with one they stay, and whoever makes the same
-    sink again finds in ``finished`` what need not be given to :meth:`write` once more, but for the frames of
-    segments that are damaged.
+    This is a :class:`rlsp_tf.media.frames.FrameSink`. The finished segments, the hidden state at the end of
+    the last one, and a journal are kept in a work folder beside the target
+    (:mod:`rlsp_tf.upscaling.work_folder`) until the block ends without an exception. After an exception they
+    stay. A new sink for the same target then lists them in ``finished``, and only the remaining frames, and
+    those of damaged segments, must be given to :meth:`write`.
 
     Args:
-        whole: the sink that would write all at once; it is never entered.
+        whole: a sink for the whole result. It is never entered.
         make: makes the sink of a segment from its path.
-        source: where the frames come from.
-        run: tells what is made of what: strings, numbers and lists by name. What was finished by a run that
-            tells something else is refused.
-        resume: go on with what was finished; else forget it.
-        force: replace what is at the target.
-        progress: show a progress bar while segments are joined.
-        join: join segments in the end; else leave them in the work folder.
+        source: the clip that is upscaled.
+        run: returns everything that the result depends on, as strings, numbers and lists by name. Segments of
+            a run for which this differs are refused.
+        resume: whether to continue from finished segments. Otherwise they are removed.
+        force: whether to replace an existing target.
+        progress: whether to show a progress bar while segments are joined.
+        join: whether to join the segments in the end. Otherwise they stay in the work folder.
         first: number of the first frame, for names and notes.
 
     Attributes:
-        first: as given.
-        diverged: to be set to the number of the frame from which on the network has diverged, if it has.
-        finished: how much is, once the block is entered.
-        missing: the numbers of frames in ``finished`` that have to be given to :meth:`write` again, counted
-            from the first frame of the sink: those of damaged segments, when the block is entered.
-        rows: to be set to what the network computes at a time; see
-            :class:`rlsp_tf.upscaling.work_folder.Journal`.
+        first: number of the first frame.
+        diverged: number of the frame from which on the network has diverged; ``None`` if it has not. Set by
+            the caller.
+        finished: journal of the finished segments, available once the block is entered.
+        missing: ranges of frames in ``finished`` whose segments are damaged and must be given to
+            :meth:`write` again, counted from the first frame of the sink.
+        rows: rows of the strips in which frames are computed, see
+            :class:`rlsp_tf.upscaling.work_folder.Journal`. Set by the caller.
 
     Raises:
-        RLSPError: when the block is entered: if another run is at work, or the work folder is of another one.
+        RLSPError: when the block is entered, if another run is using the work folder, or it belongs to a
+            different run.
     """
 
     def __init__(
@@ -122,17 +124,17 @@ class SegmentedSink:
                 self._open.__exit__(kind, error, trace)
         except (RLSPError, OSError, KeyboardInterrupt) as late:
             error = late
-            raise self._explained(late) from late
+            raise self._with_progress(late) from late
         finally:
             self._work.__exit__(kind, error, trace)
         if isinstance(error, (RLSPError, OSError, KeyboardInterrupt)):
-            raise self._explained(error) from error
+            raise self._with_progress(error) from error
 
     def write(self, frame: Frame) -> None:
-        """Takes the next frame that is not finished."""
+        """Writes the next frame that is not finished."""
         index = self._damaged[0] if self._damaged else len(self.finished.segments)
         if self._open is None:
-            self._segment = self._work.path / self._name(index)
+            self._segment = self._work.path / self._segment_name(index)
             self._open = self._make(self._segment)
             self._open.__enter__()
             self._frames = 0
@@ -145,32 +147,33 @@ class SegmentedSink:
             del self._damaged[0]
 
     def end_segment(self, steps: int, state: Sequence[np.ndarray] | None) -> None:
-        """Ends a segment with the frame before; from here on it is finished.
+        """Finishes the current segment after the last frame written.
 
         Args:
-            steps: of the network, from the beginning of the clip on.
-            state: that the next step will take, if it takes one from before.
+            steps: number of steps of the network since the beginning of the clip.
+            state: the hidden state that the next step takes; empty or ``None`` if the next step starts from a
+                reset state.
         """
         name = self._segment.name
         done = self._close(Segment(name, self._frames, 0, steps))
         if not self.finished.segments:
             self.finished.run, self.finished.rows = self._run(), self.rows
         if state:
-            path = self._state(len(self.finished.segments) + 1)
+            path = self._state_path(len(self.finished.segments) + 1)
             with atomic_file(path, force=True) as part, part.open("wb") as file:
                 _write_arrays(file, state)
             done = replace(done, state=sha256_of(path))
         done = replace(done, diverged=self.diverged)
         self._work.append(self.finished, done)
-        self._state(len(self.finished.segments) - 1).unlink(missing_ok=True)
+        self._state_path(len(self.finished.segments) - 1).unlink(missing_ok=True)
         if self._join and isinstance(self._whole, VideoSink):
             check_room(self.path, self._work.path, self.finished.segments)
 
     def stretches(self) -> list[Stretch]:
-        """Which steps of the network are left, for a :class:`rlsp_tf.inference.resumed.ResumedStep`.
+        """Returns the steps of the network to compute, for :class:`rlsp_tf.inference.resumed.ResumedStep`.
 
-        Those of frames that are not finished, and of damaged segments; before these, those that make the
-        state which they begin with. Only the last state is kept, but where a shot begins none is needed.
+        These are the steps of unfinished frames and of damaged segments, and the steps before them that build
+        up the hidden state. Only the last state is stored, but at the beginning of a shot none is needed.
         """
         segments = self.finished.segments
         ends: list[tuple[int, int | None]] = [(index, segments[index].steps) for index in self._damaged]
@@ -185,15 +188,15 @@ class SegmentedSink:
         return found
 
     def state(self) -> list[np.ndarray]:
-        """The state that was given with the last finished segment, in float32."""
-        path = self._state(len(self.finished.segments))
+        """Reads the hidden state at the end of the last finished segment, in float32."""
+        path = self._state_path(len(self.finished.segments))
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return [arrays[name] for name in arrays.files]
 
     def _start(self, index: int) -> Stretch:
-        """The last place up to a segment at which the network can begin."""
+        """Finds the last place at or before the beginning of a segment where the network can start."""
         segments = self.finished.segments
-        path = self._state(index)
+        path = self._state_path(index)
         if index == len(segments) and index and path.exists() and sha256_of(path) == segments[-1].state:
             return Stretch(segments[-1].steps, None, self.state)
         while index and segments[index - 1].state:
@@ -201,7 +204,7 @@ class SegmentedSink:
         return Stretch(segments[index - 1].steps if index else 0, None, list)
 
     def _close(self, segment: Segment) -> Segment:
-        """Lets what is open get its name; gives ``segment`` with what it has become."""
+        """Closes the open segment; returns ``segment`` with its size, times and checksum."""
         assert self._open is not None
         sink, self._open = self._open, None
         sink.__exit__(None, None, None)
@@ -218,15 +221,15 @@ class SegmentedSink:
     def _read(self) -> Journal:
         if self._resume and (self._work.path / PLAN).exists():
             raise RLSPError(
-                f"{self.path}: was begun with --engine ray; go on with it, or add --no-resume to begin anew."
+                f"{self.path}: was begun with --engine ray; use that again, or add --no-resume to start over."
             )
         journal = self._work.read() if self._resume else None
         if journal is not None:
             compare_runs(self.path, journal.run, self._run())
             if not all(segment.sha256 for segment in journal.segments):
                 raise RLSPError(
-                    f"{self.path}: was begun by an earlier version of rlsp, which noted no checksums; finish "
-                    "it with that version, or add --no-resume to begin anew."
+                    f"{self.path}: was begun by an earlier version of rlsp, which stored no checksums; "
+                    "finish it with that version, or add --no-resume to start over."
                 )
         if journal is None:
             self._work.clear()
@@ -239,7 +242,7 @@ class SegmentedSink:
                 self._damaged.append(index)
                 first = self._frames_before(index)
                 self.missing.append(range(first, first + segment.frames))
-        self._work.keep_only(names | {self._state(len(journal.segments)).name})
+        self._work.keep_only(names | {self._state_path(len(journal.segments)).name})
         if self.missing:
             frames = " and ".join(
                 f"{self.first + each.start} to {self.first + each.stop - 1}" for each in self.missing
@@ -269,8 +272,8 @@ class SegmentedSink:
             )
             self._work.finish()
 
-    def _explained(self, error: BaseException) -> RLSPError:
-        """The same failure, with what is left to go on with."""
+    def _with_progress(self, error: BaseException) -> RLSPError:
+        """Returns the error with its message extended by how many frames are finished."""
         kept = ""
         if frames := self.finished.frames - sum(
             self.finished.segments[index].frames for index in self._damaged
@@ -287,10 +290,10 @@ class SegmentedSink:
         kind = type(error) if isinstance(error, RLSPError) else RLSPError
         return kind(f"{sentence.rstrip('.')}{kept}.")
 
-    def _name(self, index: int) -> str:
+    def _segment_name(self, index: int) -> str:
         return f"{index:06d}{self.path.suffix if isinstance(self._whole, VideoSink) else ''}"
 
-    def _state(self, segments: int) -> Path:
+    def _state_path(self, segments: int) -> Path:
         return self._work.path / f"state-{segments:06d}.npz"
 
 
@@ -305,24 +308,24 @@ def join_segments(
     force: bool = False,
     progress: bool = False,
 ) -> None:
-    """Puts finished segments together under the final name.
+    """Joins finished segments under the final name.
 
     Args:
-        work: where they lie.
-        segments: in order.
-        run: see :class:`rlsp_tf.upscaling.work_folder.Journal`.
-        notes: sentences on the source.
+        work: the folder with the segments.
+        segments: the segments, in order.
         whole, source, force, progress: see :class:`SegmentedSink`.
+        run: everything that the result depends on, see :class:`rlsp_tf.upscaling.work_folder.Journal`.
+        notes: sentences for the user about the source.
 
     Raises:
-        DamagedSegment: if a segment is not what it was when it was finished.
-        RLSPError: see :mod:`rlsp_tf.upscaling.concatenate`.
+        DamagedSegment: if a segment has changed on the disk.
+        RLSPError: if the segments cannot be joined, see :mod:`rlsp_tf.upscaling.concatenate`.
     """
     for segment in segments:
         if not is_intact(work, segment):
             error = DamagedSegment(
-                f"{whole.path}: its segment {segment.name} was damaged on the disk; run it again, and "
-                "only that is computed again."
+                f"{whole.path}: its segment {segment.name} was damaged on the disk; run the command again, "
+                "and only that segment is computed again."
             )
             error.segment = segment.name
             raise error
@@ -353,7 +356,7 @@ def join_segments(
 
 
 def is_intact(work: Path, segment: Segment) -> bool:
-    """Whether a finished segment in a work folder is, bit by bit, what was noted of it."""
+    """Whether a finished segment in a work folder has the size and the checksum noted for it."""
     path = work / segment.name
     try:
         return size_of(path) == segment.size and identity_of(path) == segment.sha256
@@ -362,22 +365,23 @@ def is_intact(work: Path, segment: Segment) -> bool:
 
 
 def frames_left(frames: int, segment: int, *, at_cut: bool) -> int:
-    """How many frames more a segment gets: it ends at a cut, if there is one before it is twice as long.
+    """Returns how many more frames a segment should get, 0 or less if it should end now.
 
-    What begins at a cut depends on nothing before.
+    A segment of the full length ends at the next cut, because the frames after a cut depend on nothing before
+    it; at twice that length it ends in any case.
 
     Args:
-        frames: that it has.
-        segment: that it is to have.
+        frames: number of frames that the segment has.
+        segment: the full length of a segment, in frames.
         at_cut: whether a new shot begins now.
     """
     return (segment if at_cut else 2 * segment) - frames
 
 
 def _write_arrays(file: BinaryIO, arrays: Sequence[np.ndarray]) -> None:
-    """What ``np.savez`` would write, without its copies: a state of large frames is large.
+    """Writes arrays like ``np.savez``, but as float32 and without copies, since states can be large.
 
-    In float32, in which every narrower type is exact: NumPy's files know no bfloat16.
+    float32 holds all values of narrower types exactly, and NumPy's files do not support bfloat16.
     """
     with zipfile.ZipFile(file, "w") as archive:
         for index, each in enumerate(arrays):
@@ -394,23 +398,29 @@ def _write_arrays(file: BinaryIO, arrays: Sequence[np.ndarray]) -> None:
 
 
 _PIECE = 2**20
-"""Numbers of a state that are made float32 at a time."""
+"""Numbers that are converted to float32 at a time."""
 
 
 def compare_runs(target: Path, noted: dict[str, Any], run: dict[str, Any]) -> None:
-    """Raises an ``RLSPError`` if two runs are not of the same things."""
+    """Raises an ``RLSPError`` if an interrupted run differs from the present one.
+
+    Args:
+        target: the file or folder to write.
+        noted: everything that the interrupted run's result depends on, by name.
+        run: the same of the present run.
+    """
     for name in sorted(noted.keys() | run.keys()):
         if noted.get(name) != run.get(name):
             short = all(len(str(each.get(name))) <= 24 for each in (noted, run))
             values = f" ({noted.get(name)} then, {run.get(name)} now)" if short else ""
             raise RLSPError(
-                f"{target}: a run with another {name}{values} was interrupted; run that again to go on, or "
-                "add --no-resume to begin anew."
+                f"{target}: a run with another {name}{values} was interrupted; repeat that command to "
+                "continue it, or add --no-resume to start over."
             )
 
 
 def identity_of(path: Path) -> str:
-    """SHA-256 of the content of a clip: a file, or the names and contents of the files in a folder."""
+    """Returns the SHA-256 of a clip: of its file, or of the names and contents of the files in its folder."""
     if not path.is_dir():
         return sha256_of(path)
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""From a file to a file: decoding, the network and encoding side by side, in segments that are kept."""
+"""Upscales a clip to a file: decodes, computes and encodes at the same time, in segments that are kept."""
 
 import os
 import sys
@@ -36,12 +36,12 @@ from rlsp_tf.upscaling.segments import SEGMENT, SegmentedSink, frames_left, iden
 from rlsp_tf.upscaling.work_folder import Journal
 
 WARM_START = 8
-"""Frames that are run backwards before a shot begins; more gain nothing."""
+"""Frames that are processed backwards before a shot begins; more do not improve quality."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How clips are upscaled; what each says is told at :func:`upscale`."""
+    """How clips are upscaled. For the attributes, see the arguments of :func:`upscale`."""
 
     chroma: ChromaGeometry = "aligned"
     codec: str | None = None
@@ -61,7 +61,15 @@ class Recipe:
         force: bool = False,
         companions: bool = True,
     ) -> FrameSink:
-        """What writes frames ``scale`` times as large; see :func:`rlsp_tf.media.open.open_sink`."""
+        """Makes the sink for upscaled frames, see :func:`rlsp_tf.media.open.open_sink`.
+
+        Args:
+            frames: the clip that is upscaled.
+            scale: how many times larger the upscaled frames are.
+            path: the file or folder to write.
+            force: whether to replace an existing file or folder.
+            companions: whether to copy sound and everything else that accompanies the video.
+        """
         return open_sink(
             path,
             frames,
@@ -76,7 +84,7 @@ class Recipe:
         )
 
     def run(self, source: Path, step: Step, scene_cuts: object) -> dict[str, Any]:
-        """All that the frames of a result depend on, for a journal."""
+        """Returns everything that the frames of a result depend on, for a journal."""
         cuts = sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts
         options = {f"--{name.replace('_', '-')}": value for name, value in asdict(self).items()}
         options["--rate"] = None if self.rate is None else str(self.rate)
@@ -94,30 +102,38 @@ class Recipe:
 
 @dataclass
 class _Output:
-    """What the network gives: a frame of the clip, and what makes it large."""
+    """An output of the network whose colour is not yet computed.
+
+    Attributes:
+        frame: the frame of the clip, without pixels.
+        deferred: the network's output for it.
+        number: number of the frame in the clip, from 0.
+    """
 
     frame: Frame
-    unfinished: DeferredFrame | None
+    deferred: DeferredFrame | None
     number: int = 0
-    """Of the frame in the clip, from 0."""
 
     def is_far(self) -> bool:
-        """Whether it shows something else than the clip does; before :meth:`finished`."""
-        assert self.unfinished is not None
-        return self.unfinished.is_far()
+        """Whether the output departs from the clip so far that the network has diverged.
+
+        Must be called before :meth:`finished`.
+        """
+        assert self.deferred is not None
+        return self.deferred.is_far()
 
     def finished(self) -> Frame:
-        """The large frame, in its colours; once."""
-        assert self.unfinished is not None
-        planes = self.unfinished()
-        # The network's output is large, and who called may have to wait for the encoder.
-        self.unfinished = None
+        """Returns the upscaled frame in its target colour format. Can be called once."""
+        assert self.deferred is not None
+        planes = self.deferred()
+        # Free the network's output, which is large, before the caller waits for the encoder.
+        self.deferred = None
         return replace(self.frame, planes=planes if isinstance(planes, tuple) else (planes,))
 
 
 @dataclass(frozen=True)
 class _EndOfSegment:
-    """What the encoding stage is told between two segments."""
+    """Tells the encoding stage to finish a segment; see :meth:`SegmentedSink.end_segment`."""
 
     steps: int
     state: list[np.ndarray]
@@ -144,48 +160,50 @@ def upscale(
     progress: bool = False,
     tick: Callable[[], object] = lambda: None,
 ) -> list[str]:
-    """Upscales a video file or a folder of images into another one.
+    """Upscales a video, a folder of images or an image into a new file or folder.
 
-    Every frame keeps its time stamp; sound and other streams are copied where the container of
-    ``target`` takes them. ``target`` appears when it is complete, or not at all.
+    Every frame keeps its time stamp. Sound and other streams are copied if the container of ``target``
+    supports them. ``target`` gets its name only when it is complete.
 
-    Frames are written in segments, which stay in a folder beside ``target`` when something interrupts the
-    run, whatever it is. The same call goes on from the last finished one, with the state of the network as
-    it was, and gives what it would have given without the interruption.
+    Frames are written in segments, which stay in a folder beside ``target`` if the run is interrupted in any
+    way. Repeating the call continues after the last finished segment, with the hidden state of that moment.
+    The result is the same as without the interruption.
 
     Args:
-        source: a video file, a folder of images, or an image; ``"-"`` for a video from standard input.
-        target: a video file (by its suffix), a folder to be made, or an image for an image; ``"-"`` for
-            Matroska to standard output. What goes through a pipe cannot be gone on with.
-        model: as for :class:`rlsp_tf.StreamingUpscaler`.
-        chroma: see :class:`rlsp_tf.StreamingUpscaler`.
-        codec, crf, preset: of the video encoder, as FFmpeg names them; by default one that goes with the
-            container, see :func:`rlsp_tf.media.containers.codec_for`.
-        rate: frames per second where the source has none (a folder of images); 25 by default. Where the
-            source has its own, that counts, and a note says so.
-        warm_start: see :class:`rlsp_tf.inference.recurrent_stream.RecurrentStream`; at the start of every
-            shot.
-        scene_cuts: where shots begin, each of which starts anew: found (:mod:`rlsp_tf.media.shots`), nowhere,
-            or the indices of their first frames.
-        memory: bytes that may be used, beside the lookahead of an encoder; half of what is free by
-            default. Frames that need more are computed in strips (:mod:`rlsp_tf.inference.strips`).
-        deinterlace: make whole frames of interlaced ones first, see :class:`rlsp_tf.media.open.VideoSource`.
-        force: replace a target that exists.
-        resume: go on with what an interrupted run has left; else begin anew.
-        segment: frames of a segment, see :func:`rlsp_tf.upscaling.segments.frames_left`.
-        stop: asked before every step of the network. A run that is to stop ends its segment with the frame
-            before, so that the same call goes on with the next one. A video from standard input ends there,
-            and what had come is written.
-        progress: show a progress bar with the frame rate and the time left, if standard error is a terminal.
+        source: a video, a folder of images, or an image; ``"-"`` for a video from standard input.
+        target: a video (judged by its suffix), a new folder, or, for an image, an image; ``"-"`` for Matroska
+            on standard output. A run that reads or writes a pipe cannot be resumed.
+        model: the network, see :class:`rlsp_tf.StreamingUpscaler`.
+        chroma: how chroma is upscaled, see :class:`rlsp_tf.StreamingUpscaler`.
+        codec: FFmpeg's name of the video encoder. The default depends on the container, see
+            :func:`rlsp_tf.media.containers.codec_for`.
+        crf: constant rate factor of the encoder: smaller values give better quality and larger files.
+        preset: the encoder's name for a trade-off between speed and size.
+        rate: frames per second, if the source has no frame rate, as a folder of images. The default is 25. If
+            the source has a frame rate, this is ignored, and a note says so.
+        warm_start: frames that are processed backwards before each shot begins, see
+            :class:`rlsp_tf.inference.recurrent_stream.RecurrentStream`.
+        scene_cuts: where the hidden state is reset: ``"auto"`` at cuts that are detected
+            (:mod:`rlsp_tf.media.shots`), ``"off"`` nowhere, or the numbers of the frames that begin a shot.
+        memory: bytes that may be used, not counting the encoder's lookahead. By default half of the free
+            memory. Frames that need more are computed in strips (:mod:`rlsp_tf.inference.strips`).
+        deinterlace: whether to deinterlace frames first, see :class:`rlsp_tf.media.open.VideoSource`.
+        force: whether to replace an existing target.
+        resume: whether to continue an interrupted run. Otherwise what it left is removed.
+        segment: length of a segment in frames, see :func:`rlsp_tf.upscaling.segments.frames_left`.
+        stop: evaluated before every step of the network. When it becomes true, the current segment ends
+            there, and repeating the call continues after it. A video from standard input ends there, and
+            what was read is written.
+        progress: whether to show a progress bar, if standard error is a terminal.
         tick: called for every frame of the result.
 
     Returns:
-        Sentences about what was assumed or left out.
+        Sentences for the user about what was assumed or left out.
 
     Raises:
-        Interrupted: if it was stopped.
-        RLSPError: if anything about the files keeps this from being done, or an interrupted run has left
-            something made otherwise.
+        Interrupted: if ``stop`` became true.
+        RLSPError: if a file cannot be read or written, or an interrupted run with other settings has left
+            its work folder.
     """
     source = STDIN if os.fspath(source) == "-" else Path(source)
     target = STDOUT if os.fspath(target) == "-" else Path(target)
@@ -248,23 +266,23 @@ def render(
     tick: Callable[[], object],
     keep: range = range(sys.maxsize),
 ) -> list[str]:
-    """Gives a sink all frames that it does not have.
+    """Upscales the frames that a sink does not have yet, and writes them.
 
     Args:
-        frames: where they come from.
-        shots: these frames, and whether each begins a shot.
-        sink: made by ``recipe``, entered.
-        step: what to compute with.
-        recipe: how.
+        frames: the clip.
+        shots: the frames of the clip, and whether each begins a shot.
+        sink: the sink, made by ``recipe`` and entered.
+        step: the network.
+        recipe: how the clip is upscaled.
         memory, stop: see :func:`upscale`.
         tick: called for every frame that the sink has.
-        keep: which of the frames the sink gets; the others are there for what the network knows of them.
+        keep: indices of the frames written to the sink. Other frames only build up the hidden state.
 
     Returns:
-        What there is to say about ``frames``, and whether the network diverged on them.
+        Sentences for the user about ``frames``, and about whether the network diverged.
 
     Raises:
-        Interrupted: if it was stopped.
+        Interrupted: if ``stop`` became true.
         RLSPError: if a frame cannot be read or written.
     """
     segmented = isinstance(sink, SegmentedSink)
@@ -276,7 +294,7 @@ def render(
         step = StripStep(step, finished.rows)
     elif memory is not None or not finished.segments:
         free = psutil.virtual_memory().available / 2
-        # A warm start makes several frames at once.
+        # A warm start outputs several frames at once.
         at_once = 1 + recipe.warm_start
         step = within_memory(step, frames.height, frames.width, memory or free, at_once=at_once)
     if isinstance(sink, SegmentedSink):
@@ -289,7 +307,7 @@ def render(
         bool if piped else partial(bool, stop),
     )
     first = sink.first if isinstance(sink, SegmentedSink) else 0
-    # What was found in frames that are finished is noted with them.
+    # Divergence within finished frames is stored in their journal.
     watch = Watch(finished.diverged)
     upscaler = StreamingUpscaler(
         counted,
@@ -325,7 +343,7 @@ def render(
         Prefetch("decoding", _enter(upscaler, shots, planar=frames.color is not None)) as decoded,
     ):
         number = in_segment = 0
-        # Frames since the end of a segment, and steps until the last of them.
+        # Frames since the last finished segment, and the number of steps up to the latest of these frames.
         unsaved = steps = 0
         try:
             for outputs, at_cut in _outputs(upscaler, decoded):
@@ -343,33 +361,34 @@ def render(
                     finisher.put(output)
                     steps = counted.count
                     unsaved += index >= noted
-                # A run that goes on ends segments at the same places; one that was ended early gets a rest.
+                # A resumed run ends segments at the same frames. Where a stop ended a segment early, the next
+                # segment gets the frames up to the usual end.
                 if segmented and frames_left(in_segment, recipe.segment, at_cut=at_cut) <= 0:
                     if unsaved:
-                        # After a cut no step takes a state from before.
+                        # At a cut the state is reset, so none needs to be stored.
                         finisher.put(_EndOfSegment(counted.count, [] if at_cut else counted.kept()))
                     in_segment = unsaved = 0
             if segmented and unsaved:
                 finisher.put(_EndOfSegment(counted.count, []))
         except Stopped:
-            message = f"rlsp: {stop.signal}: saving what is finished; once more to stop at once"
+            message = f"rlsp: {stop.signal}: saving what is finished; repeat the signal to stop at once"
             tqdm.write(message, file=sys.stderr)
             if segmented and unsaved:
-                # Beyond the last frame only the beginning of the next shot has been run backwards.
+                # Any further steps belong to the warm start of the next shot, which needs no state.
                 finisher.put(_EndOfSegment(steps, counted.kept() if counted.count == steps else []))
     if stop and not (piped and counted.count):
         raise Interrupted(f"{sink.path}: stopped by {stop.signal}.")
     watch.end()
     if isinstance(sink, SegmentedSink):
         sink.diverged = watch.since
-    ended = [f"{frames.path}: ended by {stop.signal}; what had come until then is kept."] if stop else []
+    ended = [f"{frames.path}: ended by {stop.signal}; the frames before that were written."] if stop else []
     return [*frames.notes, *ended, *divergence_notes(frames.path, watch.since)]
 
 
 def _enter(
     upscaler: StreamingUpscaler, shots: Iterable[tuple[Frame, bool]], *, planar: bool
 ) -> Iterator[tuple[Frame, bool, PreparedFrame]]:
-    """Frames without their pixels, whether each begins a shot, and the pixels as the network takes them."""
+    """Yields each frame without its pixels, whether it begins a shot, and its pixels as the network input."""
     for frame, begins in shots:
         entered = upscaler.enter(frame.planes if planar else frame.planes[0])
         yield replace(frame, planes=()), begins, entered
@@ -378,19 +397,26 @@ def _enter(
 def _outputs(
     upscaler: StreamingUpscaler, frames: Iterable[tuple[Frame, bool, PreparedFrame]]
 ) -> Iterator[tuple[Iterator[_Output | None], bool]]:
-    """What is ready after each frame and at each cut, all to be taken at once, and whether this is one.
+    """Runs the network.
 
-    ``None`` stands for frames that were left out.
+    Args:
+        upscaler: the network.
+        frames: the items of :func:`_enter`.
+
+    Yields:
+        After each frame, and at each cut and the end, the outputs that are ready, and whether this is a cut.
+        The outputs must be consumed before the next item is taken. They are ``None`` for frames whose steps
+        were skipped.
     """
     waiting: deque[Frame] = deque()
 
-    def named(unfinished: DeferredFrame | None) -> _Output | None:
+    def with_frame(deferred: DeferredFrame | None) -> _Output | None:
         frame = waiting.popleft()
-        return None if unfinished is None else _Output(frame, unfinished)
+        return None if deferred is None else _Output(frame, deferred)
 
     for frame, begins, entered in frames:
         if begins:
-            yield map(named, upscaler.advance(None)), True
+            yield map(with_frame, upscaler.advance(None)), True
         waiting.append(frame)
-        yield map(named, upscaler.advance(entered)), False
-    yield map(named, upscaler.advance(None)), False
+        yield map(with_frame, upscaler.advance(entered)), False
+    yield map(with_frame, upscaler.advance(None)), False

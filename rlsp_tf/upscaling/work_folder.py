@@ -1,13 +1,13 @@
-"""What an interrupted upscaling has left: a work folder beside its target, with a journal in it.
+"""The work folder beside a target, with a journal in it, from which an interrupted run is resumed.
 
-The journal has a line of JSON for every segment that is finished, after a first one that tells which run
-they are of, and gets a last one when no frame is left. A line is added when what it tells of is safely on
-the disk; half a line at the end, as a power failure leaves it, tells of nothing. A segment that was found
-damaged and was computed again has a second line, which counts instead of its first one.
+The first line of the journal describes the run. Then follows a line of JSON for every finished segment, and a
+last line when all frames are finished. A line is added only when the files it describes are flushed to the
+disk. An incomplete last line, as a power failure may leave it, is ignored. A segment that was found damaged
+and computed again has a second line, which replaces the first.
 
-Anybody may have a folder of such a name. It counts as a work folder only if there is a journal in it that
-can be read, or nothing at all but what a run leaves before it has one. What is removed is what runs name
-as they do, never what a link leads to, and a folder only when it is empty then.
+A user may happen to have a folder of such a name. It counts as a work folder only if it has a readable
+journal, or nothing but the files of a run that has no journal yet. Only files with the names that runs use
+are removed; links are never followed, and a folder is removed only when it is empty.
 """
 
 import contextlib
@@ -28,14 +28,16 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.system.files import fitting_name, others_in, remove_files, sync
 
 SUFFIX = ".rlsp"
-"""Of a work folder's name, after that of the target."""
+"""Suffix of a work folder's name, added to the name of the target."""
 JOURNAL = "journal.jsonl"
 PLAN = "plan.json"
-"""In the work folder of a run in ranges; each has a work folder in that (:mod:`rlsp_tf.upscaling.plan`)."""
+"""File in the work folder of a run in ranges, which holds the ranges' own work folders, too
+(:mod:`rlsp_tf.upscaling.plan`)."""
 RANGE = 400
-"""Frames of a range at least: half a minute of work for a core where frames are small."""
+"""Least number of frames in a range: half a minute of work for one core if frames are small."""
 PUBLISHED = "published.json"
-"""In a work folder whose result has got its name, or is about to (:mod:`rlsp_tf.upscaling.published`)."""
+"""File in a work folder whose result has its final name, or is about to get it
+(:mod:`rlsp_tf.upscaling.published`)."""
 _LOCK = "lock"
 _VERSION = 1
 
@@ -43,20 +45,21 @@ _PART = r"\..+\.\d+-[0-9a-f]{8}\.part"
 _OWN = re.compile(r"lock|published\.json|journal\.jsonl|\.?plan\.json(\.part)?|state-\d{6}\.npz")
 """Names of files in a work folder."""
 _OWN_OR_FOLDER = re.compile(rf"\d{{6}}(\.[^.]*)?({re.escape(SUFFIX)})?|{_PART}(\.[^.]*)?")
-"""Of files or folders: segments, work folders of ranges, and what is unfinished, see ``atomic_file``."""
+"""Names of files or folders in a work folder: segments, work folders of ranges, and temporary files of
+``atomic_file``."""
 _LONGEST_LINE = 2**26
-"""Bytes of the first line of a journal; cuts that were listed by the user are in it."""
+"""Most bytes of the first line of a journal. It includes the cuts that the user has listed."""
 _FRAME = re.compile(r".+\.png")
 
 
 class Times(Sequence[tuple[int, int]]):
-    """Pairs of integers in 16 bytes each: a film has hundreds of thousands, which as objects take megabytes.
+    """A sequence of pairs of integers that takes 16 bytes a pair, since films have hundreds of thousands.
 
     Args:
-        pairs: of 64 bits with sign.
+        pairs: the pairs of integers, which must fit into 64 bits with sign.
 
     Raises:
-        OverflowError: if one is larger.
+        OverflowError: if an integer is too large.
     """
 
     def __init__(self, pairs: Iterable[tuple[int, int]]) -> None:
@@ -71,18 +74,19 @@ class Times(Sequence[tuple[int, int]]):
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of frames that is written and will not be computed again.
+    """Consecutive frames that are written and need not be computed again.
 
     Attributes:
-        name: of its file or folder in the work folder.
-        frames: how many.
-        size: bytes, of all its files.
-        steps: of the network, from the beginning of the clip to its end.
-        times: of the packets of a video file, in their order: time shown and duration, in the clip's units.
-        sha256: of its content; empty in a journal of a version of this package that noted none.
-        state: SHA-256 of the file with the state of the network at its end; empty where the next step takes
-            no state from before.
-        diverged: number of the frame from which on the network has diverged, if that was found when the
+        name: name of the segment's file or folder in the work folder.
+        frames: number of frames.
+        size: size of all its files, in bytes.
+        steps: number of steps of the network from the beginning of the clip to the end of the segment.
+        times: presentation time and duration of each packet of a video, in the order of decoding, in the
+            clip's units.
+        sha256: checksum of the content; empty in journals of earlier versions, which stored none.
+        state: SHA-256 of the file with the hidden state at the end of the segment; empty if the next step
+            starts from a reset state.
+        diverged: number of the frame from which on the network has diverged, if that was known when the
             segment ended; see :class:`rlsp_tf.inference.divergence.Watch`.
     """
 
@@ -98,13 +102,13 @@ class Segment:
 
 @dataclass
 class Journal:
-    """What is known of a run.
+    """The content of a journal.
 
     Attributes:
-        run: what it made of what; whoever goes on has to have the same.
-        rows: of the strips that frames are computed in; ``None`` for whole frames.
-        segments: finished ones, from the beginning of the clip on.
-        notes: sentences for the user, once no frame is left.
+        run: everything that the result depends on. It must be the same in the run that resumes.
+        rows: rows of the strips in which frames are computed; ``None`` for whole frames.
+        segments: the finished segments, from the beginning of the clip on.
+        notes: sentences for the user; ``None`` until all frames are finished.
     """
 
     run: dict[str, Any]
@@ -114,36 +118,37 @@ class Journal:
 
     @property
     def frames(self) -> int:
-        """How many are finished."""
+        """The number of finished frames."""
         return sum(segment.frames for segment in self.segments)
 
     @property
     def diverged(self) -> int | None:
-        """Number of the frame from which on the network has diverged, if it has."""
+        """The number of the frame from which on the network has diverged; ``None`` if it has not."""
         return first_divergence(self.segments)
 
 
 def first_divergence(segments: Iterable[Segment]) -> int | None:
-    """The least ``diverged`` of segments; ``None`` if the network has not diverged in any."""
+    """Returns the smallest ``diverged`` of segments; ``None`` if the network has not diverged in any."""
     return min((each.diverged for each in segments if each.diverged is not None), default=None)
 
 
 def work_name(target: str) -> str:
-    """The name of the work folder of a target of that name."""
+    """Returns the name of the work folder for a target of this name."""
     return fitting_name(target, SUFFIX)
 
 
 class WorkFolder:
-    """The work folder of a target, for one run at a time; a context manager.
+    """The work folder of a target. Use it as a context manager; only one run at a time can enter it.
 
     Args:
-        target: the file or folder to be.
+        target: the file or folder that the run writes.
 
     Attributes:
-        path: of the work folder.
+        path: path of the work folder.
 
     Raises:
-        RLSPError: if something else has its name, or (when the block is entered) another run works in it.
+        RLSPError: when the block is entered, if something else has the name of the work folder, or another
+            run is using it.
     """
 
     def __init__(self, target: Path) -> None:
@@ -153,13 +158,15 @@ class WorkFolder:
 
     def __enter__(self) -> "WorkFolder":
         if os.path.lexists(self.path) and not is_work_folder(self.path):
-            raise RLSPError(f"{self._shown}: is in the way of what this run would keep there; rename it.")
+            raise RLSPError(
+                f"{self._shown}: is in the way of the work folder, which needs this name; rename or move it."
+            )
         self.path.mkdir(exist_ok=True)
         try:
             self._lock.acquire()
         except Timeout:
             raise RLSPError(
-                f"{self._shown}: another run is at work on this output; wait for it, or give another name."
+                f"{self._shown}: another run is writing this output; wait for it, or give another name."
             ) from None
         return self
 
@@ -170,7 +177,7 @@ class WorkFolder:
         self._lock.release()
 
     def read(self) -> Journal | None:
-        """The journal, ``None`` if nothing is finished. What follows its last whole line is cut off."""
+        """Reads the journal, and cuts off an incomplete last line; ``None`` if no segment is finished."""
         file = self.path / JOURNAL
         journal, size = _read(file)
         if journal is not None:
@@ -178,7 +185,7 @@ class WorkFolder:
         return journal
 
     def append(self, journal: Journal, segment: Segment) -> None:
-        """Notes a finished segment, whose files are on the disk."""
+        """Adds a finished segment, whose files must be flushed to the disk."""
         file = self.path / JOURNAL
         if not journal.segments:
             self._add(file, {"version": _VERSION, "run": journal.run, "rows": journal.rows})
@@ -186,40 +193,40 @@ class WorkFolder:
         journal.segments.append(replace(segment, times=Times(segment.times)))
 
     def replace(self, journal: Journal, index: int, segment: Segment) -> None:
-        """Notes that a finished segment was computed again."""
+        """Replaces a finished segment that was computed again."""
         self._add(self.path / JOURNAL, asdict(segment))
         journal.segments[index] = replace(segment, times=Times(segment.times))
 
     def end(self, journal: Journal, notes: list[str]) -> None:
-        """Notes that no frame is left."""
+        """Notes that all frames are finished."""
         self._add(self.path / JOURNAL, {"notes": notes})
         journal.notes = notes
 
     def size(self) -> int:
-        """Bytes of everything in it."""
+        """Returns the size of all files in the folder, in bytes."""
         return sum(each.stat().st_size for each in self.path.rglob("*") if each.is_file())
 
     def keep_only(self, names: set[str]) -> None:
-        """Removes what runs have left, but for the lock, the journal and what is named."""
+        """Removes all files of runs except the lock, the journal and those with the given names."""
         kept = names | {_LOCK, JOURNAL}
         remove_files(self.path, lambda path: path.parts[0] not in kept and is_own(path))
 
     def clear(self) -> None:
-        """Forgets what was finished."""
+        """Removes everything that was finished."""
         for name in (PUBLISHED, JOURNAL, PLAN):
             (self.path / name).unlink(missing_ok=True)
         self.keep_only(set())
 
     def remove(self) -> None:
-        """Removes what runs have left, and the folder if nothing else is in it.
+        """Removes all files of runs, and the folder if nothing else is in it.
 
-        The journal goes first, so that half a removal leaves nothing to go on with.
+        The journal is removed first, so that an interrupted removal cannot be taken for a run to resume.
         """
         self.clear()
         remove_files(self.path, is_own)
 
     def finish(self) -> None:
-        """Removes the folder of a result that has got its name; what tells of that is removed last."""
+        """Removes the folder once the result has its final name; the note of that is removed last."""
         remove_files(self.path, lambda path: path.parts != (PUBLISHED,) and is_own(path))
         (self.path / PUBLISHED).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -234,35 +241,35 @@ class WorkFolder:
 
 
 def read_journal(file: Path) -> Journal | None:
-    """Reads a journal as far as it is whole.
+    """Reads a journal up to the first line that is not valid.
 
     Args:
-        file: it may be missing, or of any content.
+        file: the journal. It may be missing or have any content.
 
     Returns:
-        The journal, or ``None`` if there is none that could be gone on with.
+        The journal; ``None`` if there is nothing to resume from.
 
     Raises:
-        OSError: if it exists and cannot be read.
+        OSError: if the file exists but cannot be read.
     """
     return _read(file)[0]
 
 
 def is_work_folder(path: Path) -> bool:
-    """Whether a folder is what a run keeps, by what is in it.
+    """Whether a folder is a work folder, judged by its content.
 
-    It holds a journal or a plan that can be read; or the lock and nothing but what runs name as they do, as
-    one leaves it that ended before its first segment did; or nothing.
+    A work folder has a readable journal or plan; or the lock and only the files of a run that ended before
+    its first segment; or it is empty.
     """
     if path.is_symlink() or not path.is_dir():
         return False
     lock = path / _LOCK
     if any((path / name).is_symlink() for name in (_LOCK, JOURNAL, PLAN)):
         return False
-    # Whoever takes the lock empties its file.
+    # The file of a lock is always empty.
     if lock.exists() and not (lock.is_file() and lock.stat().st_size == 0):
         return False
-    if _begins_as_ours(path / JOURNAL) or _is_plan(path / PLAN):
+    if _is_journal(path / JOURNAL) or _is_plan(path / PLAN):
         return True
     names = {each.name for each in path.iterdir()}
     return not names or (
@@ -271,7 +278,7 @@ def is_work_folder(path: Path) -> bool:
 
 
 def is_own(path: PurePath) -> bool:
-    """Whether runs name a file so, by its path in a work folder."""
+    """Whether runs write files of this name, given as a path relative to the work folder."""
     *folders, name = path.parts
     if not all(map(_OWN_OR_FOLDER.fullmatch, folders)):
         return False
@@ -280,8 +287,8 @@ def is_own(path: PurePath) -> bool:
     return bool(_OWN.fullmatch(name) or _OWN_OR_FOLDER.fullmatch(name))
 
 
-def _begins_as_ours(file: Path) -> bool:
-    """Whether the first line of a journal is that of a run."""
+def _is_journal(file: Path) -> bool:
+    """Whether a file begins with the first line of a journal."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         with file.open("rb") as lines:
             _header(json.loads(lines.readline(_LONGEST_LINE)))
@@ -297,11 +304,11 @@ def _is_plan(file: Path) -> bool:
 
 
 def stale_folders(root: Path, *, days: float) -> Iterator[WorkFolder]:
-    """The work folders below a folder that nobody works in, each locked while it is the caller's.
+    """Yields the work folders below a folder that no run is using, each locked until the next is taken.
 
     Args:
-        root: searched with its subfolders.
-        days: since their last change, at least.
+        root: the folder to search, including its subfolders.
+        days: least number of days since the last change.
     """
     for path in sorted(root.rglob(f"*{SUFFIX}")):
         if not is_work_folder(path) or not any(path.iterdir()):
@@ -314,12 +321,12 @@ def stale_folders(root: Path, *, days: float) -> Iterator[WorkFolder]:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
+    """Returns the size in bytes of a file, or of all files in a folder."""
     return sum(each.stat().st_size for each in (path.iterdir() if path.is_dir() else (path,)))
 
 
 def _read(file: Path) -> tuple[Journal | None, int]:
-    """The journal, and how many bytes its whole lines have."""
+    """Reads a journal; returns it, and the size in bytes of its valid lines."""
     try:
         lines = file.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
@@ -362,7 +369,7 @@ def _segment(value: Any) -> Segment:
         raise ValueError
     if times and len(times) != segment.frames:
         raise ValueError
-    # A name that led out of the folder would let a journal remove or show other files.
+    # With a path for a name, a forged journal could make rlsp read or remove files outside the folder.
     if not (isinstance(segment.name, str) and segment.name.split(".")[0].isdecimal()):
         raise ValueError
     if Path(segment.name).name != segment.name:

@@ -270,4 +270,4 @@ def test_a_rate_that_does_not_count_is_said_to_be_ignored(
 
 def test_quality_out_of_range_is_wrong_usage(folder: Path, model: str, tmp_path: Path, capsys) -> None:
     words = (folder, tmp_path / "film.mp4", "--model", model, "--crf", "52")
-    assert "--crf of libx264 is from 0 to 51, not 52." in fails(capsys, "upscale", *words, code=2)
+    assert "--crf for libx264 must be from 0 to 51, not 52." in fails(capsys, "upscale", *words, code=2)

@@ -136,7 +136,7 @@ def test_a_link_as_output_is_refused_before_any_work(what, step, frames, tmp_pat
     for name in ("link", "link.mp4"):
         (tmp_path / name).symlink_to(place)
         said = refused(lambda name=name: upscale(frames, tmp_path / name, step, force=True), tmp_path)
-        assert said == f"{tmp_path / name}: is a link to {place}; give the name of what it points to."
+        assert said == f"{tmp_path / name}: is a link to {place}; give that name instead."
 
 
 def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
@@ -266,7 +266,7 @@ def test_a_folder_without_a_journal_of_ours_is_left_alone(content, step, frames,
     assert clean(tmp_path, capsys) == ""
     assert everything(tmp_path) == before
     said = refused(lambda: upscale(frames, tmp_path / "large", step), tmp_path)
-    assert said == f"{theirs}: is in the way of what this run would keep there; rename it."
+    assert said == f"{theirs}: is in the way of the work folder, which needs this name; rename or move it."
 
 
 @pytest.mark.parametrize("what", ["folder", "lock", "journal.jsonl"])

@@ -80,7 +80,7 @@ def test_a_signal_ends_the_input_and_keeps_what_came(model, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(content[3 * len(content) // 4 :])
     assert process.returncode == 0, said
-    assert b"rlsp: note: standard input: ended by SIGTERM; what had come until then is kept.\n" in said
+    assert b"rlsp: note: standard input: ended by SIGTERM; the frames before that were written.\n" in said
     times = frame_times(target)
     assert 0 < len(times) <= 400
     np.testing.assert_allclose(
@@ -106,7 +106,7 @@ def test_a_reader_that_ends_early_is_said(film, model):
     said = process.stderr.read().decode()
     assert process.wait() == 1
     assert said.splitlines()[-1] == (
-        "rlsp: error: standard output: broken pipe; what read it has ended before its end."
+        "rlsp: error: standard output: broken pipe; the program that reads it ended early."
     )
     process.stderr.close()
 

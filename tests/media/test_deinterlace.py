@@ -110,8 +110,8 @@ def test_progressive_frames_of_a_mixed_file_are_left_alone_and_the_others_said(t
     path = make_marked(tmp_path / "mixed.mkv", [to_video_frame(planes, "yuv420p") for planes in made], modes)
     frames, source = read(path)
     assert source.notes[-1] == (
-        f"{path}: is interlaced from frame 3 on but taken as if it were not; "
-        "rlsp upscale --deinterlace makes whole frames of it."
+        f"{path}: is interlaced from frame 3 on but was read as progressive; "
+        "rlsp upscale --deinterlace deinterlaces it."
     )
     frames, source = read(path, deinterlace=True)
     assert [combing(frame.planes[0]) > 1 for frame in frames] == [mode == WHOLE for mode in modes]
@@ -176,7 +176,7 @@ def test_upscale_deinterlaces_on_request(tmp_path, rng):
 def test_images_are_not_deinterlaced(tmp_path):
     write_png(tmp_path / "0.png", gradient(0, 64, 48))
     for path in (tmp_path, tmp_path / "0.png"):
-        with pytest.raises(UsageError, match=f"^{path}: images do not tell what is interlaced; leave out"):
+        with pytest.raises(UsageError, match=f"^{path}: only videos can be deinterlaced; leave out"):
             open_source(path, deinterlace=True)
 
 

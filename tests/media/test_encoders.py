@@ -27,7 +27,7 @@ def test_quality_is_within_the_range_of_the_encoder(codec, worst):
     for crf in (-1, worst + 1):
         with pytest.raises(UsageError) as raised:
             check_encoder(codec, crf)
-        assert str(raised.value) == f"--crf of {codec} is from 0 to {worst}, not {crf}."
+        assert str(raised.value) == f"--crf for {codec} must be from 0 to {worst}, not {crf}."
 
 
 def test_an_encoder_without_such_a_quality_ignores_it():
@@ -58,6 +58,6 @@ def test_an_encoder_of_a_card_that_is_not_there_is_refused(folder, tmp_path):
     with open_source(folder) as source, pytest.raises(RLSPError) as raised:
         open_sink(tmp_path / "film.mp4", source, width=64, height=48, codec=name)
     assert str(raised.value) == (
-        f"{name}: needs a graphics card or chip that this machine does not have, or its driver; choose "
+        f"{name}: needs a graphics card or chip, and its driver, which this machine does not have; choose "
         "libx264 or libx265."
     )

@@ -156,7 +156,7 @@ def test_what_is_no_image_is_passed_over_and_said(tmp_path):
     source = FolderSource(tmp_path / "clip")
     assert source.frames == 1
     assert source.notes == [
-        f"{tmp_path / 'clip'}: ignored what is not an image: Thumbs.db, a.json, b.csv and 1 more."
+        f"{tmp_path / 'clip'}: ignored files that are not images: Thumbs.db, a.json, b.csv and 1 more."
     ]
 
 
@@ -283,7 +283,7 @@ def test_one_image_is_one_frame(tmp_path, rng):
     assert frame.name == "image"
     with pytest.raises(RLSPError, match="an image holds one frame"):
         write_all(ImageSink(tmp_path / "two.png"), [image, image])
-    with pytest.raises(RLSPError, match=r"let the name end in .png"):
+    with pytest.raises(RLSPError, match=r"give a name that ends in .png"):
         ImageSink(tmp_path / "image.jpg")
     assert contents(tmp_path) == ["image.png"]
 

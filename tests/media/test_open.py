@@ -99,7 +99,7 @@ def test_a_video_becomes_a_folder_without_its_sound_and_says_so(clip, tmp_path):
                 )
     assert contents(tmp_path / "frames") == [f"frame_{index:06d}.png" for index in range(4)]
     assert sink.notes == [
-        f"{tmp_path / 'frames'}: images hold neither sound nor time; {clip} has both, if you need them."
+        f"{tmp_path / 'frames'}: images hold neither sound nor times; both are in {clip}, if you need them."
     ]
 
 

@@ -95,7 +95,7 @@ def test_listed_cuts(tmp_path):
     (tmp_path / "cuts.txt").write_text("")
     assert read_cuts(tmp_path / "cuts.txt") == frozenset()
     (tmp_path / "cuts.txt").write_text("3\n00:12")
-    with pytest.raises(RLSPError, match=r"cuts\.txt: '00:12' is no frame number"):
+    with pytest.raises(RLSPError, match=r"cuts\.txt: '00:12' is not a frame number"):
         read_cuts(tmp_path / "cuts.txt")
     with pytest.raises(RLSPError, match=r"missing: cannot be read"):
         read_cuts(tmp_path / "missing")

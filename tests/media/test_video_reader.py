@@ -162,12 +162,14 @@ def test_the_place_of_chroma_is_believed(codec, location, tmp_path):
 def test_an_untagged_matrix_is_guessed_and_said(size, name, rule, tmp_path):
     path = make_video(tmp_path / "untagged.mp4", [0], size=size)
     _, source = read(path)
-    assert source.notes == [f"{path}: does not tell its colour matrix; taken for {name}, as is usual {rule}."]
+    assert source.notes == [
+        f"{path}: does not say which colour matrix it uses; assumed {name}, as is usual {rule}."
+    ]
 
 
 def test_an_uncommon_matrix_is_said(tmp_path):
     _, source = read(make_video(tmp_path / "fcc.mkv", [0], colorspace=4))
-    assert "uncommon colour matrix (H.273: 4); taken for BT.601" in source.notes[0]
+    assert "uncommon colour matrix (H.273: 4); assumed BT.601" in source.notes[0]
     assert source.tags[0] == 4
 
 
@@ -210,7 +212,7 @@ def test_frames_without_time_stamps_get_them(tmp_path):
     path = make_video(tmp_path / "bare.h264", container="h264")
     frames, source = read(path)
     assert [frame.pts * source.time_base for frame in frames] == [Fraction(n, 25) for n in range(25)]
-    assert f"{path}: 25 frames had no or wrong time stamps and got new ones." in source.notes
+    assert f"{path}: 25 frames had missing or wrong time stamps and got new ones." in source.notes
 
 
 def test_a_change_of_size_is_refused_where_it_happens(tmp_path):
@@ -252,7 +254,7 @@ def test_of_a_truncated_file_all_frames_that_are_there_come(suffix, tmp_path):
         assert frame.pts == reference.pts
         assert_planes(frame.planes, reference.planes)
     if suffix != ".ts":  # which tells no duration
-        assert any("says 4.0 s; it may be truncated" in note for note in source.notes)
+        assert any("until 4.0 s; it may be truncated" in note for note in source.notes)
 
 
 def test_a_real_truncated_file_is_read_to_its_end(data, tmp_path):
@@ -272,7 +274,7 @@ def test_a_real_truncated_file_is_read_to_its_end(data, tmp_path):
             assert_planes(frame.planes, expected.planes)
     assert len(frames) in (complete, complete + 1)  # some of the next may be there
     assert (
-        f"{short}: ends at {len(frames) / 30:.1f} s, though it says 30.0 s; it may be truncated."
+        f"{short}: ends at {len(frames) / 30:.1f} s, but should last until 30.0 s; it may be truncated."
         in source.notes
     )
 
@@ -289,7 +291,7 @@ def test_damage_costs_frames_but_not_the_rest(data, tmp_path):
     # The packet is lost, and frames made of it until the next that stands for itself.
     assert 860 < len(frames) < 901
     assert frames[-1].pts == 900
-    assert source.notes[-1] == f"{path}: is damaged in 1 places; frames are missing or spoilt there."
+    assert source.notes[-1] == f"{path}: is damaged in 1 places; frames are missing or damaged there."
 
 
 def test_spoilt_frames_of_vp8_are_kept(tmp_path):
@@ -312,7 +314,7 @@ def test_a_gap_is_said(tmp_path):
     _, source = read(path)
     assert source.notes[-1] == (
         f"{path}: shows one frame for more than a second at 1 places, the first 0.1 s from the start; "
-        "if it should not, it is damaged there."
+        "if that is not intended, it is damaged there."
     )
 
 

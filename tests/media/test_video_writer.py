@@ -307,16 +307,16 @@ REFUSED = [
     ({"path": "none/new.mp4"}, r"new\.mp4: the folder .*none does not exist; create it first"),
     (
         {"path": "new.webm", "codec": "libx264"},
-        r"new\.webm: \.webm cannot hold what libx264 makes; choose libvpx-vp9 or name it \.mkv",
+        r"new\.webm: \.webm cannot hold video of libx264; choose libvpx-vp9, or name it \.mkv",
     ),
     (
         {"path": "new.mov", "codec": "libvpx-vp9"},
-        r"new\.mov: \.mov cannot hold what libvpx-vp9 makes; choose libx264",
+        r"new\.mov: \.mov cannot hold video of libvpx-vp9; choose libx264",
     ),
-    ({"codec": "x264"}, r"^x264: FFmpeg has no such encoder; libx264, libx265"),
+    ({"codec": "x264"}, r"^x264: FFmpeg has no such encoder; choose for example libx264, libx265"),
     ({"codec": "aac"}, r"^aac: does not encode video"),
     ({"codec": "gif"}, r"^gif: takes none of the usual pixel formats"),
-    ({"preset": "quick"}, r"^quick: no preset of libx264; choose one of ultrafast, superfast"),
+    ({"preset": "quick"}, r"^quick: not a preset of libx264; choose one of ultrafast, superfast"),
     ({"codec": "libvpx-vp9", "preset": "fast"}, r"^libvpx-vp9: has no presets; leave out --preset"),
     (
         {"codec": "libsvtav1", "preset": "fast"},

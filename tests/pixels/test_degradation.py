@@ -111,7 +111,7 @@ def test_a_clip_is_not_changed_by_degrading_it():
         (np.zeros((8, 8, 3), np.float32), r"uint8 or uint16 .* not float32 \(8, 8, 3\)\.$"),
         (np.zeros((8, 8, 4), np.uint8), r"not uint8 \(8, 8, 4\)\.$"),
         (np.zeros((8, 3), np.uint8), r"not uint8 \(8, 3\)\.$"),
-        (np.zeros((2, 0, 8, 3), np.uint8), r"8x0 have no pixel\.$"),
+        (np.zeros((2, 0, 8, 3), np.uint8), r"8x0 have no pixels\.$"),
     ],
 )
 def test_what_is_no_frame_is_refused(frames, sentence):

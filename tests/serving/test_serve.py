@@ -202,7 +202,7 @@ def test_a_video_comes_back_as_rlsp_upscale_makes_it(server, model, tmp_path):
     with (tmp_path / "in.mp4").open("rb") as file:
         answer = server.ask("POST", "/videos", params={"container": "mkv"}, data=file)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "video/x-matroska"), answer.text
-    assert "the video: does not tell its colour matrix" in answer.headers["X-Notes"]
+    assert "the video: does not say which colour matrix" in answer.headers["X-Notes"]
     (tmp_path / "served.mkv").write_bytes(answer.content)
     # The encoder may turn a rounding the other way into more than that.
     difference = np.abs(decoded(tmp_path / "served.mkv").astype(int) - decoded(tmp_path / "own.mkv"))

@@ -245,6 +245,4 @@ def test_an_address_where_nothing_answers_is_said(film, model, tmp_path):
         text=True,
     )
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(
-        "rlsp: error: 127.0.0.1:1: no cluster of Ray answers there"
-    )
+    assert done.stderr.splitlines()[-1].startswith("rlsp: error: 127.0.0.1:1: no Ray cluster answers there")

@@ -194,7 +194,7 @@ def test_a_range_that_is_damaged_in_a_store_is_computed_again(step, tmp_path, mo
     segment = "/damaged/large.mp4.rlsp/000001.mp4.rlsp/000000.mp4"
     store.pipe(segment, bytes(store.size(segment)))
     with pytest.raises(
-        RLSPError, match=r"000001\.mp4\.rlsp/000000\.mp4 was damaged on the disk; run it again"
+        RLSPError, match=r"000001\.mp4\.rlsp/000000\.mp4 was damaged on the disk; run the command again"
     ):
         ray_engine._join(job, plan)
     for index in (0, 1):
@@ -212,7 +212,10 @@ def test_a_missing_range_is_said(step, tmp_path):
     render_range(film, tmp_path / "work" / "large.mkv", step, recipe, plan, 0)
     with pytest.raises(RLSPError) as raised:
         join_ranges(film, tmp_path / "work", tmp_path / "large.mkv", step, recipe, plan)
-    assert str(raised.value) == f"{tmp_path}/large.mkv: frames from 10 on are missing; run it again."
+    assert (
+        str(raised.value)
+        == f"{tmp_path}/large.mkv: the range that begins with frame 10 is missing; run the command again."
+    )
     assert not (tmp_path / "large.mkv").exists()
 
 
@@ -257,5 +260,5 @@ def test_results_have_the_names_of_clips():
     assert targets_of(["a/x.mp4", "s3://b/y.avi", "frames/"], "out/") == [
         *("out/x.mp4", "out/y.mkv", "out/frames")
     ]
-    with pytest.raises(RLSPError, match=r"b/x\.mp4: would get the name of the result of a/x\.mp4"):
+    with pytest.raises(RLSPError, match=r"b/x\.mp4: its result would get the same name as that of a/x\.mp4"):
         targets_of(["a/x.mp4", "b/x.mp4"], "out")

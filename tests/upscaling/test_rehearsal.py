@@ -140,7 +140,7 @@ def test_what_a_container_refuses_is_left_out_before_the_first_frame(film, step,
     monkeypatch.setattr(rehearsal, "join_videos", rehearsed)
     target = tmp_path / "large.mp4"
     assert without_matrix(upscale(path, target, step, **OPTIONS)) == [
-        f"{path}: its time code did not go along, since .mp4 does not take it.",
+        f"{path}: its time code was not copied, since .mp4 does not take it.",
         f"{path}: data stream 2 (of unknown kind) was left out.",
     ]
     assert joins == [(0, {}, 1), (0, {"time code": ".mp4 does not take it"}, 1)]
@@ -156,13 +156,13 @@ def test_what_is_found_to_be_damaged_in_the_end_is_left_out(film, step, tmp_path
     monkeypatch.setattr(rehearsal, "join_videos", lambda *arguments, **options: None)
     monkeypatch.setattr(join, "rate_to_declare", lambda *arguments: Fraction(90000))
     notes = without_matrix(upscale(path, tmp_path / "large.mp4", step, **OPTIONS))
-    assert notes[0] == f"{path}: its time code did not go along, since it is damaged."
+    assert notes[0] == f"{path}: its time code was not copied, since it is damaged."
     assert packets(tmp_path / "large.mp4", "audio") == packets(film, "audio")
 
 
 def test_an_ending_that_cannot_be_is_told_before_the_first_frame(film, step, tmp_path):
     for name, codec in (("large.webm", "libx264"), ("large.mp4", "huffyuv")):
-        with pytest.raises(RLSPError, match="cannot hold what"):
+        with pytest.raises(RLSPError, match="cannot hold video of"):
             upscale(film, tmp_path / name, step, segment=5, warm_start=0, codec=codec)
     assert step.steps == 0
     assert list(tmp_path.iterdir()) == [film]
@@ -178,7 +178,7 @@ def test_ranges_of_a_cluster_end_alike(film, step, tmp_path):
     work.mkdir()
     rehearse_ranges(path, work, target.name, step, recipe)
     assert (step.steps, list(work.iterdir())) == (0, [])
-    with pytest.raises(RLSPError, match="cannot hold what"):
+    with pytest.raises(RLSPError, match="cannot hold video of"):
         rehearse_ranges(path, work, "large.webm", step, replace(recipe, codec="libx264", preset=None))
     plan = make_plan(path, step, recipe, frozenset({0, 10}), length=10)
     assert len(plan.ranges) == 2
@@ -199,6 +199,6 @@ def test_a_disk_without_room_for_the_ending_is_told_on_the_way(step, tmp_path):
     # All segments fit, but not once more.
     with small_disk(tmp_path / "disk", 3 * size // 2048) as disk:
         step.steps = 0
-        with pytest.raises(RLSPError, match=r"no space left on device; what is finished takes .* once more"):
+        with pytest.raises(RLSPError, match=r"no space left on device; joining the finished segments"):
             upscale(source, disk / "large.mkv", step, **options)
         assert 20 < step.steps < 60

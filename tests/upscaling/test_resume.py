@@ -175,8 +175,8 @@ def test_other_options_are_refused(change, name, step, film, interrupted):
     with pytest.raises(RLSPError) as raised:
         upscale(film, interrupted, step, **OPTIONS | change)
     assert str(raised.value) == (
-        f"{interrupted}: a run with another {name} was interrupted; run that again to go on, or add "
-        "--no-resume to begin anew."
+        f"{interrupted}: a run with another {name} was interrupted; repeat that command to continue it, or "
+        "add --no-resume to start over."
     )
     assert written(interrupted.with_name("large.mp4.rlsp")) == left
 
@@ -283,7 +283,7 @@ def test_what_is_damaged_when_all_is_finished_is_computed_again(step, film, tmp_
 
     monkeypatch.setattr(journal.WorkFolder, "end", damaging)
     with pytest.raises(
-        RLSPError, match=r"large.mp4: its segment 000001.mp4 was damaged on the disk; run it again"
+        RLSPError, match=r"large.mp4: its segment 000001.mp4 was damaged on the disk; run the command again"
     ):
         upscale(film, target, step, **OPTIONS)
     assert not target.exists()
@@ -302,8 +302,8 @@ def test_a_journal_without_checksums_is_refused(step, film, interrupted):
     with pytest.raises(RLSPError) as raised:
         upscale(film, interrupted, step, **OPTIONS)
     assert str(raised.value) == (
-        f"{interrupted}: was begun by an earlier version of rlsp, which noted no checksums; finish it with "
-        "that version, or add --no-resume to begin anew."
+        f"{interrupted}: was begun by an earlier version of rlsp, which stored no checksums; finish it with "
+        "that version, or add --no-resume to start over."
     )
     assert written(file.parent) == before
 
@@ -401,7 +401,7 @@ def test_two_runs_do_not_share_an_output(step, film, tmp_path):
     with journal.WorkFolder(target), pytest.raises(RLSPError) as raised:
         upscale(film, target, step, **OPTIONS)
     assert str(raised.value) == (
-        f"{target}.rlsp: another run is at work on this output; wait for it, or give another name."
+        f"{target}.rlsp: another run is writing this output; wait for it, or give another name."
     )
     upscale(film, target, step, **OPTIONS)
 
@@ -511,7 +511,7 @@ def test_a_signal_ends_a_run_after_the_frame_at_hand(name, rng, tmp_path):
     process.send_signal(getattr(signal, name))
     told = process.communicate()[1].splitlines()
     assert process.returncode == 130
-    assert told[-2] == f"rlsp: {name}: saving what is finished; once more to stop at once"
+    assert told[-2] == f"rlsp: {name}: saving what is finished; repeat the signal to stop at once"
     found = re.fullmatch(
         f"rlsp: error: {re.escape(str(target))}: stopped by {name}; (\\d+) frames are finished, and the same "
         "command goes on from there.",

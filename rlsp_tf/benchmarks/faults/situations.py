@@ -99,7 +99,7 @@ class Sandbox:
 
     def told_to_stop(self) -> bool:
         """Whether a run has said that it heard a signal."""
-        return b"once more to stop" in self._log.read_bytes()
+        return b"to stop at once" in self._log.read_bytes()
 
     @property
     def left(self) -> list[str]:
