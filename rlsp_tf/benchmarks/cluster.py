@@ -154,13 +154,14 @@ class Stages:
         began = time.perf_counter()
         os.environ.update(ONE_CORE)
         from rlsp_tf.inference.load import load_step
+        from rlsp_tf.media.encoders import EncoderOptions
         from rlsp_tf.media.open import open_source
         from rlsp_tf.upscaling.plan import make_plan, render_range
         from rlsp_tf.upscaling.upscale import Recipe
 
         self._folder, self._clip = Path(folder) / f"stages_{index}", Path(clip)
         self._folder.mkdir()
-        self._step, self._recipe = load_step(model), Recipe(preset=preset)
+        self._step, self._recipe = load_step(model), Recipe(encoder=EncoderOptions(preset=preset))
         with open_source(self._clip) as source:
             size = [source.width, source.height]
         first = self._folder / "first.mp4"

@@ -19,8 +19,9 @@ from rlsp_tf.benchmarks.harness import Worker, heading, ratio, take_turns
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.upscaler import StreamingUpscaler
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.open import Frame, VideoSink, VideoSource
-from rlsp_tf.upscaling.upscale import upscale
+from rlsp_tf.upscaling.upscale import Recipe, upscale_clip
 
 ROUNDS = 5
 FRAMES = 90
@@ -69,7 +70,8 @@ def benchmark_video(
     """
     result = heading("video", command, ("av",))
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (os.fspath(video), os.fspath(model), precision, codec, preset, folder)
+        encoder = EncoderOptions(codec, preset=preset)
+        arguments = (os.fspath(video), os.fspath(model), precision, encoder, folder)
         worker = Worker("upscaling", VideoSide, *arguments, frames, few)
         try:
             (turns,) = take_turns([worker], rounds, progress=progress)
@@ -107,7 +109,7 @@ class VideoSide:
 
     Args:
         video, model, precision: see :func:`benchmark_video`.
-        codec, preset: of the encoder.
+        encoder: how videos are encoded.
         folder: for what is written.
         frames, few: see :func:`benchmark_video`.
 
@@ -123,13 +125,12 @@ class VideoSide:
         video: str,
         model: str,
         precision: str,
-        codec: str,
-        preset: str,
+        encoder: EncoderOptions,
         folder: str,
         frames: int,
         few: int,
     ) -> None:
-        self._codec, self._preset, self._few = codec, preset, few
+        self._encoder, self._few = encoder, few
         self._folder = Path(folder)
         self._step = load_step(model, precision=precision)
         with VideoSource(Path(video)) as source:
@@ -215,13 +216,12 @@ class VideoSide:
             width=scale * source.width,
             height=scale * source.height,
             force=True,
-            codec=self._codec,
-            preset=self._preset,
+            encoder=self._encoder,
         )
 
     def _upscale(self, video: Path) -> Path:
         target = self._folder / "large.mkv"
-        upscale(video, target, self._step, codec=self._codec, preset=self._preset, force=True)
+        upscale_clip(video, target, self._step, Recipe(encoder=self._encoder), force=True)
         return target
 
     def _cut(self, frames: int) -> Path:

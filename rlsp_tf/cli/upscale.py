@@ -184,15 +184,13 @@ def _upscale(arguments: argparse.Namespace) -> None:
         raise UsageError("--workers is at least 1, and only where --address names no cluster.")
     start_tensorflow()
     from rlsp_tf.inference.load import load_step
+    from rlsp_tf.media.encoders import EncoderOptions
     from rlsp_tf.system.signals import Stop
-    from rlsp_tf.upscaling.upscale import Recipe, upscale
+    from rlsp_tf.upscaling.upscale import Recipe, upscale_clip
 
     recipe = Recipe(
         chroma=arguments.chroma,
-        codec=arguments.codec,
-        crf=arguments.crf,
-        preset=arguments.preset,
-        rate=arguments.rate,
+        encoder=EncoderOptions(arguments.codec, arguments.crf, arguments.preset, arguments.rate),
         warm_start=warm_start,
         deinterlace=arguments.deinterlace,
     )
@@ -230,7 +228,7 @@ def _upscale(arguments: argparse.Namespace) -> None:
             step = load_step(arguments.model, precision=arguments.precision)
             for source, target in pairs:
                 try:
-                    notes += upscale(source, target, step, **vars(recipe), stop=stop, **options)
+                    notes += upscale_clip(source, target, step, recipe, stop=stop, **options)
                 except Interrupted:
                     raise
                 except Exception as error:

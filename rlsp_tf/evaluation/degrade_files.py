@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.open import open_sink, open_source
 from rlsp_tf.media.pixel_formats import rgb_from_planes
 from rlsp_tf.pixels.degradation import degrade
@@ -43,8 +44,7 @@ def degrade_path(
             frames,
             width=-(-frames.width // scale),
             height=-(-frames.height // scale),
-            codec="libx264rgb",
-            crf=0,
+            encoder=EncoderOptions("libx264rgb", crf=0),
             force=force,
         )
         bar = tqdm(frames, total=frames.frames, unit="frame", desc=os.fspath(target), disable=not progress)
