@@ -18,10 +18,11 @@ from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.open import open_sink, open_source
 from rlsp_tf.network.config import RLSPConfig
-from rlsp_tf.network.model import RLSP, rlsp_layer, sha256_of
+from rlsp_tf.network.model import RLSP, rlsp_layer
 from rlsp_tf.network.weights import load_model
 from rlsp_tf.pixels.degradation import degrade
 from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS, EvaluationProtocol, Meter, luma
+from rlsp_tf.system.files import sha256_of
 
 SIZES = {"long": (9, 44, 52), "odd": (6, 47, 41)}
 EXACT = EvaluationProtocol("exact", crop=2, drop=1, rounding=False, mean="sequence MSE")
