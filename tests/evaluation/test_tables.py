@@ -240,7 +240,7 @@ def test_a_target_that_cannot_be_written_is_found_before_the_work(hr, tmp_path, 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--hr", "x"], "give --model or --sr"),
+        (["--hr", "x"], "nothing to measure; give --model or --sr"),
         (
             ["--hr", "x", "--sr", "y", "--protocol", "rlsp", "--protocol", "duf", "--report", "z"],
             "one protocol",

@@ -229,7 +229,7 @@ def test_wrong_usage_is_said(film, model, tmp_path, capsys):
     assert main(["upscale", str(film), "x.mp4", "--engine", "ray"]) == 2
     assert "give --out" in capsys.readouterr().err
     assert main(["upscale", str(film), "--out", "x", "--split-shots"]) == 2
-    assert "--split-shots is of --engine ray" in capsys.readouterr().err
+    assert "--split-shots needs --engine ray" in capsys.readouterr().err
     ray_options = ["--engine", "ray", "--address", "head:6379", "--workers", "2"]
     assert main(["upscale", str(film), "--out", "x", *ray_options]) == 2
     assert "where --address names no cluster" in capsys.readouterr().err
