@@ -1,4 +1,4 @@
-"""The degradation of the paper from file to file, for ``rlsp degrade``."""
+"""The degradation of the paper, applied to files: ``rlsp degrade``."""
 
 import os
 from dataclasses import replace
@@ -19,15 +19,15 @@ def degrade_path(
     force: bool = False,
     progress: bool = False,
 ) -> list[str]:
-    """Degrades a video file or a folder of images as :func:`degrade` does, losing nothing else.
+    """Degrades a video file or a folder of images with :func:`degrade`.
 
-    Planes of a video become RGB of 8 bits (16 if they have more) first, since that is what the paper
-    degrades. Frames keep their names or time stamps. ``target`` appears when it is complete.
+    Video is converted to RGB of 8 bits (16 bits if it has more) first, since the paper degrades RGB.
+    Frames keep their names or time stamps. ``target`` appears when it is complete.
 
     Args:
         source: a video file, a folder of images, or an image.
-        target: a folder to be made, of PNG; or a video file (by its suffix), of lossless RGB.
-        scale: see :func:`degrade`.
+        target: the folder of PNG files, or the video file (by its suffix) of lossless RGB, to write.
+        scale: integer factor of the degradation, at least 1.
         force: replace a target that exists.
         progress: show a progress bar on standard error.
 
@@ -35,7 +35,7 @@ def degrade_path(
         Sentences about what was assumed or left out.
 
     Raises:
-        RLSPError: if anything about the files keeps this from being done.
+        RLSPError: if ``source`` cannot be read or ``target`` cannot be written.
         ValueError: if ``scale`` is below 1.
     """
     with open_source(source) as frames:

@@ -212,7 +212,7 @@ def test_an_error_leaves_the_other_sequences(hr, tmp_path, capsys):
     errors = [line for line in captured.err.splitlines() if "error:" in line]
     assert len(errors) == 1
     assert str(broken) in errors[0]
-    assert "Not measured: foliage; means are without them." in captured.out
+    assert "Not measured: foliage; the means do not include them." in captured.out
     written = json.loads(out.read_text("utf-8"))
     assert written["unfinished"] == ["foliage"]
     measured = [sequence["name"] for sequence in written["models"][1]["sequences"]]
