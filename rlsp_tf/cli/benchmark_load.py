@@ -135,9 +135,9 @@ storage. It also simulates the runs that were measured, and prints both for comp
 
 def _benchmark_capacity(arguments: argparse.Namespace) -> None:
     from rlsp_tf.benchmarks.capacity import describe_capacity
-    from rlsp_tf.benchmarks.report import no_result, read_result
+    from rlsp_tf.benchmarks.report import naming_damaged, read_result
 
     result = read_result(arguments.result, "ray")
-    with no_result([arguments.result]):
+    with naming_damaged([arguments.result]):
         text = describe_capacity(result, arguments.cores, 1e9 * arguments.bandwidth)
     print(text)
