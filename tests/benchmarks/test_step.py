@@ -13,7 +13,15 @@ from helpers.networks import needs_bytes, small_model
 from rlsp_tf.benchmarks import harness as benchmark
 from rlsp_tf.benchmarks.contenders import AUTHORS, OTHERS, OURS, Contender, Ours
 from rlsp_tf.benchmarks.report import PLOT, describe
-from rlsp_tf.benchmarks.step import CLIP_STEPS, ROUNDS, SIZE, STEPS, Preparation, benchmark_step, compare
+from rlsp_tf.benchmarks.step import (
+    CLIP_STEPS,
+    ROUNDS,
+    SIZE,
+    STEPS,
+    Preparation,
+    benchmark_step,
+    compare_outputs,
+)
 from rlsp_tf.cli.main import build_parser, main
 from rlsp_tf.converters.tf1 import save_tf1
 from rlsp_tf.errors import RLSPError
@@ -197,11 +205,11 @@ def test_outputs_that_are_no_frames_disagree():
     reference = np.zeros((2, 8, 8, 1), np.float32)
     for precision, unit in (("float32", "grey levels"), ("bfloat16", "dB"), ("int8", "dB")):
         contender = Contender("A rival", Ours, precision)
-        assert compare(contender, reference, reference)["cost"] == 0
+        assert compare_outputs(contender, reference, reference)["cost"] == 0
         with pytest.raises(RLSPError, match=f"^A rival: .* by nan {unit}"):
-            compare(contender, reference * np.float32("nan"), reference)
+            compare_outputs(contender, reference * np.float32("nan"), reference)
         with pytest.raises(RLSPError, match=r"^A rival: its output has shape \(2, 8, 7, 1\), not"):
-            compare(contender, reference[:, :, :-1], reference)
+            compare_outputs(contender, reference[:, :, :-1], reference)
 
 
 def test_weights_of_another_network_are_far_beyond_the_limits(tmp_path, rng):
