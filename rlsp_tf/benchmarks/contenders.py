@@ -277,7 +277,7 @@ class OpenVINO(Contestant):
             columns = dict(inputs)
         count = len(columns["window"])
         steps = [{name: column[i : i + 1] for name, column in columns.items()} for i in range(count)]
-        # MIXED quantizes non-negative activations, as after ReLU, better than the default does.
+        # MIXED quantizes activations asymmetrically, since those after ReLU are never negative.
         return nncf.quantize(
             self._read(),
             nncf.Dataset(steps),

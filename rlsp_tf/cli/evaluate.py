@@ -208,10 +208,11 @@ which they differ most. If one is smaller by a whole factor, it is enlarged by b
 
 
 def _crop(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(number) for number in text.split(","))
-    if len(numbers) != 4:
-        raise argparse.ArgumentTypeError(f"expected X,Y,W,H, four whole numbers, not {text!r}")
-    return numbers
+    try:
+        x, y, width, height = map(int, text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected X,Y,W,H, four whole numbers, not {text!r}") from error
+    return x, y, width, height
 
 
 def _compare(arguments: argparse.Namespace) -> None:

@@ -320,6 +320,6 @@ def test_the_command_fails_with_a_sentence(folders, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*command, "--crop", "1,2,x,4"])
     assert stop.value.code == 2
-    assert "1,2,x,4" in capsys.readouterr().err
+    assert "expected X,Y,W,H, four whole numbers, not '1,2,x,4'" in capsys.readouterr().err
     assert main(["compare", "missing", *command[2:]]) == 1
     assert "missing: no such file" in capsys.readouterr().err
