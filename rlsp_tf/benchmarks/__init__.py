@@ -1,4 +1,4 @@
-"""``rlsp benchmark``: times, quality and reliability, each held against something.
+"""``rlsp benchmark``: measurements of speed, quality and reliability, each with a comparison.
 
 May import everything but cli.
 """

@@ -1,8 +1,8 @@
-"""What many cores would do with many films: a simulation from what one machine has measured.
+"""Simulates how upscaling scales to many cores and films, from the times measured on one machine.
 
-A film is planned, its ranges are rendered, and they are joined (:mod:`rlsp_tf.upscaling.plan`), by workers of
-one core each. Three things are shared: the program that hands out tasks, the workers, and the storage. SimPy
-is the library that such simulations are written with.
+A film is planned, its ranges are rendered, and they are joined (:mod:`rlsp_tf.upscaling.plan`), by workers
+with one core each. Three resources are shared: the program that hands out tasks, the workers, and the
+storage. The simulation is written with SimPy.
 """
 
 import math
@@ -20,19 +20,19 @@ FILM = 2.0
 RATE = 24.0
 """Frames per second of a film."""
 CLIP = 10
-"""Ranges of each of many clips, of which there is one for each core."""
+"""Ranges of each clip in the estimate for many clips, which has one clip for each core."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What a frame takes, as ``rlsp benchmark ray`` has measured it.
+    """Costs of a frame, as measured by ``rlsp benchmark ray``.
 
     Attributes:
         plan, render, join: seconds of a core for a frame.
-        read, written: bytes of a frame of the input and of the result.
-        start: seconds until a worker has its first frame.
-        task: seconds of the program that hands out a task.
-        memory: bytes of a worker.
+        read, written: bytes of a frame in the input and in the result.
+        start: seconds until a new worker has its first frame.
+        task: seconds that handing out a task takes.
+        memory: bytes of memory of a worker.
         length: frames of a range.
     """
 
@@ -48,7 +48,7 @@ class Costs:
 
     @classmethod
     def from_result(cls, result: Mapping[str, Any], length: int) -> "Costs":
-        """Of a core that has others beside it, as in a machine that is full."""
+        """Costs on a core whose neighbours are busy, too, as on a machine with full load."""
         return cls(
             **{stage: float(result["beside"][stage]) for stage in STAGES},
             read=float(result["bytes"]["in"]),
@@ -61,18 +61,18 @@ class Costs:
 
     @property
     def seconds(self) -> float:
-        """Of a core, for a frame."""
+        """Seconds of a core for a frame."""
         return self.plan + self.render + self.join
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a simulation gave.
+    """The result of a simulation.
 
     Attributes:
-        seconds: from the first task to the last.
-        frames: of all films.
-        busy: share of the time in which each was: ``"cores"``, ``"storage"``, ``"driver"``.
+        seconds: time from the beginning of the first task to the end of the last.
+        frames: number of frames of all films.
+        busy: share of the time in which ``"cores"``, ``"storage"`` and ``"driver"`` were busy.
     """
 
     seconds: float
@@ -81,22 +81,22 @@ class Estimate:
 
     @property
     def limit(self) -> str:
-        """What was busy most."""
+        """The resource that was busiest."""
         return max(self.busy, key=lambda name: self.busy[name])
 
 
 def simulate(films: Sequence[int], cores: int, costs: Costs, *, bandwidth: float = math.inf) -> Estimate:
-    """Upscales films on workers that do not exist.
+    """Simulates the upscaling of films.
 
-    Storage is a line in which every transfer waits for those before: a film is read when it is planned and
-    again when it is rendered, and a result is written, read and written again. Tasks are started in the order
-    in which the program hands them out; a worker has to start once.
+    Storage does one transfer at a time: a film is read when it is planned and again when it is rendered, and
+    a result is written, read and written again. Tasks begin in the order in which the program hands them
+    out; each worker has to start once.
 
     Args:
-        films: frames of each.
-        cores: workers.
-        costs: of a frame.
-        bandwidth: of the storage, bytes per second.
+        films: number of frames of each film.
+        cores: number of workers.
+        costs: costs of a frame.
+        bandwidth: bandwidth of the storage in bytes per second.
 
     Raises:
         RLSPError: if SimPy is not installed.
@@ -109,7 +109,7 @@ def simulate(films: Sequence[int], cores: int, costs: Costs, *, bandwidth: float
         ) from error
     world = simpy.Environment()
     driver, storage = simpy.Resource(world), simpy.Resource(world)
-    # Those that have started already, which have nothing left of it, come first.
+    # Workers by the time that their start still takes: those that have started come first.
     pool = simpy.PriorityStore(world)
     pool.items += [costs.start] * cores
     used = {"cores": 0.0, "storage": 0.0, "driver": 0.0}
@@ -148,15 +148,15 @@ def simulate(films: Sequence[int], cores: int, costs: Costs, *, bandwidth: float
 
 
 def check(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The runs that ``rlsp benchmark ray`` has timed, simulated from its stages.
+    """Simulates the runs that ``rlsp benchmark ray`` has timed.
 
     Returns:
         For ``"one worker"`` and ``"two workers"`` milliseconds per frame ``{"measured", "simulated"}``, and
-        under ``"ratio"`` the same of how many times as fast two are.
+        under ``"ratio"`` the same for how many times as fast two workers are.
     """
     found: dict[str, dict[str, float]] = {}
     beside = Costs.from_result(result, 10**9)
-    # A worker that has no other beside it.
+    # A single worker has no busy neighbours.
     alone = replace(beside, **{stage: result["alone"][stage] for stage in STAGES})
     for name, workers, costs in (("one worker", 1, alone), ("two workers", 2, beside)):
         times = [
@@ -176,16 +176,16 @@ def check(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 def describe_capacity(
     result: Mapping[str, Any], cores: Sequence[int], bandwidth: float, *, length: int = RANGE
 ) -> str:
-    """What video costs and how far that scales, as lines of Markdown.
+    """Describes as Markdown what video costs and how far that scales.
 
     Args:
-        result: of :func:`rlsp_tf.benchmarks.cluster.benchmark_ray`.
-        cores: numbers of them.
-        bandwidth: of the storage, bytes per second.
+        result: result of :func:`rlsp_tf.benchmarks.cluster.benchmark_ray`.
+        cores: numbers of cores to simulate.
+        bandwidth: bandwidth of the storage in bytes per second.
         length: frames of a range.
 
     Raises:
-        RLSPError: as :func:`simulate` does.
+        RLSPError: if SimPy is not installed.
     """
     costs = Costs.from_result(result, length)
     hour = RATE * 3600

@@ -1,4 +1,4 @@
-"""How much faster two workers of Ray are than one, beside one process, and what keeps it from being twice."""
+"""Compares two Ray workers with one worker and with one process, and times the stages of their work."""
 
 import os
 import shutil
@@ -21,20 +21,20 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.system.cores import ONE_CORE
 
 CLIPS = 4
-"""Copies of the beginning of a video, which workers share among them."""
+"""Number of clips, copies of the beginning of a video, that workers share."""
 FEW, MANY = 8, 72
-"""Frames of each. What the longer take beyond the shorter is what frames take, without starts."""
+"""Frames of short and of long clips. Their difference in time is the time of frames without the start."""
 ROUNDS = 3
 TASKS = 400
-"""Tasks that do nothing, to learn what Ray takes for one."""
+"""Number of empty tasks from which the overhead of Ray is measured."""
 STAGES = ("plan", "render", "join")
-"""What is done with a clip, in the words of :mod:`rlsp_tf.upscaling.plan`."""
+"""The stages of upscaling a clip; see :mod:`rlsp_tf.upscaling.plan`."""
 CONTENDERS: dict[str, tuple[str, ...]] = {
     "one process": (),
     "one worker": ("--engine", "ray", "--workers", "1"),
     "two workers": ("--engine", "ray", "--workers", "2"),
 }
-"""Options of rlsp upscale. A process uses all cores, a worker one."""
+"""Options of rlsp upscale for each contender. One process uses all cores, a worker uses one."""
 
 
 def benchmark_ray(
@@ -46,18 +46,18 @@ def benchmark_ray(
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Times ``rlsp upscale`` over several clips in one process, and by one and two workers of Ray.
+    """Times ``rlsp upscale`` over several clips in one process, and with one and two Ray workers.
 
-    All take turns on the same clips; their results have to be the same, byte for byte. Then the stages of a
-    clip are timed in a process with one thread, alone and with another one beside it that does the same.
+    All take turns on the same clips; their results have to be equal byte for byte. Then the stages of a clip
+    are timed in a process with one thread, alone and while another process does the same.
 
     Args:
-        video: the beginning of which is taken, as MP4.
+        video: a video whose beginning is copied into MP4 files.
         model: as for ``rlsp upscale --model``.
-        preset: of the encoder.
-        rounds: how often all take turns.
+        preset: preset of the encoder.
+        rounds: number of rounds.
         progress: show a progress bar on standard error.
-        command: what to note as the command behind the result.
+        command: the command line to record in the result.
 
     Returns:
         :func:`rlsp_tf.benchmarks.harness.heading`, and::
@@ -65,11 +65,11 @@ def benchmark_ray(
             {"video", "model", "preset", "clips", "few", "many", "size": [width, height],
              "contenders": {name: {"few": [seconds], "many": [seconds], "per_frame": median seconds}},
              "ratio": how many times as fast two workers are as one, per frame, median over the rounds,
-             "ratio_process": likewise, as one process,
-             "whole_ratio": two workers to one, with starts,
+             "ratio_process": how many times as fast two workers are as one process,
+             "whole_ratio": how many times as fast two workers are as one, including the start,
              "alone": {stage: seconds per frame}, "beside": {stage: seconds per frame},
-             "task": seconds that Ray takes for one, "start": seconds until a worker has its first frame,
-             "bytes": {"in", "out"} per frame, "memory": bytes of a worker at most}
+             "task": seconds of Ray for an empty task, "start": seconds until a worker has its first frame,
+             "bytes": {"in", "out"} per frame, "memory": bytes of memory of a worker}
 
     Raises:
         RLSPError: if Ray is not installed, the video is too short, or a run fails or gives another result.
@@ -138,13 +138,13 @@ def benchmark_ray(
 
 
 class Stages:
-    """What a worker does with a clip, in a process with one thread.
+    """Upscales a clip as a worker does, in a process with one thread, and times each stage.
 
     Args:
         model, preset: see :func:`benchmark_ray`.
-        clip: a file.
-        folder: to work in.
-        index: of the worker.
+        clip: the video file.
+        folder: folder to work in.
+        index: number of the worker.
 
     Attributes:
         about: ``{"size", "scale", "precision"}``.
@@ -154,13 +154,14 @@ class Stages:
         began = time.perf_counter()
         os.environ.update(ONE_CORE)
         from rlsp_tf.inference.load import load_step
+        from rlsp_tf.media.encoders import EncoderOptions
         from rlsp_tf.media.open import open_source
         from rlsp_tf.upscaling.plan import make_plan, render_range
         from rlsp_tf.upscaling.upscale import Recipe
 
         self._folder, self._clip = Path(folder) / f"stages_{index}", Path(clip)
         self._folder.mkdir()
-        self._step, self._recipe = load_step(model), Recipe(preset=preset)
+        self._step, self._recipe = load_step(model), Recipe(encoder=EncoderOptions(preset=preset))
         with open_source(self._clip) as source:
             size = [source.width, source.height]
         first = self._folder / "first.mp4"
@@ -177,11 +178,11 @@ class Stages:
         }
 
     def begun(self) -> float:
-        """Seconds until it had its first frame."""
+        """Seconds from the start of the process to its first frame."""
         return self._begun
 
     def run(self) -> dict[str, Any]:
-        """Seconds per frame of each of ``STAGES``, and bytes: per frame, and of memory."""
+        """Measures seconds per frame of each of ``STAGES``, bytes per frame, and memory in bytes."""
         import psutil
 
         from rlsp_tf.upscaling.plan import join_ranges, make_plan, render_range
@@ -208,7 +209,7 @@ class Stages:
 def _turns(
     sets: dict[int, list[Path]], folder: Path, model: str, preset: str, rounds: int, progress: bool
 ) -> dict[str, dict[int, list[float]]]:
-    """Seconds of every run, by contender and by the length of clips."""
+    """Runs all contenders in turn; returns seconds of every run by contender and length of clips."""
     seconds: dict[str, dict[int, list[float]]] = {name: {count: [] for count in sets} for name in CONTENDERS}
     first: dict[str, bytes] = {}
     total = rounds * len(CONTENDERS) * len(sets)
@@ -224,7 +225,7 @@ def _turns(
                     seconds[name][count].append(time.perf_counter() - began)
                     for file in out.iterdir():
                         if first.setdefault(file.name, content := file.read_bytes()) != content:
-                            raise RLSPError(f"{name}: gives another {file.name} than the first run.")
+                            raise RLSPError(f"{name}: its {file.name} differs from that of the first run.")
                     shutil.rmtree(out)
                     bar.update()
     return seconds
@@ -235,12 +236,12 @@ def _upscale(clips: Sequence[Path], out: Path, model: str, options: Sequence[str
     command += ["--out", os.fspath(out), "--model", model, *options]
     run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if run.returncode:
-        last = (run.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        last = (run.stderr.strip().splitlines() or ["no message"])[-1]
         raise RLSPError(f"rlsp upscale {' '.join(options)} failed: {last.removeprefix('rlsp: error: ')}")
 
 
 def _seconds_of_a_task() -> float:
-    """What Ray takes for a task that does nothing, on a worker that is there already."""
+    """Measures the seconds that Ray takes for an empty task on a worker that has started."""
     from rlsp_tf.upscaling.cluster import as_completed, start_ray
 
     ray = start_ray(None, 1)

@@ -1,9 +1,9 @@
-"""Who takes part in the benchmark of steps: one network in different libraries, each as fast as it can.
+"""The contenders of the benchmark of steps: one network in different libraries, each as fast as possible.
 
-What a contender needs lies in a folder, written by :mod:`rlsp_tf.benchmarks.step`: ``model.keras``,
-``weights.npz`` (by the authors' names), ``step.onnx``, ``float32.tflite``, ``int8.tflite``, and
-``inputs.npz``, inputs of steps to learn ranges of activations from. Neither this module nor one of the
-other libraries loads TensorFlow, beside which PyTorch may crash.
+Their files lie in a folder that :mod:`rlsp_tf.benchmarks.step` writes: ``model.keras``, ``weights.npz``
+(with the authors' names), ``step.onnx``, ``float32.tflite``, ``int8.tflite``, and ``inputs.npz`` with inputs
+of steps, from which ranges of activations are learned. Neither this module nor the other libraries load
+TensorFlow, since PyTorch may crash beside it.
 """
 
 import time
@@ -19,23 +19,23 @@ from rlsp_tf.pixels.color import LUMA_OFFSET, PAPER_WEIGHTS
 from rlsp_tf.system.cores import cores
 
 CLIP = 5
-"""Random frames, over and over, that a step is timed on."""
+"""Number of random frames, used over and over, on which a step is timed."""
 
 
 class Contestant:
-    """One network in one library, frame after frame, with the state kept where the library has it best.
+    """One network in one library, run frame by frame, with the state kept where the library is fastest.
 
-    Frames are the library's own tensors before the time is taken, and a step ends when its output is in
-    memory.
+    Frames are converted to tensors of the library before timing begins, and a step ends when its output is
+    in memory.
 
     Args:
-        config: the shape of the network: luma out, one frame before and one after.
-        folder: of its files.
-        meta: of the authors' graph, for the one that runs it.
-        precision: of the convolutions.
+        config: configuration of the network, with luma output, one frame before and one after.
+        folder: folder with the files of all contenders.
+        meta: path of the authors' graph, if there is one.
+        precision: number format of the convolutions.
 
     Attributes:
-        about: nothing.
+        about: an empty dict.
     """
 
     def __init__(self, config: RLSPConfig, folder: Path, meta: Path | None, precision: str) -> None:
@@ -46,7 +46,7 @@ class Contestant:
     def clip(self, frames: np.ndarray) -> np.ndarray:
         """Upscales a clip, for comparison: ``(T, H, W, 3)`` to float32 ``(T, scale*H, scale*W, 1)``.
 
-        At the ends the missing neighbour is the edge frame again.
+        At both ends the missing neighbour is replaced by the frame at the edge.
         """
         self.reset(*frames.shape[1:3])
         padded = np.concatenate([frames[:1], frames, frames[-1:]])
@@ -54,14 +54,14 @@ class Contestant:
         return np.concatenate([self.array(self.step(self.window(each))) for each in windows])
 
     def begin(self, height: int, width: int) -> None:
-        """Makes ready to be timed on frames of a size at low resolution."""
+        """Prepares for timing on low-resolution frames of a size."""
         frames = np.random.default_rng(0).integers(0, 256, (CLIP + 2, height, width, 3))
         self.reset(height, width)
         self._windows = [self.window(frames[t : t + 3]) for t in range(CLIP)]
-        self.step(self._windows[0])  # makes the graph
+        self.step(self._windows[0])  # builds the graph
 
     def run(self, steps: int, warm_up: int) -> float:
-        """Milliseconds per step, after some that do not count."""
+        """Returns milliseconds per step, after ``warm_up`` steps that do not count."""
         for index in range(warm_up + steps):
             if index == warm_up:
                 began = time.perf_counter()
@@ -69,23 +69,23 @@ class Contestant:
         return (time.perf_counter() - began) / steps * 1e3
 
     def load(self) -> None:
-        """Reads the network."""
+        """Loads the network."""
         raise NotImplementedError
 
     def reset(self, height: int, width: int) -> None:
-        """Zero states for frames of a size."""
+        """Sets the state to zero, for frames of a size."""
         raise NotImplementedError
 
     def window(self, frames: np.ndarray) -> Any:
-        """Three frames ``(3, H, W, 3)``, RGB 0..255, as :meth:`step` takes them."""
+        """Converts three frames ``(3, H, W, 3)``, RGB 0..255, to the input of :meth:`step`."""
         return np.concatenate(list(frames[:, None].astype(np.float32)), axis=-1)
 
     def step(self, window: Any) -> Any:
-        """One step, which keeps its state; gives the output as the library has it."""
+        """Runs one step and keeps its state; returns the output as a tensor of the library."""
         raise NotImplementedError
 
     def array(self, output: Any) -> np.ndarray:
-        """An output as an array of its own, float32 ``(1, scale*H, scale*W, 1)``."""
+        """Copies an output to an array, float32 ``(1, scale*H, scale*W, 1)``."""
         return np.array(output)
 
     def _zeros(self, height: int, width: int) -> list[np.ndarray]:
@@ -94,7 +94,7 @@ class Contestant:
 
 
 class Ours(Contestant):
-    """What ``rlsp upscale`` runs."""
+    """rlsp_tf, as ``rlsp upscale`` runs it."""
 
     def load(self) -> None:
         import tensorflow as tf
@@ -117,12 +117,12 @@ class Ours(Contestant):
 
 
 class Authors(Contestant):
-    """The graph that the paper's authors published, fed step by step, which is how it takes its state."""
+    """The graph that the paper's authors published; it takes its state as an input of every step."""
 
     def load(self) -> None:
         from rlsp_tf.inference.authors_graph import AuthorsGraph
 
-        assert self.meta is not None  # this side is left out where there is none
+        assert self.meta is not None  # without a graph this contender is left out
         with np.load(self.folder / "weights.npz") as weights:
             self._graph = AuthorsGraph(self.meta, self.config, dict(weights))
 
@@ -138,7 +138,7 @@ class Authors(Contestant):
 
 
 class PyTorch(Contestant):
-    """Convolutions of oneDNN without a graph, channels last; residual and feedback in float32 as in ours."""
+    """PyTorch with oneDNN, without a graph, channels last; residual and feedback in float32 as in rlsp_tf."""
 
     def load(self) -> None:
         import torch
@@ -181,7 +181,7 @@ class PyTorch(Contestant):
         return output.permute(0, 2, 3, 1).numpy().copy()
 
     def _tensor(self, array: np.ndarray) -> Any:
-        # Its memory is that of a tensor with channels last.
+        # The memory layout stays that of channels last.
         return self._torch.from_numpy(array).permute(0, 3, 1, 2)
 
     def _convolve(self, features: Any, layer: tuple[Any, Any]) -> Any:
@@ -219,9 +219,9 @@ class OnnxRuntime(Contestant):
 
 
 class OpenVINO(Contestant):
-    """The same export in OpenVINO, compiled for the size; int8 by NNCF, ranges learned from real steps.
+    """The ONNX export in OpenVINO, compiled for the size; int8 by NNCF, with ranges from real steps.
 
-    Two requests take turns: the states that one has put out are inputs of the other, where they lie.
+    Two requests take turns: the output states of one are the input states of the other, without a copy.
     """
 
     def load(self) -> None:
@@ -277,7 +277,7 @@ class OpenVINO(Contestant):
             columns = dict(inputs)
         count = len(columns["window"])
         steps = [{name: column[i : i + 1] for name, column in columns.items()} for i in range(count)]
-        # The setting for activations that are not negative, after ReLU, which the default has for others.
+        # MIXED quantizes activations asymmetrically, since those after ReLU are never negative.
         return nncf.quantize(
             self._read(),
             nncf.Dataset(steps),
@@ -288,7 +288,7 @@ class OpenVINO(Contestant):
 
 
 class LiteRT(Contestant):
-    """``rlsp export --format litert``, with XNNPACK; states are copied once, from output to input."""
+    """``rlsp export --format litert`` with XNNPACK; states are copied once, from output to input."""
 
     def load(self) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -305,7 +305,7 @@ class LiteRT(Contestant):
         for name, shape in shapes.items():
             self._interpreter.resize_tensor_input(self._inputs[name], shape)
         self._interpreter.allocate_tensors()
-        # Functions, because the memory may not be held while the interpreter works.
+        # Functions, since references to the memory must not be held while the interpreter runs.
         self._memory: dict[str, Callable[[], np.ndarray]] = {
             name: self._interpreter.tensor(index) for name, index in self._inputs.items()
         }
@@ -328,17 +328,17 @@ class LiteRT(Contestant):
 
 @dataclass(frozen=True)
 class Contender:
-    """Who takes part, and what it takes.
+    """A contender and its requirements.
 
     Attributes:
-        name: in tables.
-        side: what runs it.
-        precision: of the convolutions.
-        packages: that have to be installed, by their names in the registry.
+        name: name in tables.
+        contestant: class that runs it.
+        precision: number format of the convolutions.
+        packages: packages that have to be installed, by their names on PyPI.
     """
 
     name: str
-    side: type[Contestant]
+    contestant: type[Contestant]
     precision: str
     packages: tuple[str, ...] = ()
 
@@ -348,7 +348,7 @@ OURS = (
     Contender("rlsp_tf bfloat16", Ours, "bfloat16"),
     Contender("rlsp_tf int8", Ours, "int8"),
 )
-"""The first is what all others have to agree with."""
+"""The contenders of rlsp_tf; all others have to agree with the first."""
 AUTHORS = Contender("authors' graph", Authors, "float32")
 OTHERS = (
     Contender("PyTorch float32", PyTorch, "float32", ("torch",)),

@@ -1,4 +1,4 @@
-"""What scene cuts cost and what starting anew at them saves, in PSNR, and which are found that are none."""
+"""Measures what scene cuts cost, what resetting the state at them gains, and how well they are detected."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -25,25 +25,25 @@ from rlsp_tf.pixels.metrics import PROTOCOLS, decibels, luma, luma_of, mse
 from rlsp_tf.upscaling.upscale import WARM_START
 
 FRAMES = 30
-"""Of each sequence."""
+"""Number of frames of each sequence."""
 AFTER = (0, 1, 2, 4, 8)
-"""Frames after a cut that are told of."""
+"""Frames after a cut whose PSNR is reported."""
 FLASH = 8
-"""Every so many frames one is three times as near to white."""
+"""Interval of flashes in frames; in a flash, pixels are three times as close to white."""
 PAN = 32
-"""Pixels per frame of a fast pan, at high resolution: a width of 704 passes in a second."""
+"""Speed of a fast pan in high-resolution pixels per frame: a width of 704 passes in about a second."""
 WAYS = {"carried over": None, "new start": 0, "warm start": WARM_START}
-"""What may happen to the state at a cut: nothing, or a new start after so many frames run backwards."""
+"""Frames of the warm start after the reset at a cut; ``None`` if the state is not reset."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """A clip, and the frames on which it really is cut.
+    """A clip and its true cuts.
 
     Attributes:
-        name: what it is made of.
-        hr: uint8 RGB ``(T, H, W, 3)``, high resolution.
-        cuts: numbers of frames that begin a shot, beside the first.
+        name: description of the clip.
+        hr: high-resolution frames, uint8 RGB ``(T, H, W, 3)``.
+        cuts: numbers of the frames that begin a shot, without the first.
     """
 
     name: str
@@ -58,26 +58,26 @@ def benchmark_cuts(
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Upscales what has cuts, and what might be taken for one, with the state carried over and begun anew.
+    """Upscales clips with cuts and clips that may seem to have some, with and without resetting the state.
 
-    The first ``FRAMES`` frames of all sequences, cut to the size of the smallest, become: one clip in
-    which they follow each other; clips of their own; the same with flashes; and pans over the middle frame
-    of each. All are degraded as in the paper. PSNR is of luma, with the crop border of the ``rlsp``
-    protocol, and of the mean error of all frames.
+    The clips are made of the first ``FRAMES`` frames of all sequences, cropped to the size of the smallest:
+    all sequences joined, each alone, each with flashes, and a pan over the middle frame of each. They are
+    degraded as in the paper. PSNR is computed from luma with the crop border of the ``rlsp`` protocol and
+    the mean error of all frames.
 
     Args:
-        hr: the truth, two sequences or more; see :func:`rlsp_tf.evaluation.evaluate.evaluate`.
+        hr: the ground truth, two sequences or more; see :func:`rlsp_tf.evaluation.evaluate.evaluate`.
         model: as for :func:`rlsp_tf.inference.load.load_step`.
         progress: show a progress bar on standard error.
-        command: what to note as the command behind the result.
+        command: the command line to record in the result.
 
     Returns:
         :func:`rlsp_tf.benchmarks.harness.heading`, and::
 
             {"model": its name, "sequences": [their names], "size": [width, height], "warm_start": frames,
              "after": {way: {frame after a cut: dB}},
-             "none": {way: {frame after a cut that is none: dB}},
-             "materials": [{"name", "frames", "cuts", "found", "wrong": cuts found that are none,
+             "none": {way: {frame after a place mistaken for a cut: dB}},
+             "materials": [{"name", "frames", "cuts", "found", "wrong": number of wrong detections,
                             "psnr": {"off": dB, "auto": dB}}]}
 
     Raises:
@@ -93,7 +93,7 @@ def benchmark_cuts(
     rows: dict[str, dict[str, Any]] = {}
     after: dict[str, dict[str, float]] = {}
     none: dict[str, dict[str, float]] = {}
-    # A run for each way on what is joined and on each alone, two on every material.
+    # One run for each way on the joined clip and on each sequence alone, and two runs on every clip.
     with tqdm(total=3 * (1 + len(clips)) + 2 * len(materials), disable=not progress, leave=False) as bar:
 
         def errors(material: Material, cuts: frozenset[int], warm_start: int) -> list[float]:
@@ -132,7 +132,7 @@ def benchmark_cuts(
 
 
 def _clips(hr: str | os.PathLike[str], scale: int) -> tuple[list[str], list[np.ndarray]]:
-    """The sequences, of one size and length."""
+    """Reads the sequences, cropped to one size and length; returns their names and frames."""
     sequences = find_sequences(hr)
     if len(sequences) < 2:
         raise RLSPError(f"{os.fspath(hr)}: has a single sequence; give a folder of two or more.")
@@ -150,7 +150,7 @@ def _clips(hr: str | os.PathLike[str], scale: int) -> tuple[list[str], list[np.n
 
 
 def _materials(clips: Sequence[np.ndarray]) -> Iterator[Material]:
-    """What is joined comes first, then each alone."""
+    """Yields the clips: first the joined one, then each sequence alone, then the others."""
     length = len(clips[0])
     joins = frozenset(range(length, length * len(clips), length))
     yield Material("sequences one after the other", np.concatenate(clips), joins)
@@ -168,14 +168,14 @@ def _materials(clips: Sequence[np.ndarray]) -> Iterator[Material]:
 
 
 def _found(hr: np.ndarray, scale: int) -> frozenset[int]:
-    """The cuts that rlsp upscale would find."""
+    """The cuts that rlsp upscale detects."""
     frames = (Frame((frame,)) for frame in degrade(hr, scale))
     shots = enumerate(detect_shots(frames))
     return frozenset(index for index, (_, begins) in shots if begins and index)
 
 
 def _errors(step: Step, hr: np.ndarray, cuts: frozenset[int], warm_start: int) -> list[float]:
-    """Mean squared error of luma of every frame, with the state begun anew at the cuts."""
+    """Mean squared error of luma of every frame, with the state reset at the cuts."""
     stream = RecurrentStream(step, warm_start=warm_start)
     outputs: list[tf.Tensor] = []
     for index, frame in enumerate(degrade(hr, step.config.scale)):
@@ -192,7 +192,7 @@ def _errors(step: Step, hr: np.ndarray, cuts: frozenset[int], warm_start: int) -
 
 
 def _after(errors: Sequence[float], cuts: frozenset[int]) -> dict[str, float]:
-    """PSNR of so many frames after the cuts."""
+    """PSNR in dB of the frames ``AFTER`` the cuts."""
     return {
         str(frame): decibels(float(np.mean([errors[cut + frame] for cut in sorted(cuts)]))) for frame in AFTER
     }

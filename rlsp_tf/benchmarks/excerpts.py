@@ -1,4 +1,4 @@
-"""Parts of videos and copies of them for benchmarks, and what is in a video, all by FFmpeg alone."""
+"""Makes excerpts and copies of videos for benchmarks, and counts what is in a video, with FFmpeg alone."""
 
 import contextlib
 import hashlib
@@ -15,17 +15,17 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.video_reader import libav_sentence, open_input
 
 ERRORS = 100
-"""Of reading one after the other, after which there is nothing more to be had of a file."""
+"""Give up on a file after this many consecutive read errors."""
 
 
 def cut(source: Path, target: Path, frames: int, *, sound: bool = False) -> None:
-    """Copies the packets of the first frames of a video as they are.
+    """Copies the first frames of a video, without encoding them again.
 
     Args:
-        source: the video.
-        target: a file that does not exist; its suffix says the container.
-        frames: how many, in the order of decoding.
-        sound: take the first sound along, as far as these frames go.
+        source: the video file.
+        target: the file to write, which must not exist; its suffix selects the container.
+        frames: number of frames, in the order of decoding.
+        sound: also copy the first sound, up to the end of these frames.
 
     Raises:
         RLSPError: if the video cannot be read, or the container does not hold what is in it.
@@ -37,7 +37,7 @@ def cut(source: Path, target: Path, frames: int, *, sound: bool = False) -> None
         for packet in given.demux(streams):
             if not packet.size:
                 continue
-            # Matroska does not tell when to decode the first packets.
+            # The first packets of Matroska have no decoding time.
             moment = packet.pts if packet.dts is None else packet.dts
             time, is_video = (moment or 0) * packet.time_base, packet.stream.type == "video"
             if not left and (not sound or (time > end and not is_video)):
@@ -51,14 +51,14 @@ def cut(source: Path, target: Path, frames: int, *, sound: bool = False) -> None
 
 
 def reduce(source: Path, target: Path, *, width: int, frames: int, every: int = 1) -> None:
-    """Makes a small H.264 file of the beginning of a video, with its sound.
+    """Encodes the beginning of a video as a small H.264 file, with its sound.
 
     Args:
-        source: the video.
-        target: an .mp4 that does not exist.
-        width: of the frames to be at most, in pixels, even; the height follows.
-        frames: of the source, at most.
-        every: how many of these give one.
+        source: the video file.
+        target: the .mp4 file to write, which must not exist.
+        width: largest width of frames in pixels, an even number; the height keeps the aspect ratio.
+        frames: largest number of frames of the source to use.
+        every: keep one of so many frames.
 
     Raises:
         RLSPError: if the video cannot be read or has no frame.
@@ -69,7 +69,7 @@ def reduce(source: Path, target: Path, *, width: int, frames: int, every: int = 
         height = max(2, round(width * video.height / video.width / 2) * 2)
         small = made.add_stream("libx264", rate=(video.average_rate or Fraction(25)) / every)
         small.width, small.height, small.pix_fmt = width, height, "yuv420p"
-        # Frames in the order of their times, so that copies can be put behind each other.
+        # Without B-frames, so that copies can be appended to each other.
         small.options = {"bf": "0"}
         copies = [made.add_stream_from_template(sound) for sound in sounds]
         end = Fraction(0)
@@ -87,12 +87,12 @@ def reduce(source: Path, target: Path, *, width: int, frames: int, every: int = 
 
 
 def loop(source: Path, target: Path, frames: int) -> None:
-    """Puts a video behind itself until there are so many frames, its packets as they are, at later times.
+    """Repeats a video, without encoding it again, until it has enough frames.
 
     Args:
-        source: made by :func:`reduce`.
-        target: a file that does not exist.
-        frames: how many there are to be at least; whole copies are made.
+        source: a file made by :func:`reduce`.
+        target: the file to write, which must not exist.
+        frames: least number of frames of the result, which consists of whole copies.
 
     Raises:
         RLSPError: if a file cannot be read or written.
@@ -107,14 +107,14 @@ def loop(source: Path, target: Path, frames: int) -> None:
         for number in range(-(-frames // len(shown))):
             for packet, (pts, dts, unit) in zip(packets, times, strict=True):
                 later = round(number * length / unit)
-                # Muxing has turned the times into the units of the copy.
+                # Muxing has converted the times to the time base of the copy.
                 packet.time_base, packet.pts, packet.dts = unit, pts + later, dts + later
                 packet.stream = copies[packet.stream_index]
                 made.mux(packet)
 
 
 def shape(path: Path) -> tuple[int, int, Fraction]:
-    """Width, height and frames per second of a video.
+    """Returns width, height and frames per second of a video.
 
     Raises:
         RLSPError: if it cannot be read.
@@ -125,7 +125,7 @@ def shape(path: Path) -> tuple[int, int, Fraction]:
 
 
 def packets(path: Path) -> dict[str, list[tuple[Fraction, str]]]:
-    """All packets of a file: for every stream, by number and type, their times and what is in them.
+    """Returns times and digests of all packets of a file, by number and type of the stream.
 
     Raises:
         RLSPError: if it cannot be read.
@@ -143,18 +143,18 @@ def packets(path: Path) -> dict[str, list[tuple[Fraction, str]]]:
 
 
 def decodable(path: Path) -> int:
-    """How many frames FFmpeg gets out of a file that may be damaged, before, between and after the damage.
+    """Counts the frames that FFmpeg decodes from a file that may be damaged.
 
-    It shares nothing with how videos are read here, so that neither covers for the other.
+    It shares no code with the reader of rlsp_tf, so that it does not share its errors.
     """
     count = errors = 0
-    # What is damaged may be the names of things.
+    # The damage may have hit text, such as titles.
     lenient = "surrogateescape"
     with contextlib.suppress(av.FFmpegError), av.open(f"file:{path}", metadata_errors=lenient) as container:
         stream: Any = container.streams.best("video")
         if stream is None or stream.codec_context is None:
             return 0
-        # Threads by frame lose good ones beside a broken one.
+        # Decoding with threads also loses good frames next to a broken one.
         stream.thread_type = "NONE"
         while errors < ERRORS:
             try:
@@ -172,7 +172,7 @@ def decodable(path: Path) -> int:
 
 
 def is_whole(path: Path) -> int | None:
-    """How many frames a file has, if every one of its packets decodes and gives one; else ``None``."""
+    """Returns the number of frames if every packet decodes to one frame, else ``None``."""
     try:
         with _reading(path) as container:
             frames = held = 0
@@ -199,4 +199,4 @@ def _writing(path: Path, source: Path) -> Iterator[Any]:
         with av.open(os.fspath(path), "w") as container:
             yield container
     except (av.FFmpegError, ValueError) as error:
-        raise RLSPError(f"{source}: {path.suffix} does not hold what is in it; give another.") from error
+        raise RLSPError(f"{source}: {path.suffix} cannot hold its streams; give another video.") from error

@@ -1,6 +1,6 @@
-"""What all benchmarks share: contenders in processes of their own that take turns, and the machine.
+"""What all benchmarks share: workers in processes of their own that take turns, and facts about the machine.
 
-Every result says how it came about: ``"benchmark"``, ``"command"``, ``"machine"`` and ``"versions"``.
+Every result records how it was made: ``"benchmark"``, ``"command"``, ``"machine"`` and ``"versions"``.
 """
 
 import contextlib
@@ -21,40 +21,40 @@ from rlsp_tf.inference.hardware import cpu_flags, cpu_info
 from rlsp_tf.system.cores import cores
 
 REST = 0.3
-"""Seconds before each turn: threads of the one before wait actively for up to 0.2, on cores not theirs."""
+"""Seconds of rest before each turn: threads of the previous worker keep cores busy for up to 0.2 s."""
 INSTRUCTIONS = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni")
-"""Of processors, in the words of /proc/cpuinfo, that decide what bfloat16 and 8 bits gain."""
+"""Flags in /proc/cpuinfo of the instructions that make bfloat16 and 8 bits fast."""
 
 
 class Overdue(RLSPError):
-    """An object did not answer in time; its process has been ended."""
+    """A worker did not answer in time, and its process was ended."""
 
 
 class Worker:
     """An object in a process of its own.
 
-    Libraries have one pool of threads a process, each runs best with another one, and some crash beside
-    each other. A process begins by ``spawn``, with nothing of this one in it.
+    Libraries share one pool of threads in a process, run best with different settings of it, and some crash
+    beside each other. Processes are started by ``spawn``, so they share nothing with this one.
 
     Args:
-        name: what to call it in messages.
-        side: the class; importing its module should load no more than it needs. It has an attribute
-            ``about``, of types that can be pickled.
-        arguments: for the class.
+        name: name of the worker in messages.
+        kind: class of the object; importing its module should load no more than it needs. Instances have
+            an attribute ``about`` that can be pickled.
+        arguments: arguments of the class.
 
     Attributes:
-        name: as given.
-        about: the object's.
+        name: name of the worker in messages.
+        about: the attribute ``about`` of the object.
 
     Raises:
         RLSPError: if the object cannot be made; the process has ended then.
     """
 
-    def __init__(self, name: str, side: type, *arguments: Any) -> None:
+    def __init__(self, name: str, kind: type, *arguments: Any) -> None:
         self.name = name
         context = get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, name, side, arguments), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, name, kind, arguments), daemon=True)
         self._process.start()
         theirs.close()
         try:
@@ -67,15 +67,15 @@ class Worker:
         """Calls a method of the object.
 
         Args:
-            method: its name.
-            arguments: for it.
-            limit: seconds that it may take.
+            method: name of the method.
+            arguments: its arguments.
+            limit: longest time in seconds; ``None`` for no limit.
 
         Raises:
             Overdue: if it takes longer.
-            RLSPError: if it fails; what it raises itself is passed on if it is one.
+            RLSPError: if the method fails; an ``RLSPError`` of its own is passed on.
         """
-        # One that has failed before has ended: receiving tells so.
+        # A process that failed before has ended, which _receive reports.
         with contextlib.suppress(BrokenPipeError):
             self._connection.send((method, arguments))
         return self._receive(limit)
@@ -99,11 +99,11 @@ class Worker:
         return answer
 
 
-def _serve(connection: Connection, name: str, side: type, arguments: tuple[Any, ...]) -> None:
-    # What libraries have to say when they start is no part of the result.
+def _serve(connection: Connection, name: str, kind: type, arguments: tuple[Any, ...]) -> None:
+    # Messages that libraries print when they start are not part of the result.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     try:
-        worker = side(*arguments)
+        worker = kind(*arguments)
         connection.send(worker.about)
         while True:
             method, values = connection.recv()
@@ -119,16 +119,16 @@ def _serve(connection: Connection, name: str, side: type, arguments: tuple[Any, 
 def take_turns(
     workers: Sequence[Worker], rounds: int, *arguments: Any, progress: bool = False
 ) -> list[list[Any]]:
-    """Lets each worker run while the others rest, round after round, so that all see the same machine.
+    """Runs the workers one after the other, round after round, so that all see the same machine.
 
     Args:
-        workers: their objects have a method ``run``.
-        rounds: how many.
-        arguments: for ``run``.
+        workers: workers whose objects have a method ``run``.
+        rounds: number of turns of each worker.
+        arguments: arguments of ``run``.
         progress: show a progress bar on standard error.
 
     Returns:
-        What ``run`` gave, for every worker a list of all rounds.
+        For every worker, the results of ``run`` in all rounds.
     """
     results: list[list[Any]] = [[] for _ in workers]
     with tqdm(total=rounds * len(workers), desc="turns", disable=not progress, leave=False) as bar:
@@ -142,17 +142,17 @@ def take_turns(
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> float:
-    """The median over rounds of the quotient in a round: what slows the machine slows both."""
+    """Median over rounds of the ratio in a round: whatever slows the machine in a round slows both."""
     return statistics.median(a / b for a, b in zip(over, under, strict=True))
 
 
 def heading(benchmark: str, command: str, packages: Iterable[str] = ()) -> dict[str, Any]:
-    """What every result begins with; call it before the work, which is a load, too.
+    """Returns the beginning of a result; call it before measuring, which would count as load.
 
     Args:
-        benchmark: its name.
-        command: the command line behind it.
-        packages: whose versions matter, beside ours, TensorFlow, Keras and NumPy.
+        benchmark: name of the benchmark.
+        command: the command line to record.
+        packages: packages whose versions to record beside those of rlsp_tf, TensorFlow, Keras and NumPy.
     """
     versions = {"python": platform.python_version()}
     for package in ("rlsp_tf", "tensorflow", "keras", "numpy", *packages):
@@ -166,7 +166,7 @@ def heading(benchmark: str, command: str, packages: Iterable[str] = ()) -> dict[
 
 
 def installed(package: str) -> bool:
-    """Whether there is a package, by its name in the registry."""
+    """Whether a package is installed, by its name on PyPI."""
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -175,9 +175,9 @@ def installed(package: str) -> bool:
 
 
 def machine() -> dict[str, Any]:
-    """The processor, its cores, how many of them this process may use, its load, and INSTRUCTIONS it has.
+    """Describes the processor: its name, cores, how many of them this process may use, load, INSTRUCTIONS.
 
-    Only Linux tells what instructions there are; elsewhere they are ``None``.
+    Instructions are ``None`` except on Linux, the only system that lists them.
     """
     info, flags = cpu_info(), cpu_flags()
     instructions = [name for name in INSTRUCTIONS if name in flags] if info else None
@@ -192,7 +192,7 @@ def machine() -> dict[str, Any]:
 
 
 def describe_machine(result: Mapping[str, Any]) -> list[str]:
-    """Machine and versions of a result, in two lines of text."""
+    """Formats machine and versions of a result as two lines of text."""
     machine = result["machine"]
     parts = [machine["processor"], f"{machine['usable']} of {machine['cpus']} cores"]
     if machine["instructions"] is not None:

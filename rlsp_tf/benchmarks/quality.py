@@ -12,7 +12,7 @@ from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.pixels.metrics import PROTOCOLS
 
 PRECISIONS = ("float32", "bfloat16", "float16", *(("int8",) if computes_int8() else ()))
-"""What is compared on this machine; the first is what the others are held against."""
+"""Precisions that are compared on this machine; the others are compared with the first."""
 
 
 def benchmark_quality(
@@ -22,12 +22,12 @@ def benchmark_quality(
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """PSNR of luma in every precision under the ``rlsp`` protocol, and the cost beside float32.
+    """Measures PSNR of luma in every precision under the ``rlsp`` protocol, and the loss against float32.
 
     Args:
         hr, models: see :func:`rlsp_tf.evaluation.evaluate.evaluate`.
         progress: show progress bars on standard error.
-        command: what to note as the command behind the result.
+        command: the command line to record in the result.
 
     Returns:
         :func:`rlsp_tf.benchmarks.harness.heading`, and::
@@ -36,7 +36,7 @@ def benchmark_quality(
              "models": [{"name", "network", "sha256", "psnr": {precision: mean in dB},
                          "cost": {precision: in dB}}]}
 
-        with ``None`` where there is no error, which has no format_decibels.
+        A number is ``None`` if there is no error at all, since that has no decibels.
 
     Raises:
         RLSPError: as :func:`rlsp_tf.evaluation.evaluate.evaluate` does.
@@ -68,7 +68,7 @@ def benchmark_quality(
 
 
 def format_decibels(value: float | None) -> str:
-    """Decibels to the thousandth, ``-`` where there is none."""
+    """Formats decibels with three decimals; ``-`` for ``None``."""
     return "-" if value is None else f"{value:.3f}"
 
 

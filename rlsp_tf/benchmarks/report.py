@@ -1,4 +1,4 @@
-"""Results of benchmarks as a page of Markdown, with a plot of time against size."""
+"""Writes results of benchmarks as a page of Markdown with plots."""
 
 import contextlib
 import os
@@ -12,11 +12,11 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.system.files import atomic_file, check_target, read_json
 
 PLOT = "docs/benchmarks.png"
-"""Where the plot goes, unless told otherwise."""
+"""Default path of the plot."""
 STYLES = ("--", "-", ":")
-"""Of lines in plots, in the order in which names appear."""
+"""Styles of lines in plots, in the order in which names appear."""
 RELIABILITY = "faults"
-"""The benchmark that has a page of its own."""
+"""Name of the benchmark that has a page of its own."""
 
 
 def write_report(
@@ -28,22 +28,23 @@ def write_report(
     force: bool = False,
     command: str = "",
 ) -> None:
-    """Writes one page of the results in several files, a section each, in the order of SECTIONS.
+    """Writes the results in several files as one page, with a section for each, in the order of SECTIONS.
 
-    That of ``rlsp benchmark faults`` has a page of its own, see :mod:`rlsp_tf.benchmarks.faults.page`.
+    The result of ``rlsp benchmark faults`` gets a page of its own; see
+    :mod:`rlsp_tf.benchmarks.faults.page`.
 
     Args:
-        target: the page.
-        files: JSON that ``rlsp benchmark`` has written.
-        plot: a picture, which is made if a result has times at several sizes, memory at several lengths, or
-            memory over time.
-        notes: a file of Markdown to put at the end.
-        force: replace what exists.
-        command: what to note as the command behind the page.
+        target: the page to write.
+        files: JSON files that ``rlsp benchmark`` has written.
+        plot: image to write if a result has times at several sizes, memory at several lengths, or memory
+            over time.
+        notes: a file of Markdown to append.
+        force: replace files that exist.
+        command: the command line to record on the page.
 
     Raises:
-        RLSPError: if a file is missing, damaged or of something else, or does not go on one page with the
-            others, or the page cannot be written.
+        RLSPError: if a file is missing or damaged, holds something else, or cannot share a page with the
+            others; or if the page cannot be written.
     """
     results = [read_result(file) for file in files]
     appendix = _read_notes(notes) if notes else []
@@ -52,8 +53,10 @@ def write_report(
     link = Path(os.path.relpath(plot.absolute(), target.absolute().parent)).as_posix()
     if any(result["benchmark"] == RELIABILITY for result in results):
         if len(results) > 1:
-            raise RLSPError(f"{os.fspath(files[0])}: results of {RELIABILITY} have a page of their own.")
-        with no_result(files):
+            raise RLSPError(
+                f"{os.fspath(files[0])}: a result of {RELIABILITY} needs a page of its own; give it alone."
+            )
+        with naming_damaged(files):
             lines = [*reliability.page(results[0], link, command), *appendix, ""]
             with atomic_file(plot, force=force) as part:
                 reliability.draw_memory(part, results[0])
@@ -64,10 +67,10 @@ def write_report(
     for kind, section in SECTIONS.items():
         for file, result in zip(files, results, strict=True):
             if result["benchmark"] == kind:
-                with no_result([file]):
+                with naming_damaged([file]):
                     sections += ["", *section(result), "", *origin_of(result)]
     lines = ["# Benchmarks", "", "Written by this command, not by hand:", "", "```sh", command, "```"]
-    with no_result(files):
+    with naming_damaged(files):
         drawn = [result for result in results if has_sizes(result) or "lengths" in result]
         if drawn:
             with atomic_file(plot, force=force) as part:
@@ -80,7 +83,7 @@ def write_report(
 
 
 def describe(result: Result) -> str:
-    """A result as Markdown: its section of a page, or how the page of ``rlsp benchmark faults`` begins."""
+    """Formats a result as Markdown: its section, or the beginning of the page of faults."""
     if result["benchmark"] == RELIABILITY:
         return "\n".join(reliability.summary(result))
     return "\n".join([*SECTIONS[result["benchmark"]](result), "", *origin_of(result)])
@@ -94,35 +97,35 @@ def _read_notes(notes: str | os.PathLike[str]) -> list[str]:
 
 
 def read_result(file: str | os.PathLike[str], expected: str | None = None) -> Result:
-    """A result that ``rlsp benchmark`` has written.
+    """Reads a result that ``rlsp benchmark`` has written.
 
     Args:
-        file: JSON.
-        expected: the benchmark, if it has to be of one.
+        file: the JSON file.
+        expected: name of the benchmark, if only one is accepted.
 
     Raises:
-        RLSPError: if it is missing, damaged, or of a benchmark that has no page, or is not expected.
+        RLSPError: if the file is missing or damaged, or holds a benchmark that is unknown or not expected.
     """
     result = read_json(file, "write it with rlsp benchmark --json")
     kind = result.get("benchmark") if isinstance(result, dict) else None
     if not isinstance(kind, str):
         raise _damaged([file])
     if expected not in (None, kind):
-        raise RLSPError(f"{os.fspath(file)}: holds the benchmark {kind!r}; give one of {expected}.")
+        raise RLSPError(f"{os.fspath(file)}: holds a result of {kind!r}; give a result of {expected}.")
     known = (*SECTIONS, RELIABILITY)
     if kind not in known:
         raise RLSPError(
-            f"{os.fspath(file)}: holds the benchmark {kind!r}; there are pages of {', '.join(known)}."
+            f"{os.fspath(file)}: holds a result of {kind!r}; give a result of {', '.join(known)}."
         )
     return result
 
 
 def draw(path: Path, results: Sequence[Result]) -> None:
-    """Draws milliseconds per step against pixels, and peak memory against frames, a panel each.
+    """Draws milliseconds per step against pixels, and peak memory against frames, in a panel each.
 
     Args:
-        path: the picture, a ``.png`` say.
-        results: of :func:`rlsp_tf.benchmarks.step.benchmark_step` with sizes, and of
+        path: the image file to write, such as a ``.png``.
+        results: results of :func:`rlsp_tf.benchmarks.step.benchmark_step` with sizes, and of
             :func:`rlsp_tf.benchmarks.video.benchmark_video`.
     """
     import matplotlib
@@ -142,7 +145,7 @@ def draw(path: Path, results: Sequence[Result]) -> None:
 
 
 def _draw_sizes(axes: Any, results: Sequence[Result]) -> None:
-    """A colour for each network, a line for each of ours; bands from the least to the most of the rounds."""
+    """Draws a colour for each network, a line style for each precision, and bands over all rounds."""
     ticks: dict[float, str] = {}
     curves = [
         (sheet["network"], name, points)
@@ -181,8 +184,8 @@ def _draw_lengths(axes: Any, results: Sequence[Result]) -> None:
 
 
 @contextlib.contextmanager
-def no_result(files: Sequence[str | os.PathLike[str]]) -> Iterator[None]:
-    """Turns what the content of files may raise into one sentence."""
+def naming_damaged(files: Sequence[str | os.PathLike[str]]) -> Iterator[None]:
+    """Turns errors that the content of result files causes into one sentence that names the files."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -191,4 +194,4 @@ def no_result(files: Sequence[str | os.PathLike[str]]) -> Iterator[None]:
 
 def _damaged(files: Sequence[str | os.PathLike[str]]) -> RLSPError:
     named = ", ".join(os.fspath(file) for file in files)
-    return RLSPError(f"{named}: no result of rlsp benchmark, or a damaged one; write it again.")
+    return RLSPError(f"{named}: not a result of rlsp benchmark, or damaged; run the benchmark again.")

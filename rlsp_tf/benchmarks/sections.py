@@ -1,4 +1,4 @@
-"""What a page says of each benchmark: a section of Markdown from its result."""
+"""The sections of a page of results: Markdown for the result of each benchmark."""
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
@@ -22,14 +22,20 @@ def _step(result: Result) -> list[str]:
         "",
         f"Milliseconds from {width}x{height} frames to one frame of luma, median of the rounds (least to "
         f"most); {steps} steps of each contender in each round, after {warm_up} that do not count. All take "
-        "turns in one run, on the CPU, with the same weights, and had to agree with ours in float32: in "
+        "turns in one run, on the CPU, with the same weights, and had to agree with rlsp_tf in float32: in "
         f"float32 to {limits['float32']}, otherwise at a cost of at most "
         f"{', '.join(f'{limit} in {name}' for name, limit in limits.items() if name != 'float32')} to a "
         f"network of {TYPICAL:g} dB.",
     ]
     for sheet in result["networks"]:
         columns = _rivals(sheet)
-        header = ["", "ms", "steps/s", *(f"ratio to {rival}" for rival in columns), "beside ours in float32"]
+        header = [
+            "",
+            "ms",
+            "steps/s",
+            *(f"ratio to {rival}" for rival in columns),
+            "compared with rlsp_tf in float32",
+        ]
         rows = [header, ["---", *["---:"] * (len(header) - 2), "---"]]
         for each in sheet["contenders"]:
             ratios = {entry["to"]: entry["ratio"] for entry in sheet["ratios"] if entry["of"] == each["name"]}
@@ -51,7 +57,7 @@ def _step(result: Result) -> list[str]:
             *markdown_table(rows),
         ]
         if columns:
-            lines += ["", "Ratios are how many times as fast ours is, median over the rounds."]
+            lines += ["", "Ratios say how many times as fast rlsp_tf is, as the median over the rounds."]
         for missing in (*sheet["left_out"], *result["left_out"]):
             lines += ["", f"Left out: {missing['name']} ({missing['reason']})."]
         if sheet["sizes"]:
@@ -81,7 +87,7 @@ def _train(result: Result) -> list[str]:
         "",
         f"{result['network']}, {result['step']}; steps per second, median of "
         f"{len(result['ours']['rounds'])} rounds (least to most), in turn. Ours is {result['ratio']:.2f} "
-        f"times as fast, in the median of the rounds; {result['waiting']:.1%} of its time it waits for "
+        f"times as fast (median of the rounds), and spends {result['waiting']:.1%} of its time waiting for "
         "clips.",
         "",
         *markdown_table(rows),
@@ -115,7 +121,7 @@ def _cuts(result: Result) -> list[str]:
         [*header, *([way, *map(format_decibels, row.values())] for way, row in result[key].items())]
         for key in ("after", "none")
     )
-    found = [["", "frames", "cuts", "found", "found that are none", "off", "auto"], ["---", *["---:"] * 6]]
+    found = [["", "frames", "cuts", "found", "wrongly found", "off", "auto"], ["---", *["---:"] * 6]]
     for row in result["materials"]:
         counts = (row["frames"], row["cuts"], row["found"], row["wrong"])
         found.append([row["name"], *map(str, counts), *map(format_decibels, row["psnr"].values())])
@@ -124,31 +130,32 @@ def _cuts(result: Result) -> list[str]:
         "## Scene cuts",
         "",
         f"PSNR of luma in dB, model {result['model']} in float32, {', '.join(result['sequences'])} at "
-        f"{width}x{height}. Frames after a cut, counted from 0, where sequences follow each other; the state "
-        f"of the network is carried over, begun anew, or begun anew after {result['warm_start']} frames run "
-        "backwards:",
+        f"{width}x{height}. Frames after a cut between joined sequences, counted from 0; the state of the "
+        f"network is carried over, reset, or reset with a warm start of {result['warm_start']} frames:",
         "",
         *markdown_table(after),
         "",
-        "The same in the middle of each sequence, where there is no cut, so that starting anew is a mistake:",
+        "The same in the middle of each sequence, where there is no cut, so that a reset is a mistake:",
         "",
         *markdown_table(none),
         "",
-        "What is found in sequences that follow each other, in each alone, with flashes in it, and in fast "
-        "pans over a frame of each; and PSNR of all their frames with `--scene-cuts off` and `auto`:",
+        "Cuts that are found in joined sequences, in single sequences, in sequences with flashes, and in "
+        "fast pans over a frame; and PSNR of all their frames with `--scene-cuts off` and `auto`:",
         "",
         *markdown_table(found),
     ]
 
 
-def of_clip(clip: Mapping[str, Any]) -> tuple[str, str]:
-    """The departures of a clip in the first and in the last frames, as text."""
-    first, last = (f"{levels(clip[key])} ({levels(clip[f'{key}_rms'])})" for key in ("first", "last"))
+def format_differences(clip: Mapping[str, Any]) -> tuple[str, str]:
+    """Formats the differences of a clip in the first and in the last frames."""
+    first, last = (
+        f"{format_levels(clip[key])} ({format_levels(clip[f'{key}_rms'])})" for key in ("first", "last")
+    )
     return first, last
 
 
-def levels(value: float | None) -> str:
-    """Grey levels to the tenth; ``not finite`` where there is no number."""
+def format_levels(value: float | None) -> str:
+    """Formats grey levels with one decimal; ``not finite`` for ``None``."""
     return "not finite" if value is None else f"{value:.1f}" if value < 1e6 else f"{value:.0e}"
 
 
@@ -158,9 +165,9 @@ def _stability(result: Result) -> list[str]:
     lines = [
         "## Stability",
         "",
-        "Largest departure of the output from bicubic interpolation, in grey levels (in brackets the root "
+        "Largest difference of the output from bicubic interpolation, in grey levels (in brackets the root "
         f"mean square over a frame), in the first {window} and in the last {window} of {frames} frames of "
-        f"{width}x{height}, with the state carried over all of them. It must not grow.",
+        f"{width}x{height}, without a reset of the state. It must not grow.",
     ]
     sheets: dict[str, list[Any]] = {}
     for sheet in result["models"]:
@@ -168,7 +175,10 @@ def _stability(result: Result) -> list[str]:
     for title, own in sheets.items():
         rows = [["", *(sheet["precision"] for sheet in own)], ["---", *["---:"] * len(own)]]
         for clips in zip(*(sheet["clips"] for sheet in own), strict=True):
-            cells = (" to ".join(of_clip(clip)) + ("" if clip["stable"] else " (unstable)") for clip in clips)
+            cells = (
+                " to ".join(format_differences(clip)) + ("" if clip["stable"] else " (unstable)")
+                for clip in clips
+            )
             rows.append([clips[0]["name"], *cells])
         lines += ["", f"### {title}", "", *markdown_table(rows)]
     if result["notes"]:
@@ -192,7 +202,7 @@ def _video(result: Result) -> list[str]:
         f"`{result['video']}`, {sizes}, network {result['model']} in {result['precision']}, "
         f"{result['codec']} with preset {result['preset']}: {1e3 / times['whole']['median']:.1f} frames per "
         "second. The whole, in which the parts overlap, takes "
-        f"{result['ratio']:.2f} times the sum of the parts alone (median of the rounds).",
+        f"{result['ratio']:.2f} times as long as the parts alone together (median of the rounds).",
         "",
         *markdown_table(rows),
         "",
@@ -218,7 +228,7 @@ def _serve(result: Result) -> list[str]:
         "## Serving",
         "",
         f"Network {model} in {about['bits']} bits, frames of {sizes}. Each client has a session and sends "
-        f"the next frame when the one before was answered, for {result['seconds']:g} s.",
+        f"the next frame when the previous one was answered, for {result['seconds']:g} s.",
         "",
         *markdown_table(rows),
     ]
@@ -232,22 +242,22 @@ def _ray(result: Result) -> list[str]:
         times = (_spread({"milliseconds": median(each[key]), "rounds": each[key]}) for key in ("many", "few"))
         rows.append([name, f"{1e3 * each['per_frame']:.1f}", *times])
     stages = [["ms per frame", *STAGES], ["---", *["---:"] * len(STAGES)]]
-    for key, title in (("alone", "one thread"), ("beside", "with another one beside")):
+    for key, title in (("alone", "one thread"), ("beside", "while another one works")):
         stages.append([title, *(f"{1e3 * result[key][stage]:.2f}" for stage in STAGES)])
     return [
         "## Workers of Ray",
         "",
         f"{result['clips']} clips, the beginning of `{result['video']}`, {width}x{height} to "
         f"{scale * width}x{scale * height}, network {result['model']} in {result['precision']}, preset "
-        f"{result['preset']}; results equal byte for byte. Per frame, that is without starts, two workers "
-        f"are {result['ratio']:.2f} times as fast as one and {result['ratio_process']:.2f} times as one "
-        "process with a thread for each core (medians of the rounds).",
+        f"{result['preset']}; all results are equal byte for byte. Per frame, without the time to start, two "
+        f"workers are {result['ratio']:.2f} times as fast as one, and {result['ratio_process']:.2f} times as "
+        "fast as one process with a thread for each core (medians of the rounds).",
         "",
         *markdown_table(rows),
         "",
-        "What limits it: the stages of a clip by one thread, alone and with another one beside it that does "
-        f"the same. A worker starts in {result['start']:.1f} s, and Ray takes "
-        f"{1e3 * result['task']:.1f} ms for a task.",
+        "What limits two workers: the stages of a clip in one thread, alone and while another thread does "
+        f"the same. A worker starts in {result['start']:.1f} s, and Ray takes {1e3 * result['task']:.1f} ms "
+        "to hand out a task.",
         "",
         *markdown_table(stages),
     ]
@@ -263,11 +273,11 @@ SECTIONS: dict[str, Callable[[Result], list[str]]] = {
     "cuts": _cuts,
     "stability": _stability,
 }
-"""What writes the section of each benchmark, by its name in the JSON."""
+"""Functions that write the section of each benchmark, by its name in the JSON."""
 
 
 def origin_of(result: Result) -> list[str]:
-    """The command behind a section, machine and versions."""
+    """Lines with the command, machine and versions of a result."""
     about = [f"{line}." for line in describe_machine(result)]
     return ["```sh", result["command"], "```", "", about[0], "", about[1]]
 
@@ -281,7 +291,7 @@ def _spread(entry: Result) -> str:
 
 
 def curves_of(sizes: Sequence[Result]) -> dict[str, list[Result]]:
-    """Times at sizes, by whose they are."""
+    """Groups times at several sizes by the name of the contender."""
     curves: dict[str, list[Result]] = {}
     for point in sizes:
         curves.setdefault(point["name"], []).append(point)
@@ -289,5 +299,5 @@ def curves_of(sizes: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def has_sizes(result: Result) -> bool:
-    """Whether times at several sizes are there to be drawn."""
+    """Whether a result has times at several sizes."""
     return any(sheet.get("sizes") for sheet in result.get("networks", ()))

@@ -1,4 +1,4 @@
-"""Whether a network's output stays near bicubic interpolation for as long as a clip lasts."""
+"""Checks that the output of networks stays near bicubic interpolation over long clips."""
 
 import math
 import os
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from rlsp_tf.benchmarks.harness import heading
 from rlsp_tf.benchmarks.quality import PRECISIONS
-from rlsp_tf.benchmarks.sections import levels
+from rlsp_tf.benchmarks.sections import format_levels
 from rlsp_tf.benchmarks.stability_clips import PERIOD, Clip, stability_clips
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.divergence import limit
@@ -25,21 +25,21 @@ from rlsp_tf.network.cell import luma
 from rlsp_tf.pixels.resample import enlarge_matrix
 
 FRAMES = 500
-"""Of each clip, unless said otherwise."""
+"""Default number of frames of each clip."""
 SIZE = (64, 48)
-"""Width and height of their frames at low resolution."""
+"""Width and height of low-resolution frames."""
 GROWTH, SLACK = 1.5, 4.0
-"""An output is growing if its root-mean-square departure in the last frames is more than GROWTH times that in
-the first ones and SLACK grey levels. Steady networks take some frames to settle and reach 1.25 times."""
+"""The difference is growing if its root mean square in the last frames is more than GROWTH times that in the
+first frames plus SLACK grey levels. Stable networks settle after some frames and reach 1.25 times."""
 
 
-class Departures(NamedTuple):
-    """How far a network's output is from bicubic interpolation, each ``(frames, clips)`` in grey levels.
+class Differences(NamedTuple):
+    """Differences of an output from bicubic interpolation in grey levels, each ``(frames, clips)``.
 
     Attributes:
-        largest: over the pixels of a frame; infinite or not a number where the output is.
-        rms: the root mean square over them; likewise.
-        limit: for ``rms``, see :func:`rlsp_tf.inference.divergence.limit`.
+        largest: largest difference in a frame; infinite or NaN if the output is.
+        rms: root mean square over a frame; infinite or NaN if the output is.
+        limit: limit of ``rms``; see :func:`rlsp_tf.inference.divergence.limit`.
     """
 
     largest: np.ndarray
@@ -56,30 +56,30 @@ def benchmark_stability(
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Runs networks for long over clips on which they may run away, with the state carried all the time.
+    """Runs networks over long clips on which they may diverge, without resetting the state.
 
-    A network is unstable on a clip if its output in the last ``PERIOD`` frames holds something else than
-    numbers, is too far from bicubic interpolation to show the clip, or is farther from it than in the first.
+    A network is unstable on a clip if its output in the last ``PERIOD`` frames is not finite, is too far from
+    bicubic interpolation to show the clip, or is farther from it than in the first ``PERIOD`` frames.
 
     Args:
-        models: as for :func:`rlsp_tf.inference.load.load_step`. Exports run in the precision that they have.
-        frames: of each clip.
-        size: width and height of frames at low resolution.
-        precisions: of the models.
+        models: as for :func:`rlsp_tf.inference.load.load_step`. Exports run in their own precision.
+        frames: number of frames of each clip.
+        size: width and height of low-resolution frames.
+        precisions: precisions in which models are run.
         progress: show progress bars on standard error.
-        command: what to note as the command behind the result.
+        command: the command line to record in the result.
 
     Returns:
         :func:`rlsp_tf.benchmarks.harness.heading`, and::
 
-            {"frames", "window": first and last frames that are compared, "size": [width, height],
-             "notes": [what was left out],
+            {"frames", "window": number of first and last frames that are compared, "size": [width, height],
+             "notes": [sentences on what was left out],
              "models": [{"name", "network", "precision", "fingerprint",
-                         "clips": [{"name", "first", "last": largest departure in these frames,
-                                    "first_rms", "last_rms": of the whole frame, "stable": bool}]}],
+                         "clips": [{"name", "first", "last": largest difference in these frames,
+                                    "first_rms", "last_rms": root mean squares, "stable": bool}]}],
              "failures": [a sentence for each model and precision that is unstable]}
 
-        Departures are in grey levels, ``None`` where they are no numbers.
+        Differences are in grey levels, ``None`` if they are not finite.
 
     Raises:
         RLSPError: if a model cannot be loaded or run.
@@ -98,7 +98,7 @@ def benchmark_stability(
                 notes.append(f"{os.fspath(model)} in int8: {error}")
                 continue
             name = f"{os.fspath(model)} {step.precision}"
-            found = departures(step, clips, frames, progress=name if progress else None)
+            found = measure_differences(step, clips, frames, progress=name if progress else None)
             sheets.append(
                 {
                     "name": os.fspath(model),
@@ -118,16 +118,16 @@ def benchmark_stability(
     return result | {"failures": unstable(result)}
 
 
-def departures(
+def measure_differences(
     step: Step, clips: Mapping[str, Clip], frames: int, *, progress: str | None = None
-) -> Departures:
-    """Runs a network over clips of one size, side by side, with the state carried from frame to frame.
+) -> Differences:
+    """Runs a network over clips of one size, as one batch, without resetting the state.
 
     Args:
         step: the network.
-        clips: by name.
-        frames: how many of each.
-        progress: the title of a progress bar on standard error, if there shall be one.
+        clips: the clips by name.
+        frames: number of frames of each clip.
+        progress: title of a progress bar on standard error; ``None`` for no bar.
     """
     stream = RecurrentStream(step)
     waiting: deque[np.ndarray] = deque()
@@ -148,7 +148,7 @@ def departures(
             compare(output)
     for output in stream.flush():
         compare(output)
-    return Departures(*(np.stack(each).astype(np.float64) for each in zip(*found, strict=True)))
+    return Differences(*(np.stack(each).astype(np.float64) for each in zip(*found, strict=True)))
 
 
 def unstable(result: Mapping[str, Any]) -> list[str]:
@@ -158,7 +158,7 @@ def unstable(result: Mapping[str, Any]) -> list[str]:
         bad = [clip for clip in sheet["clips"] if not clip["stable"]]
         if bad:
             worst = max(bad, key=lambda clip: math.inf if clip["last_rms"] is None else clip["last_rms"])
-            first, last = (levels(worst[key]) for key in ("first_rms", "last_rms"))
+            first, last = (format_levels(worst[key]) for key in ("first_rms", "last_rms"))
             sentences.append(
                 f"{sheet['name']}: is unstable in {sheet['precision']} on {len(bad)} of "
                 f"{len(sheet['clips'])} clips; on {worst['name']!r} its output is {first} grey levels (root "
@@ -168,8 +168,8 @@ def unstable(result: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def _rows(names: Sequence[str], found: Departures) -> list[dict[str, Any]]:
-    """A row for each clip."""
+def _rows(names: Sequence[str], found: Differences) -> list[dict[str, Any]]:
+    """Entries of ``"clips"``; see :func:`benchmark_stability`."""
     window = _window(len(found.rms))
     first, last = slice(None, window), slice(-window, None)
     rows = []
@@ -194,7 +194,7 @@ def _window(frames: int) -> int:
 
 
 def _bicubic(frame: np.ndarray, scale: int) -> np.ndarray:
-    """``(B, H, W, C)`` -> ``(B, scale*H, scale*W, C)``."""
+    """Enlarges frames ``(B, H, W, C)`` to ``(B, scale*H, scale*W, C)`` by bicubic interpolation."""
     planes = np.moveaxis(frame, -1, 1)
     rows, columns = (enlarge_matrix(side, scale).astype(np.float32) for side in frame.shape[1:3])
     return np.moveaxis(rows @ planes @ columns.T, 1, -1)

@@ -1,4 +1,4 @@
-"""Clips on which recurrent networks may run away, made in code, of any size and without an end."""
+"""Endless synthetic clips of any size on which recurrent networks may diverge."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,10 +10,10 @@ from rlsp_tf.pixels.degradation import degrade
 from rlsp_tf.pixels.scene import render_scene
 
 Clip = Callable[[int], np.ndarray]
-"""Gives frame t as uint8 RGB ``(H, W, 3)``, for any t from 0 on."""
+"""Returns frame t as uint8 RGB ``(H, W, 3)``, for any t from 0."""
 
 PERIOD = 50
-"""Frames after which everything but noise repeats, so that stretches of so many can be compared."""
+"""Number of frames after which everything but noise repeats, so that periods can be compared."""
 LEVELS = (0, 1, 16, 64, 128, 192, 235, 254, 255)
 """Grey levels of flat fields."""
 COLOURS = {
@@ -27,18 +27,18 @@ COLOURS = {
 GRAIN = 12.0
 """Standard deviation of film grain, in grey levels."""
 BETWEEN_CUTS = 10
-"""Frames of a shot, and from one flash to the next."""
+"""Number of frames of a shot, and from one flash to the next."""
 
 
 def stability_clips(height: int, width: int) -> dict[str, Clip]:
     """Makes the clips.
 
     Args:
-        height: of their frames, at low resolution, in pixels.
-        width: likewise.
+        height: height of low-resolution frames in pixels.
+        width: width of low-resolution frames in pixels.
 
     Returns:
-        The clips by what they show. A frame depends on its number alone.
+        The clips by the name of what they show. A frame depends only on its number.
     """
     scene = _scene(height, width)
     black, white = (np.full((height, width, 3), level, np.uint8) for level in (0, 255))
@@ -76,7 +76,7 @@ def stability_clips(height: int, width: int) -> dict[str, Clip]:
 
 
 def _scene(height: int, width: int) -> Clip:
-    """The scene of the demo, forwards and backwards."""
+    """The scene of the demo, played forwards and backwards."""
     half = PERIOD // 2
     hr = np.stack(list(render_scene(half, 4 * height, 4 * width)))
     lr = degrade(hr, 4)
@@ -108,7 +108,7 @@ def _scrolling_text(height: int, width: int) -> Clip:
 
 
 def _fade(scene: Clip, t: int) -> np.ndarray:
-    """To black in the first half of the period, to white in the second, each time to the full and back."""
+    """Fades to black and back in the first half of the period, to white and back in the second."""
     quarter = PERIOD / 4
     share = abs(1 - t % (PERIOD / 2) / quarter)
     to = 0.0 if t % PERIOD < PERIOD / 2 else 255.0

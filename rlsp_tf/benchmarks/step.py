@@ -1,4 +1,4 @@
-"""How fast a step is: ours beside the authors' graph and the same network in other libraries."""
+"""Times a step of the network, compared with the authors' graph and with other libraries."""
 
 import contextlib
 import math
@@ -22,18 +22,18 @@ SIZE = (480, 270)
 """Width and height of low-resolution frames; the output is Full HD."""
 ROUNDS = 7
 STEPS = 10
-"""Of a round, for each contender."""
+"""Steps of each contender in a round."""
 WARM_UP = 3
-"""Steps more, of every round, that do not count: threads wake up, and caches fill."""
+"""Additional steps in every round that do not count: threads wake up and caches fill."""
 
 CLIP_SIZE, CLIP_STEPS = (44, 30), 5
-"""Of the clip on which contenders have to agree, the beginning of the scene that ``rlsp demo`` renders."""
+"""Size and length of the clip on which contenders have to agree, from the scene of ``rlsp demo``."""
 LARGEST_DIFFERENCE = 1e-3
-"""Largest difference from ours in float32 that another one in float32 may have, in grey levels."""
+"""Largest difference from rlsp_tf in float32 that others in float32 may have, in grey levels."""
 COSTS = {"bfloat16": 0.05, "int8": 0.5}
-"""What a reduced precision may cost, in dB; see :func:`rlsp_tf.pixels.metrics.cost`."""
+"""Largest cost of reduced precision, in dB; see :func:`rlsp_tf.pixels.metrics.cost`."""
 SAME_QUALITY = 0.01
-"""Difference of costs, in dB, that decides nothing."""
+"""Contenders whose costs differ by no more than this, in dB, have the same quality."""
 
 
 def benchmark_step(
@@ -49,42 +49,42 @@ def benchmark_step(
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Milliseconds per step: ours in float32, bfloat16 and int8, the authors' graph, and other libraries.
+    """Measures milliseconds per step of rlsp_tf, the authors' graph, and other libraries.
 
-    A step takes the low-resolution frames around the present one and the state of the step before, and
-    gives the luma of a frame: all that the network does, and nothing of colour and files. All contenders
-    have the same weights: those of the authors where they have published them, else random ones. Before the
-    time is taken, each upscales a clip and has to agree with ours in float32: within ``LARGEST_DIFFERENCE``
-    in float32, at a cost of at most ``COSTS`` otherwise. Each has a process of its own, may use all cores
-    that this process may use, and rests while the others work. Only the CPU is used.
+    A step takes the low-resolution frames around the current one and the state of the previous step, and
+    returns the luma of a frame: the whole network, without colour and files. All contenders have the same
+    weights: the authors' if they are published, otherwise random ones. Before timing, each contender
+    upscales a clip and has to agree with rlsp_tf in float32: within ``LARGEST_DIFFERENCE`` in float32, and
+    at a cost of at most ``COSTS`` in other precisions. Each contender has a process of its own, may use all
+    cores that this process may use, and rests while the others work. Only the CPU is used.
 
     Args:
-        networks: the paper's names.
-        authors: the folder of the authors' checkpoints; their graph is left out without.
-        sizes: widths and heights of low-resolution frames at which ours is timed, too.
-        size: at which all are timed.
-        rounds: how often all take turns.
-        steps: of each contender in each round.
-        warm_up: steps before these that do not count.
-        others: who takes part beside ours and the authors; they are left out where what they need is not
-            installed.
+        networks: names of networks as in the paper.
+        authors: folder of the authors' checkpoints; without it their graph is left out.
+        sizes: more widths and heights of low-resolution frames at which rlsp_tf alone is timed.
+        size: width and height of low-resolution frames at which all are timed.
+        rounds: number of rounds.
+        steps: steps of each contender in each round.
+        warm_up: steps at the beginning of each round that do not count.
+        others: contenders beside rlsp_tf and the authors' graph; those whose packages are not installed
+            are left out.
         progress: show a progress bar on standard error.
-        command: what to note as the command behind the result.
+        command: the command line to record in the result.
 
     Returns:
         :func:`rlsp_tf.benchmarks.harness.heading`, ``"size"``, ``"steps"``,
         ``"warm_up"``, ``"limits"``, ``"left_out": [{"name", "reason"}]``, and for every network::
 
-            {"network", "weights": where they are from,
+            {"network", "weights": their origin,
              "contenders": [{"name", "precision", "milliseconds": median of the rounds, "rounds": [...],
                              "difference": largest, in grey levels, "cost": in dB}],
              "left_out": [{"name", "reason"}],
-             "ratios": [{"of", "to", "ratio"}]: how many times faster ours is, median over the rounds; to the
-                       authors' graph, and to the fastest of all others that cost no more quality,
+             "ratios": [{"of", "to", "ratio"}]: how many times as fast rlsp_tf is, median over the rounds;
+                       to the authors' graph, and to the fastest other with at least the same quality,
              "sizes": [{"width", "height", "name", "milliseconds", "rounds"}]}
 
     Raises:
-        RLSPError: if a contender disagrees or fails, or the authors' files are damaged.
+        RLSPError: if a contender fails or does not agree, or the authors' files are damaged.
     """
     configs = [RLSPConfig.from_name(name) for name in networks]
     present, left_out = [], []
@@ -127,23 +127,23 @@ def benchmark_step(
 
 
 def agreement(entry: Mapping[str, Any]) -> str:
-    """How a contender agrees with ours, in words."""
+    """Describes in words how a contender agrees with rlsp_tf in float32."""
     if entry["precision"] == "float32":
         return f"at most {entry['difference']:.1e} grey levels apart"
     return f"costs {entry['cost']:.3f} dB"
 
 
 class _Contest(contextlib.ExitStack):
-    """All contenders for one network, in their processes, found to agree.
+    """All contenders for one network that agree, each in a process of its own.
 
     Args:
-        config: the network.
+        config: configuration of the network.
         authors: folder of the authors' checkpoints.
-        others: who takes part beside ours and the authors.
+        others: contenders beside rlsp_tf and the authors' graph.
 
     Attributes:
-        workers: by contender, ours first.
-        sheet: of the network, see :func:`benchmark_step`, without times.
+        workers: the workers by contender, rlsp_tf first.
+        sheet: the network's part of the result of :func:`benchmark_step`, without times.
     """
 
     def __init__(
@@ -170,11 +170,13 @@ class _Contest(contextlib.ExitStack):
             clip = np.load(folder / "clip.npy")
             for contender in (*OURS, *([AUTHORS] if meta else ()), *others):
                 try:
-                    worker = Worker(contender.name, contender.side, config, folder, meta, contender.precision)
+                    worker = Worker(
+                        contender.name, contender.contestant, config, folder, meta, contender.precision
+                    )
                 except RLSPError as error:
                     if contender not in OURS or contender.precision != "int8":
                         raise
-                    # Ours refuses 8 bits by itself: where they cost too much, or gain nothing.
+                    # rlsp_tf itself refuses 8 bits if they cost too much, or gain nothing.
                     reason = str(error).removeprefix(f"{contender.name}: ").rstrip(".")
                     self.sheet["left_out"].append({"name": contender.name, "reason": reason})
                     continue
@@ -196,10 +198,13 @@ class _Contest(contextlib.ExitStack):
 
 
 def compare_outputs(contender: Contender, output: np.ndarray, reference: np.ndarray) -> dict[str, Any]:
-    """How an output agrees with ours in float32.
+    """Compares an output with that of rlsp_tf in float32.
+
+    Returns:
+        An entry of ``"contenders"``, see :func:`benchmark_step`, without times.
 
     Raises:
-        RLSPError: if it does not, unless it is in 8 bits.
+        RLSPError: if the output differs too much, unless it is in 8 bits.
     """
     if output.shape != reference.shape:
         raise RLSPError(f"{contender.name}: its output has shape {output.shape}, not {reference.shape}.")
@@ -214,14 +219,14 @@ def compare_outputs(contender: Contender, output: np.ndarray, reference: np.ndar
     found, limit = (
         (entry["difference"], LARGEST_DIFFERENCE) if exact else (entry["cost"], COSTS[contender.precision])
     )
-    # What 8 bits cost depends on the weights, so that much is no mistake.
+    # The cost of 8 bits depends on the weights, so a large one is not an error.
     lossy = contender.precision == "int8" and math.isfinite(found)
-    # Not "found > limit", which is false for NaN.
+    # Not "found > limit", which would be false for NaN.
     if not (found <= limit or lossy):
         unit = "grey levels" if exact else "dB"
         raise RLSPError(
-            f"{contender.name}: computes something else than ours in float32, by {found:.3g} {unit} where "
-            f"{limit} are allowed; its time would mean nothing. Report this as a bug."
+            f"{contender.name}: differs from rlsp_tf in float32 by {found:.3g} {unit} where {limit} are "
+            "allowed, so its time would mean nothing. Please report this as a bug."
         )
     return entry
 
@@ -231,7 +236,7 @@ def _median(times: Sequence[float]) -> dict[str, Any]:
 
 
 def _ratios(contenders: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Ours to the authors' graph, and to the fastest other whose quality is as good."""
+    """Ratios of rlsp_tf to the authors' graph, and to the fastest other with at least the same quality."""
     names = {contender.name for contender in OURS}
     others = [each for each in contenders if each["name"] not in names]
     ratios = []
@@ -252,15 +257,15 @@ def _ratios(contenders: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 class Preparation:
-    """Writes what contenders need into a folder; see :mod:`rlsp_tf.benchmarks.contenders`.
+    """Writes the files of the contenders; see :mod:`rlsp_tf.benchmarks.contenders`.
 
     Args:
-        config: the network.
-        folder: where to.
+        config: configuration of the network.
+        folder: folder to write to.
         authors: folder of the authors' checkpoints.
 
     Attributes:
-        about: ``{"meta", "weights"}``: the authors' graph of this network, and where weights are from.
+        about: ``{"meta", "weights"}``: path of the authors' graph of this network, and origin of the weights.
 
     Raises:
         RLSPError: if the authors' files are damaged.
@@ -308,10 +313,10 @@ class Preparation:
 
 
 def random_weight(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """A kernel or bias that keeps a signal of 0..255 from growing.
+    """Returns a random kernel or bias for which a signal of 0..255 does not grow.
 
-    Rectified features are halved in power by every layer, so the last adds some ten grey levels to the
-    residual, as in a network that has been trained.
+    Every layer halves the power of rectified features, so the last one adds about ten grey levels to the
+    residual, as in a trained network.
     """
     spread = 1 / math.sqrt(math.prod(shape[:-1])) if len(shape) == 4 else 1.0
     return rng.normal(0, spread, shape).astype(np.float32)

@@ -1,4 +1,4 @@
-"""How fast a video is upscaled from file to file, beside what its parts take alone, and at what memory."""
+"""Time and memory of upscaling a video from file to file, and the time of each part alone."""
 
 import os
 import resource
@@ -19,14 +19,15 @@ from rlsp_tf.benchmarks.harness import Worker, heading, ratio, take_turns
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.upscaler import StreamingUpscaler
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.open import Frame, VideoSink, VideoSource
-from rlsp_tf.upscaling.upscale import upscale
+from rlsp_tf.upscaling.upscale import Recipe, upscale_clip
 
 ROUNDS = 5
 FRAMES = 90
-"""Of the video, for every part and every round."""
+"""Number of frames that are timed, for every part and every round."""
 FEW = 30
-"""Frames at the beginning that do not count; a run over these alone is taken off the whole."""
+"""Frames at the beginning that do not count; the time of a run over these alone is subtracted."""
 PARTS = ("decoding", "network", "encoding")
 
 
@@ -43,25 +44,25 @@ def benchmark_video(
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Milliseconds per frame of ``rlsp upscale``, and of decoding, network and encoding, each alone.
+    """Measures milliseconds per frame of ``rlsp upscale``, and of decoding, network and encoding alone.
 
-    All are timed in turn on the same frames of the video. The network's part includes chroma. Then runs of
-    several lengths, up to the whole video, in processes of their own, tell time and peak memory.
+    All are timed in turn on the same frames of the video. The network's part includes chroma. Then time and
+    peak memory are measured for several lengths, up to the whole video, each in a process of its own.
 
     Args:
-        video: the file.
+        video: the video file.
         model, precision: as for :func:`rlsp_tf.inference.load.load_step`.
-        codec, preset: of the encoder, as FFmpeg names them.
-        rounds: how often all take turns.
-        frames: of the video that are timed.
-        few: of these that do not count, because something may only start.
+        codec, preset: encoder and preset, as FFmpeg names them.
+        rounds: number of rounds.
+        frames: number of frames of the video that are timed.
+        few: number of these that do not count, since parts may still be starting.
         progress: show a progress bar on standard error.
-        command: what to note as the command behind the result.
+        command: the command line to record in the result.
 
     Returns:
         :func:`rlsp_tf.benchmarks.harness.heading` and ``{"video", "size",
         "model", "codec", "preset", "frames", "milliseconds": {"decoding", "network", "encoding", "whole":
-        {"median", "rounds"}}, "ratio": whole to the sum of the parts, median over the rounds,
+        {"median", "rounds"}}, "ratio": time of the whole to the sum of the parts, median over the rounds,
         "lengths": [{"frames", "seconds", "peak": bytes}]}``.
 
     Raises:
@@ -69,8 +70,9 @@ def benchmark_video(
     """
     result = heading("video", command, ("av",))
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (os.fspath(video), os.fspath(model), precision, codec, preset, folder)
-        worker = Worker("upscaling", VideoSide, *arguments, frames, few)
+        encoder = EncoderOptions(codec, preset=preset)
+        arguments = (os.fspath(video), os.fspath(model), precision, encoder, folder)
+        worker = Worker("upscaling", VideoTimer, *arguments, frames, few)
         try:
             (turns,) = take_turns([worker], rounds, progress=progress)
             about = worker.about
@@ -78,7 +80,7 @@ def benchmark_video(
             worker.close()
         lengths = []
         for count in (few, frames, None):
-            worker = Worker("upscaling", VideoSide, *arguments, frames, few)
+            worker = Worker("upscaling", VideoTimer, *arguments, frames, few)
             try:
                 lengths.append(worker.call("once", count))
             finally:
@@ -102,13 +104,13 @@ def benchmark_video(
     )
 
 
-class VideoSide:
-    """What is timed, in a process of its own.
+class VideoTimer:
+    """Upscales a video in a process of its own, and times it.
 
     Args:
         video, model, precision: see :func:`benchmark_video`.
-        codec, preset: of the encoder.
-        folder: for what is written.
+        encoder: how videos are encoded.
+        folder: folder for output files.
         frames, few: see :func:`benchmark_video`.
 
     Attributes:
@@ -123,13 +125,12 @@ class VideoSide:
         video: str,
         model: str,
         precision: str,
-        codec: str,
-        preset: str,
+        encoder: EncoderOptions,
         folder: str,
         frames: int,
         few: int,
     ) -> None:
-        self._codec, self._preset, self._few = codec, preset, few
+        self._encoder, self._few = encoder, few
         self._folder = Path(folder)
         self._step = load_step(model, precision=precision)
         with VideoSource(Path(video)) as source:
@@ -147,7 +148,7 @@ class VideoSide:
         }
 
     def run(self) -> dict[str, float]:
-        """Milliseconds per frame of each part and of the whole."""
+        """Measures milliseconds per frame of each part and of the whole."""
         return {
             "decoding": self._decoding(),
             "network": self._network(),
@@ -156,7 +157,7 @@ class VideoSide:
         }
 
     def once(self, frames: int | None) -> dict[str, Any]:
-        """Upscales so many frames, or all; gives ``{"frames", "seconds", "peak": bytes}``."""
+        """Upscales the first frames, or all of them; returns ``{"frames", "seconds", "peak": bytes}``."""
         self._frames.clear()
         video = self._video if frames is None else self._cut(frames)
         began = time.perf_counter()
@@ -164,7 +165,7 @@ class VideoSide:
         seconds = time.perf_counter() - began
         with av.open(os.fspath(target)) as container:
             count = sum(1 for packet in container.demux(video=0) if packet.size)
-        # On Linux in units of 1024 bytes, on macOS of 1.
+        # In units of 1024 bytes on Linux, of 1 byte on macOS.
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {"frames": count, "seconds": seconds, "peak": peak * (1 if sys.platform == "darwin" else 1024)}
 
@@ -175,7 +176,7 @@ class VideoSide:
     def _network(self) -> float:
         with VideoSource(self._video) as source, self._sink(source) as sink:
             upscaler = StreamingUpscaler(self._step, source=source.color, target=sink.color)
-            # Kept for the encoder.
+            # Kept to be encoded later.
             self._large: list[Any] = []
             planes = (frame.planes if len(frame.planes) > 1 else frame.planes[0] for frame in self._frames)
             time = self._per_frame(map(self._large.extend, map(upscaler.push, planes)))
@@ -192,7 +193,7 @@ class VideoSide:
         return replace(self._frames[index], planes=planes if isinstance(planes, tuple) else (planes,))
 
     def _per_frame(self, work: Iterable[Any]) -> float:
-        """Milliseconds per frame of an iterator that works when it is asked, after the first frames."""
+        """Milliseconds per frame of a lazy iterator, without the first frames."""
         ticks = [time.perf_counter()]
         ticks += [time.perf_counter() for _ in work]
         return 1e3 * (ticks[-1] - ticks[self._few]) / (len(ticks) - 1 - self._few)
@@ -215,17 +216,16 @@ class VideoSide:
             width=scale * source.width,
             height=scale * source.height,
             force=True,
-            codec=self._codec,
-            preset=self._preset,
+            encoder=self._encoder,
         )
 
     def _upscale(self, video: Path) -> Path:
         target = self._folder / "large.mkv"
-        upscale(video, target, self._step, codec=self._codec, preset=self._preset, force=True)
+        upscale_clip(video, target, self._step, Recipe(encoder=self._encoder), force=True)
         return target
 
     def _cut(self, frames: int) -> Path:
-        """A file with the first frames of the video, as they are."""
+        """A file with the first frames of the video, not encoded again."""
         part = self._folder / f"first_{frames}.mkv"
         if not part.exists():
             cut(self._video, part, frames)

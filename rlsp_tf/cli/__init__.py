@@ -1,4 +1,4 @@
-"""The command line: parsers and what they call, nothing else.
+"""The command line: the parsers of ``rlsp``, and the functions that they call.
 
 May import everything.
 """

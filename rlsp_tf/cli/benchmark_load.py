@@ -12,11 +12,12 @@ def add_faults(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]"
         benchmarks,
         "faults",
         "rlsp_tf.benchmarks.faults.run:benchmark_faults",
-        help="whether anything gets lost, whatever happens",
+        help="whether anything is lost when something goes wrong",
         description="""\
-Damages the beginnings of videos, kills runs at every change of the disk and at random moments, sends
-signals, fills disks, gives wrong inputs, and upscales a long film with an eye on memory; counts what is
-survived and which frames are lost. All of it happens in a temporary folder and takes more than an hour.
+Upscales damaged videos, kills runs before every change on the disk and at random moments, sends signals,
+fills disks, gives wrong inputs, and upscales a long film while watching its memory; counts how many runs
+end as they should and how many frames are lost. Everything happens in a temporary folder and takes more
+than an hour.
 
   rlsp benchmark faults --video film.mp4 other.webm --json faults.json""",
     )
@@ -26,13 +27,13 @@ survived and which frames are lost. All of it happens in a temporary folder and 
         nargs="+",
         required=True,
         metavar="FILE",
-        help="the first is of some hundred frames",
+        help="videos; the first should have several hundred frames",
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     for name, default, what in (
         ("--damages", 200, "files to damage"),
         ("--kills", 20, "runs to kill at random moments"),
-        ("--minutes", 60, "of the long film"),
+        ("--minutes", 60, "minutes of the long film"),
     ):
         parser.add_argument(
             name, type=positive, default=default, metavar="N", help=f"{what} (default: %(default)s)"
@@ -45,33 +46,38 @@ def add_serve(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]")
         benchmarks,
         "serve",
         "rlsp_tf.benchmarks.serve:benchmark_serve",
-        help="what a running rlsp serve gives to more and more clients",
+        help="throughput and latency of a running rlsp serve with more and more clients",
         description="""\
-Loads a server that runs with 1, 2, 4 ... clients, each of which sends the next frame of its session when
-the one before was answered: frames per second, median and 99th percentile of the time of a frame,
-requests that were refused, frames that were lost, and the memory of the server.
+Sends frames to a running server from 1, 2, 4 ... clients at once. Each client sends the next frame of
+its session as soon as the previous one was answered. Measures frames per second, the median and 99th
+percentile of the time for a frame, refused requests, lost frames, and the memory of the server.
 
   rlsp serve --client-share 1
   rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json""",
     )
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="of the server (default: %(default)s)")
+    parser.add_argument(
+        "--url", default="http://127.0.0.1:8000", help="address of the server (default: %(default)s)"
+    )
     parser.add_argument(
         "--clients",
         type=positive,
         nargs="+",
         default=[1, 2, 4, 8, 16],
         metavar="N",
-        help="one number after the other (default: 1 2 4 8 16)",
+        help="numbers of clients, measured one after the other (default: 1 2 4 8 16)",
     )
     parser.add_argument(
         "--size",
         type=width_height,
         default="480x270",
         metavar="WxH",
-        help="of frames (default: %(default)s)",
+        help="size of frames (default: %(default)s)",
     )
     parser.add_argument(
-        "--seconds", type=positive, default=20, help="for each number of clients (default: %(default)s)"
+        "--seconds",
+        type=positive,
+        default=20,
+        help="seconds for each number of clients (default: %(default)s)",
     )
 
 
@@ -81,48 +87,57 @@ def add_ray(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         benchmarks,
         "ray",
         "rlsp_tf.benchmarks.cluster:benchmark_ray",
-        help="two workers of Ray beside one, and beside one process",
+        help="speed of two Ray workers, compared with one worker and with one process",
         description="""\
-Upscales four clips, the beginning of VIDEO, in one process, by one worker of Ray and by two, in turn; the
-results have to be the same. Then times planning, computing and joining a clip with one thread, alone and
-with another one beside it, which tells what keeps two workers from being twice as fast.
+Upscales four copies of the beginning of VIDEO in one process, with one Ray worker and with two, in turn;
+the results have to be equal. Then times planning, computing and joining a clip with one thread, alone
+and while another process does the same, which shows what keeps two workers from being twice as fast.
 
   rlsp benchmark ray film.mp4 --json ray.json""",
     )
-    parser.add_argument("video", metavar="VIDEO", help="of 72 frames or more, that MP4 takes")
+    parser.add_argument(
+        "video", metavar="VIDEO", help="a video of 72 frames or more whose streams MP4 can hold"
+    )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
-    parser.add_argument("--preset", default="ultrafast", help="of the encoder (default: %(default)s)")
-    parser.add_argument("--rounds", type=positive, default=3, help="turns of each (default: %(default)s)")
+    parser.add_argument("--preset", default="ultrafast", help="preset of the encoder (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=positive, default=3, help="turns of each contender (default: %(default)s)"
+    )
     capacity = add_command(
         benchmarks,
         "capacity",
         _benchmark_capacity,
-        help="what many cores would do with many films, simulated from that",
+        help="a simulation of many cores with many films, from the result of rlsp benchmark ray",
         description="""\
-What an hour of video takes, and how far it scales, from what rlsp benchmark ray has measured: a simulation
-of the program that hands out tasks, workers of one core, and a storage through which everything goes. It
-simulates the measured runs, too, and prints both.
+Estimates what an hour of video costs and how far that scales, from the times that rlsp benchmark ray has
+measured. It simulates the program that hands out tasks, workers with one core each, and a shared
+storage. It also simulates the runs that were measured, and prints both for comparison.
 
   rlsp benchmark capacity ray.json --cores 2 10 1000 100000 --bandwidth 10""",
     )
-    capacity.add_argument("result", metavar="JSON", help="of rlsp benchmark ray")
+    capacity.add_argument("result", metavar="JSON", help="result of rlsp benchmark ray")
     capacity.add_argument(
-        "--cores", type=positive, nargs="+", default=[2, 10, 1000], metavar="N", help="(default: 2 10 1000)"
+        "--cores",
+        type=positive,
+        nargs="+",
+        default=[2, 10, 1000],
+        metavar="N",
+        help="numbers of cores (default: 2 10 1000)",
     )
     capacity.add_argument(
         "--bandwidth",
         type=positive,
         default=1,
         metavar="GB/S",
-        help="of the storage (default: %(default)s)",
+        help="bandwidth of the storage (default: %(default)s)",
     )
 
 
 def _benchmark_capacity(arguments: argparse.Namespace) -> None:
     from rlsp_tf.benchmarks.capacity import describe_capacity
-    from rlsp_tf.benchmarks.report import no_result, read_result
+    from rlsp_tf.benchmarks.report import naming_damaged, read_result
 
     result = read_result(arguments.result, "ray")
-    with no_result([arguments.result]):
+    with naming_damaged([arguments.result]):
         text = describe_capacity(result, arguments.cores, 1e9 * arguments.bandwidth)
     print(text)

@@ -1,11 +1,9 @@
-"""What the commands of ``rlsp benchmark`` share: their options, and how each is run."""
+"""What the commands of ``rlsp benchmark`` share: common options, and how a measurement is run."""
 
 import argparse
-import shlex
-import sys
 from importlib import import_module
 
-from rlsp_tf.cli.common import add_command, start_tensorflow
+from rlsp_tf.cli.common import add_command, command_line, start_tensorflow
 from rlsp_tf.errors import RLSPError
 
 
@@ -18,19 +16,19 @@ def add_measurement(
     *,
     tensorflow: bool = False,
 ) -> argparse.ArgumentParser:
-    """Adds a command that measures: it prints the result as Markdown, and --json writes every number.
+    """Adds a command that measures something, prints the result as Markdown and saves it with ``--json``.
 
     Args:
         benchmarks: the commands of ``rlsp benchmark``.
-        name: of the command.
-        function: what measures, as ``module:name``. It is called with the command's own options by their
-            names, ``progress`` and ``command``; options that are not given are left to its defaults.
-            Sentences under ``"failures"`` in its result end the command with exit code 1.
-        help, description: for ``--help``.
-        tensorflow: whether this process itself computes with TensorFlow.
+        name: the name of the command.
+        function: the function that measures, as ``module:name``. It is called with ``progress``,
+            ``command`` and the command's own options as keywords, without those that were not given. If
+            its result has sentences under ``"failures"``, the command ends with exit code 1.
+        help, description: texts for ``--help``.
+        tensorflow: whether the function computes with TensorFlow in this process.
     """
     parser = add_command(benchmarks, name, _measure, help=help, description=description)
-    parser.add_argument("--json", metavar="FILE", help="write every number")
+    parser.add_argument("--json", metavar="FILE", help="write the result with every number as JSON")
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
     parser.set_defaults(function=function, tensorflow=tensorflow)
     return parser
@@ -58,13 +56,8 @@ def _measure(arguments: argparse.Namespace) -> None:
 
 
 def width_height(text: str) -> tuple[int, int]:
-    """The type of an option such as 480x270."""
+    """The argparse type of a width and height, such as 480x270."""
     width, cross, height = text.partition("x")
     if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise argparse.ArgumentTypeError(f"expected WxH, such as 480x270, not {text!r}")
     return int(width), int(height)
-
-
-def command_line() -> str:
-    """The command line as it was typed, to be noted with a result."""
-    return shlex.join(["rlsp", *sys.argv[1:]])

@@ -1,12 +1,13 @@
-"""What all commands share: their parser, their options and how they end."""
+"""What all commands share: how their parsers are made, common options, and how failures end."""
 
 import argparse
 import errno
 import os
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
@@ -22,17 +23,21 @@ MODEL_HELP = "a .keras file, or the name of weights that come with rlsp (default
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     """Parses ``argv``, runs the chosen command and turns expected failures into one sentence.
 
-    Commands are functions of the parsed arguments, set as the default ``command``; see
-    :func:`add_command`.
+    Args:
+        parser: its commands were added by :func:`add_command`.
+        argv: the arguments; those of this process by default.
+
+    Returns:
+        The exit code: 0, 1 for a failure, 2 for wrong usage, 130 for an interruption.
     """
     arguments, more = parser.parse_known_args(argv)
     if more:
-        # Where options stand between paths, argparse takes only the first ones.
+        # Where options stand between paths, argparse recognizes only the paths before them.
         if "paths" not in arguments or any(word.startswith("-") and word != "-" for word in more):
             parser.error(f"unrecognized arguments: {' '.join(more)}")
         arguments.paths += more
     if threading.current_thread() is threading.main_thread():
-        # Ended like an interruption, so that half-written files go.
+        # SIGTERM ends a command as Ctrl-C does, so that half-written files are removed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         arguments.command(arguments)
@@ -49,13 +54,13 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
 
 
 def sentence_of(error: Exception, arguments: argparse.Namespace) -> str | None:
-    """What to say of a failure that is none of the program; ``None`` for others."""
-    # Only where it was imported can it be what raised.
+    """The sentence that describes a failure; ``None`` for a bug, which deserves its traceback."""
+    # TensorFlow can only have raised if it was imported.
     errors = getattr(sys.modules.get("tensorflow"), "errors", None)
     exhausted = (MemoryError, getattr(errors, "ResourceExhaustedError", MemoryError))
     if isinstance(error, exhausted) or getattr(error, "errno", None) == errno.ENOMEM:
-        small = "allow it less with --memory" if hasattr(arguments, "memory") else "give it smaller frames"
-        return f"there is not enough memory; {small}, or close other programs."
+        advice = "choose a smaller --memory" if hasattr(arguments, "memory") else "use smaller frames"
+        return f"there is not enough memory; {advice}, or close other programs."
     if isinstance(error, RLSPError):
         return str(error)
     return describe_os_error(error) if isinstance(error, OSError) else None
@@ -68,17 +73,24 @@ def add_command(
     help: str,
     description: str,
 ) -> argparse.ArgumentParser:
-    """Adds a command with the options that all commands have."""
+    """Adds a command with the options that every command has.
+
+    Args:
+        commands: where to add it.
+        name: the name of the command.
+        command: called with the parsed arguments.
+        help, description: texts for ``--help``.
+    """
     parser = commands.add_parser(
         name, help=help, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    parser.add_argument("--debug", action="store_true", help="show the traceback if the command fails")
     parser.set_defaults(command=command)
     return parser
 
 
 def positive(text: str) -> int:
-    """The type of an option that counts something."""
+    """The argparse type of an option that is a whole number of at least 1."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
     return int(text)
@@ -106,7 +118,7 @@ def add_degradation(parser: argparse.ArgumentParser) -> None:
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow quietly and lets it find its devices."""
+    """Imports TensorFlow and initializes its devices, without its messages on standard error."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with quiet_tensorflow():
         import tensorflow as tf
@@ -115,10 +127,21 @@ def start_tensorflow() -> None:
 
 
 def checked_warm_start(frames: int) -> int:
-    """``--warm-start`` of a command, if it makes sense."""
+    """Returns the value of ``--warm-start`` if it is from 0 to 100, else raises ``UsageError``."""
     if not 0 <= frames <= 100:
         raise UsageError(f"--warm-start must be from 0 to 100, not {frames}.")
     return frames
+
+
+def command_line() -> str:
+    """The command line as it was typed, which results record."""
+    return shlex.join(["rlsp", *sys.argv[1:]])
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Prints what a command assumed or left out on standard error."""
+    for note in notes:
+        print(f"rlsp: note: {note}", file=sys.stderr)
 
 
 def _fail(parser: argparse.ArgumentParser, sentence: str, code: int) -> int:

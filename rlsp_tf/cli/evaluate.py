@@ -1,8 +1,6 @@
 """``rlsp evaluate``, ``degrade``, ``compare`` and ``demo``."""
 
 import argparse
-import shlex
-import sys
 
 from rlsp_tf.cli.common import (
     DEFAULT_MODEL,
@@ -10,6 +8,8 @@ from rlsp_tf.cli.common import (
     add_command,
     add_degradation,
     checked_warm_start,
+    command_line,
+    print_notes,
     start_tensorflow,
 )
 from rlsp_tf.errors import UsageError
@@ -21,18 +21,18 @@ def add_degrade(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         commands,
         "degrade",
         _degrade,
-        help="make low resolution of a video or a folder, as in the paper or otherwise",
+        help="make low-resolution frames, as in the paper or as cameras and codecs leave them",
         description="""\
-Makes the low-resolution frames on which the paper measures: Gaussian blur of sigma 1.5 (in float,
-as the authors' published frames have it), every 4th pixel, rounded to 8 bits. Other degradations
-leave what cameras, resizers and codecs leave of a video.
+Makes low-resolution frames with the degradation of the paper: Gaussian blur with sigma 1.5 (computed
+in float, as in the frames that the authors published), every 4th pixel, rounded to 8 bits. Other
+degradations leave what cameras, resizers and codecs leave of a video.
 
   rlsp degrade vid4/calendar lr/calendar
   rlsp degrade vid4/calendar lr/calendar --degradation crf28
   rlsp degrade film.mp4 film-lr/""",
     )
     parser.add_argument("hr", metavar="HR", help="video file or folder of images at high resolution")
-    parser.add_argument("lr", metavar="LR", help="folder (or lossless video file) to be made")
+    parser.add_argument("lr", metavar="LR", help="folder of images or lossless video file to write")
     add_degradation(parser)
     parser.add_argument("--force", action="store_true", help="replace LR if it exists")
 
@@ -49,58 +49,73 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         commands,
         "evaluate",
         _evaluate,
-        help="measure models, or frames that exist, against high resolution",
+        help="measure PSNR and SSIM of models or of existing frames",
         description="""\
-Degrades HR, as the paper does by default, upscales with every model, and prints PSNR and SSIM, with bicubic
-interpolation beside. HR is a video file, a folder of frames, or a folder with several of these. With
---sr, frames that exist are measured instead: RGB, or grey images that hold luma.
+Degrades HR, by default as the paper does, upscales it with every model, and prints PSNR and SSIM of
+each model and of bicubic interpolation. HR is a video file, a folder of frames, or a folder with several
+of these. With --sr, existing frames are measured instead: RGB images, or grey images that hold luma.
 
-Protocols: rlsp (of the paper: crop 8, without the first and last two frames, PSNR of the sequence's
-MSE), duf (of VSR-DUF and most tables: crop 8, mean over frames), full (no crop, all frames).
+Protocols: rlsp (the paper's: crop 8, without the first and last two frames, PSNR of the mean MSE of a
+sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full (no crop, all frames).
 
   rlsp evaluate --model rlsp-7-64.keras --hr vid4/
   rlsp evaluate --model rlsp-7-64.keras --model mine.keras --hr vid4/ --report report/
   rlsp evaluate --sr their_frames/calendar --hr vid4/calendar --protocol duf --json calendar.json""",
     )
-    parser.add_argument("--hr", required=True, metavar="HR", help="the truth")
+    parser.add_argument("--hr", required=True, metavar="HR", help="the high-resolution ground truth")
     parser.add_argument(
-        "--model", action="append", default=[], help="a .keras file or the name of weights; may be repeated"
+        "--model",
+        action="append",
+        default=[],
+        help="a .keras file, or the name of weights; can be given more than once",
     )
     parser.add_argument(
-        "--sr", action="append", default=[], help="frames to measure, laid out like HR; may be repeated"
+        "--sr",
+        action="append",
+        default=[],
+        help="existing frames to measure, laid out like HR; can be given more than once",
     )
     parser.add_argument(
-        "--protocol", action="append", choices=("rlsp", "duf", "full"), help="may be repeated (default: rlsp)"
+        "--protocol",
+        action="append",
+        choices=("rlsp", "duf", "full"),
+        help="how to measure; can be given more than once (default: rlsp)",
     )
     add_degradation(parser)
     parser.add_argument(
         "--precision",
         action="append",
         choices=("float32", "bfloat16", "float16", "int8"),
-        help="of the models; may be repeated (default: as saved)",
+        help="number format of the convolutions; can be given more than once (default: as saved)",
     )
     parser.add_argument(
         "--warm-start",
         type=int,
         default=0,
         metavar="N",
-        help="measure every model a second time, with N frames run backwards before a sequence begins (the "
-        "paper's numbers are without)",
+        help="measure every model a second time, with the first N frames of each sequence run backwards "
+        "first (the paper's numbers are without)",
     )
     parser.add_argument(
-        "--json", metavar="FILE", help="write every number; a list of objects if there are several protocols"
+        "--json",
+        metavar="FILE",
+        help="write every number as JSON; a list of objects if there are several protocols",
     )
-    parser.add_argument("--csv", metavar="FILE", help="write every number as a table")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables and how they came about")
-    parser.add_argument("--report", metavar="DIR", help="make a page with tables, plots and pictures")
-    parser.add_argument("--force", action="store_true", help="replace what these options name if it exists")
+    parser.add_argument("--csv", metavar="FILE", help="write every number as CSV")
+    parser.add_argument(
+        "--markdown", metavar="FILE", help="write the tables, with weights and versions, as Markdown"
+    )
+    parser.add_argument("--report", metavar="DIR", help="write a web page with tables, plots and pictures")
+    parser.add_argument(
+        "--force", action="store_true", help="replace the files and the folder that these options name"
+    )
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     if not arguments.model and not arguments.sr:
-        raise UsageError("give --model or --sr.")
+        raise UsageError("nothing to measure; give --model or --sr.")
     if arguments.report and len(arguments.protocol or ()) > 1:
-        raise UsageError("--report shows one protocol; give one.")
+        raise UsageError("--report shows one protocol; give --protocol only once.")
     if arguments.model:
         start_tensorflow()
     from rlsp_tf.evaluation.tables import evaluate_to_files
@@ -119,7 +134,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         markdown_file=arguments.markdown,
         report=arguments.report,
         force=arguments.force,
-        command=shlex.join(["rlsp", *sys.argv[1:]]),
+        command=command_line(),
     )
 
 
@@ -129,15 +144,15 @@ def add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         commands,
         "demo",
         _demo,
-        help="render a small clip, upscale it and show the difference",
+        help="render a short clip, upscale it and show the difference",
         description="""\
 Renders a moving scene, makes it four times smaller as the paper does, and upscales it again. Writes
-the video and a picture that shows the same details before and after, and prints PSNR for both.
+the video and a picture of the same details before and after, and prints the PSNR of both.
 
   rlsp demo""",
     )
     parser.add_argument(
-        "folder", metavar="FOLDER", nargs="?", default="demo", help="to be made (default: demo)"
+        "folder", metavar="FOLDER", nargs="?", default="demo", help="the folder to write (default: demo)"
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     parser.add_argument("--force", action="store_true", help="replace FOLDER if it exists")
@@ -160,9 +175,9 @@ def add_compare(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         commands,
         "compare",
         _compare,
-        help="put two results side by side",
+        help="show two results side by side",
         description="""\
-Puts two videos, folders of images or images side by side, with labels, and magnifies the region in
+Shows two videos, folders of images or images side by side, with labels, and magnifies the region in
 which they differ most. If one is smaller by a whole factor, it is enlarged by bicubic interpolation.
 
   rlsp compare bicubic.mp4 rlsp.mp4 --out comparison.mp4
@@ -170,28 +185,39 @@ which they differ most. If one is smaller by a whole factor, it is enlarged by b
   rlsp compare a/calendar b/calendar --out calendar.png --crop 180,190,64,48 --zoom 8""",
     )
     parser.add_argument("a", metavar="A", help="video file, folder of images, or image")
-    parser.add_argument("b", metavar="B", help="likewise, with the same frames")
+    parser.add_argument("b", metavar="B", help="a second one with the same number of frames")
     parser.add_argument(
-        "--out", required=True, help="a .png for a still, a video file (mp4, mkv ...), or a folder of frames"
+        "--out",
+        required=True,
+        help="a .png for a single frame, a video file (mp4, mkv ...), or a folder of frames",
     )
-    parser.add_argument("--labels", nargs=2, metavar=("A", "B"), help="texts above (default: names of files)")
+    parser.add_argument(
+        "--labels", nargs=2, metavar=("A", "B"), help="texts above the two (default: the names of the files)"
+    )
     parser.add_argument(
         "--crop",
         type=_crop,
         metavar="X,Y,W,H",
-        help="what to magnify, in pixels of the larger one (default: where they differ most; in a video over "
-        "its first second or so)",
+        help="the region to magnify, in pixels of the larger clip (default: where the clips differ most, "
+        "in a video over the first 24 frames)",
     )
-    parser.add_argument("--zoom", type=int, help="by how much (default: 4, or what fits for a given --crop)")
-    parser.add_argument("--frame", type=int, help="which frame a still shows, from 0 (default: 0)")
+    parser.add_argument(
+        "--zoom",
+        type=int,
+        help="factor of the magnification (default: 4, or with --crop the largest that fits)",
+    )
+    parser.add_argument(
+        "--frame", type=int, help="number of the frame that a .png shows, counted from 0 (default: 0)"
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
 
 
 def _crop(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(number) for number in text.split(","))
-    if len(numbers) != 4:
-        raise argparse.ArgumentTypeError(f"expected X,Y,W,H, four whole numbers, not {text!r}")
-    return numbers
+    try:
+        x, y, width, height = map(int, text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected X,Y,W,H, four whole numbers, not {text!r}") from error
+    return x, y, width, height
 
 
 def _compare(arguments: argparse.Namespace) -> None:
@@ -208,5 +234,4 @@ def _compare(arguments: argparse.Namespace) -> None:
         force=arguments.force,
         progress=True,
     )
-    for note in notes:
-        print(f"rlsp: note: {note}", file=sys.stderr)
+    print_notes(notes)

@@ -14,30 +14,35 @@ def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         _export,
         help="write a network for other programs and languages",
         description="""\
-Writes a network so that it runs without rlsp, and runs the result beside the original before it gets
-its name: what was found is in the card, OUT/rlsp.json or OUT.json.
+Writes a network in a format that runs without rlsp. Before the result appears, its output is compared
+with that of the original; the differences are in a description beside it, OUT/rlsp.json or OUT.json.
 
   saved_model  TensorFlow, TensorFlow Serving: clips to luma or RGB, and single steps; any size
-  litert       phones and small devices: single steps with the state in the caller's hands
-  onnx         ONNX Runtime and many others: likewise
+  litert       phones and small devices: single steps, with the state kept by the caller
+  onnx         ONNX Runtime and many others: single steps, with the state kept by the caller
 
   rlsp export 7-48 rlsp-7-48/ --format saved_model
   rlsp export 7-48 rlsp-7-48.tflite --format litert --precision dynamic --size 270x480
   rlsp export 7-48 rlsp-7-48.onnx --format onnx
 
-docs/deploy.md has clients in Python, C++ and shell. rlsp upscale --model OUT runs exports, too.""",
+docs/deploy.md shows clients in Python, C++ and shell. rlsp upscale --model OUT runs exports, too.""",
     )
     parser.add_argument("model", metavar="MODEL", help="a .keras file, or the name of weights")
-    parser.add_argument("out", metavar="OUT", help="folder (saved_model) or file (.tflite, .onnx)")
+    parser.add_argument(
+        "out", metavar="OUT", help="the folder (saved_model) or file (.tflite, .onnx) to write"
+    )
     parser.add_argument("--format", required=True, choices=("saved_model", "litert", "onnx"))
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float16", "dynamic", "int8"),
-        help="default: float32. saved_model: or bfloat16, float16; litert: or dynamic (weights in 8 bits), "
-        "int8 (computes in 8 bits)",
+        help="number format: float32 (default); for saved_model also bfloat16 and float16; for litert also "
+        "dynamic (weights in 8 bits) and int8 (weights and computation in 8 bits)",
     )
     parser.add_argument(
-        "--size", type=_size, metavar="HxW", help="fix the size of low-resolution frames (litert, onnx)"
+        "--size",
+        type=_size,
+        metavar="HxW",
+        help="height and width of low-resolution frames, if they should be fixed (litert, onnx)",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
 
@@ -62,7 +67,7 @@ def _export(arguments: argparse.Namespace) -> None:
             size=arguments.size,
             force=arguments.force,
         )
-    print(f"{arguments.out}: {card['format']} in {card['precision']}, run beside the Keras model:")
+    print(f"{arguments.out}: {card['format']} in {card['precision']}, compared with the Keras model:")
     for found in card["verification"]:
         print(
             f"  {found['width']}x{found['height']}, {found['steps']} steps: at most "

@@ -1,4 +1,4 @@
-"""The command line: ``rlsp <command>``. Every command is a function of another module."""
+"""The command line ``rlsp``. Each command is defined in another module of this package."""
 
 import argparse
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Weights of the paper's authors: rlsp-convert download 7-64 weights/
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of ``rlsp`` with all its commands."""
+    """Returns the parser of ``rlsp`` with all its commands."""
     parser = argparse.ArgumentParser(
         prog="rlsp", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )

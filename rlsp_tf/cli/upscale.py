@@ -1,4 +1,4 @@
-"""``rlsp upscale``, and ``rlsp clean`` for what it leaves when it is interrupted."""
+"""``rlsp upscale``, and ``rlsp clean``, which removes the work folders of interrupted runs."""
 
 import argparse
 import contextlib
@@ -12,6 +12,7 @@ from rlsp_tf.cli.common import (
     MODEL_HELP,
     add_command,
     checked_warm_start,
+    print_notes,
     sentence_of,
     start_tensorflow,
 )
@@ -26,13 +27,12 @@ def add_upscale(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         _upscale,
         help="make a video or a folder of images larger",
         description="""\
-Upscales a video file, a folder of images or one image. Every frame keeps its time stamp; sound,
-subtitles and other streams are copied as they are where the container of OUTPUT takes them, else
-converted where that can be done.
-OUTPUT appears when it is complete, or not at all.
+Upscales a video file, a folder of images or one image. Every frame keeps its time stamp. Sound,
+subtitles and other streams are copied unchanged where the container of OUTPUT supports them, and
+converted where that is possible. OUTPUT appears when it is complete, or not at all.
 
-Whatever interrupts the work (Ctrl-C, a full disk, a power failure), the same command goes on where it
-was. Until OUTPUT is complete, a folder OUTPUT.rlsp beside it holds what is finished.
+If anything interrupts the work (Ctrl-C, a full disk, a power failure), run the same command again to
+continue. Until OUTPUT is complete, finished parts are kept beside it in the folder OUTPUT.rlsp.
 
   rlsp upscale holiday.mp4 holiday-4x.mp4 --model rlsp-7-64.keras
   rlsp upscale holiday.mp4 holiday-4x.mkv --model rlsp-7-64.keras --codec libx265 --crf 20
@@ -45,92 +45,101 @@ was. Until OUTPUT is complete, a folder OUTPUT.rlsp beside it holds what is fini
         "paths",
         metavar="INPUT OUTPUT",
         nargs="+",
-        help="INPUT: video file, folder of images, image, or - for standard input. OUTPUT: video file (mp4, "
-        "mkv, mov, webm), folder, image, or - for Matroska to standard output",
+        help="INPUT: a video file, a folder of images, an image, or - for standard input. OUTPUT: a video "
+        "file (mp4, mkv, mov, webm), a folder, an image, or - for Matroska to standard output",
     )
     parser.add_argument(
-        "--out", metavar="DIR", help="a folder for the results of any number of inputs, under their names"
+        "--out", metavar="DIR", help="upscale any number of inputs into this folder, each under its own name"
     )
     parser.add_argument(
         "--engine",
         choices=("local", "ray"),
         default="local",
-        help="ray: inputs and their shots are shared out to a cluster of Ray; with --out. Addresses that "
-        "fsspec knows, such as s3://bucket/film.mp4, are welcome (default: %(default)s)",
+        help="ray: distribute the inputs and their shots over a Ray cluster; requires --out. Inputs and DIR "
+        "may then be addresses that fsspec supports, such as s3://bucket/film.mp4 (default: %(default)s)",
     )
+    parser.add_argument("--address", help="address of the Ray cluster (default: start one on this machine)")
     parser.add_argument(
-        "--address", help="of the cluster (default: one is started here, with a worker for each core)"
-    )
-    parser.add_argument(
-        "--workers", type=int, metavar="N", help="of the cluster that is started here instead"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="number of workers of the cluster that is started on this machine (default: one for each core)",
     )
     parser.add_argument(
         "--split-shots",
         action="store_true",
-        help="with --engine ray: share out shots of 800 frames and more in parts, each after a run-up of 24 "
-        "frames; where parts meet, frames are then only nearly those of one process",
+        help="with --engine ray: split shots of 800 frames or more into parts that different workers "
+        "compute. Each part starts with 24 frames that are not written, so frames near a split differ "
+        "slightly from those of a single process",
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     parser.add_argument(
         "--chroma",
         choices=("aligned", "authors"),
         default="aligned",
-        help="where chroma is sampled: aligned with the network's luma (default), or 1.5 pixels off and "
-        "rounded as in the authors' own RGB frames",
+        help="position of the chroma samples: aligned with the network's luma (default), or shifted by 1.5 "
+        "pixels and rounded, as in the RGB frames that the paper's authors published",
     )
     parser.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16", "float16", "int8"),
         default="auto",
-        help="of the convolutions; auto (default): bfloat16 where the processor or GPU computes in it, "
-        "float16 on older GPUs, else float32. int8: in about half the time of bfloat16 where the processor "
-        "multiplies bytes (VNNI), for some hundredths of a decibel",
+        help="number format of the convolutions. auto (default): bfloat16 where the processor or GPU "
+        "supports it, float16 on older GPUs, otherwise float32. int8: about twice as fast as bfloat16 on "
+        "processors with VNNI instructions; costs a few hundredths of a decibel",
     )
     parser.add_argument(
         "--scene-cuts",
         default="auto",
         metavar="auto|off|FILE",
-        help="where the network starts anew: at cuts that are found (default), nowhere, or at the frames "
-        "whose numbers stand in FILE, counted from 0",
+        help="where the network's state is reset: at cuts that are detected (auto, default), nowhere "
+        "(off), or at the frames whose numbers, counted from 0, are listed in FILE",
     )
     parser.add_argument(
         "--warm-start",
         type=int,
         default=8,
         metavar="N",
-        help="frames of each shot that are run backwards in time before it begins, which makes its first "
-        "frames sharper; 0 for none (default: %(default)s)",
+        help="number of frames at the beginning of each shot that are run backwards first, which makes the "
+        "first frames of the shot sharper; 0 for none (default: %(default)s)",
     )
     parser.add_argument(
         "--memory",
         type=float,
         metavar="GB",
-        help="what may be used, beside the lookahead of an encoder (default: half of what is free); large "
-        "frames are computed in strips, which look the same",
+        help="memory that may be used, not counting the video encoder (default: half of the free memory); "
+        "frames that need more are computed in strips, which looks the same",
     )
     parser.add_argument(
         "--deinterlace",
         action="store_true",
-        help="make whole frames of those that are marked as interlaced, by FFmpeg's filter bwdif",
+        help="deinterlace the frames that are marked as interlaced, with FFmpeg's filter bwdif",
     )
     parser.add_argument(
-        "--codec", help="video encoder, by FFmpeg's name (default: libvpx-vp9 for .webm, else libx264)"
+        "--codec",
+        help="FFmpeg's name of the video encoder (default: libvpx-vp9 for .webm, otherwise libx264)",
     )
     parser.add_argument(
         "--crf",
         type=int,
         default=18,
-        help="quality: 0 is lossless, 18 looks so, 51 is worst, 63 for VP9 and AV1 (default: %(default)s)",
+        help="quality: 0 is lossless, 18 looks lossless, 51 is the worst (63 for VP9 and AV1) (default: "
+        "%(default)s)",
     )
-    parser.add_argument("--preset", help="speed against size, ultrafast to veryslow (default: the encoder's)")
+    parser.add_argument(
+        "--preset",
+        help="encoding speed against file size, from ultrafast to veryslow (default: the encoder's own)",
+    )
     parser.add_argument(
         "--rate",
         type=_rate,
-        help="frames per second for a folder of images, as a number, a fraction such as 24000/1001, or one "
-        "of FFmpeg's names: film, ntsc-film, pal, ntsc (default: 25)",
+        help="frames per second of a video made from images: a number, a fraction such as 24000/1001, or a "
+        "name that FFmpeg uses: film, ntsc-film, pal, ntsc (default: 25)",
     )
     parser.add_argument(
-        "--no-resume", action="store_true", help="begin anew, whatever an interrupted run has left"
+        "--no-resume",
+        action="store_true",
+        help="start from the beginning, even if an interrupted run can be continued",
     )
     parser.add_argument("--force", action="store_true", help="replace OUTPUT if it exists")
     _add_clean(commands)
@@ -146,12 +155,12 @@ RATES = {
     "qntsc": Fraction(30000, 1001),
     "sntsc": Fraction(30000, 1001),
 }
-"""Frames per second by FFmpeg's names for video standards."""
+"""Frames per second of video standards, by the names that FFmpeg gives them."""
 
 
 def _rate(text: str) -> Fraction:
     rate = RATES.get(text.lower())
-    # Fraction itself takes 1e999999999, and would compute for hours.
+    # Fraction accepts 1e999999999 too, and would compute for hours.
     if rate is None and re.fullmatch(r"\d{1,9}(\.\d{1,9})?|\d{1,9}[/:]\d{1,9}", text):
         with contextlib.suppress(ZeroDivisionError):
             rate = Fraction(text.replace(":", "/"))
@@ -173,26 +182,24 @@ def _upscale(arguments: argparse.Namespace) -> None:
         raise UsageError("give INPUT and OUTPUT, or any number of inputs and --out.")
     if arguments.engine == "ray" and not arguments.out:
         raise UsageError("--engine ray puts results into a folder; give --out.")
-    of_ray = {
+    ray_options = {
         "--address": arguments.address,
         "--workers": arguments.workers,
         "--split-shots": arguments.split_shots,
     }
-    if arguments.engine != "ray" and (given := [name for name, value in of_ray.items() if value]):
-        raise UsageError(f"{given[0]} is of --engine ray; add that or leave it out.")
+    if arguments.engine != "ray" and (given := [name for name, value in ray_options.items() if value]):
+        raise UsageError(f"{given[0]} needs --engine ray; add that, or leave out {given[0]}.")
     if arguments.workers is not None and (arguments.workers < 1 or arguments.address):
-        raise UsageError("--workers is at least 1, and only where --address names no cluster.")
+        raise UsageError("--workers must be at least 1, and cannot be combined with --address.")
     start_tensorflow()
     from rlsp_tf.inference.load import load_step
+    from rlsp_tf.media.encoders import EncoderOptions
     from rlsp_tf.system.signals import Stop
-    from rlsp_tf.upscaling.upscale import Recipe, upscale
+    from rlsp_tf.upscaling.upscale import Recipe, upscale_clip
 
     recipe = Recipe(
         chroma=arguments.chroma,
-        codec=arguments.codec,
-        crf=arguments.crf,
-        preset=arguments.preset,
-        rate=arguments.rate,
+        encoder=EncoderOptions(arguments.codec, arguments.crf, arguments.preset, arguments.rate),
         warm_start=warm_start,
         deinterlace=arguments.deinterlace,
     )
@@ -230,7 +237,7 @@ def _upscale(arguments: argparse.Namespace) -> None:
             step = load_step(arguments.model, precision=arguments.precision)
             for source, target in pairs:
                 try:
-                    notes += upscale(source, target, step, **vars(recipe), stop=stop, **options)
+                    notes += upscale_clip(source, target, step, recipe, stop=stop, **options)
                 except Interrupted:
                     raise
                 except Exception as error:
@@ -238,8 +245,7 @@ def _upscale(arguments: argparse.Namespace) -> None:
                     if not arguments.out or sentence is None:
                         raise
                     failed.append(sentence)
-    for note in notes:
-        print(f"rlsp: note: {note}", file=sys.stderr)
+    print_notes(notes)
     if failed:
         for sentence in failed[:-1]:
             print(f"rlsp: error: {sentence}", file=sys.stderr)
@@ -251,16 +257,22 @@ def _add_clean(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         commands,
         "clean",
         _clean,
-        help="remove what interrupted runs have left and nobody went on with",
+        help="remove the work folders of interrupted runs that were never continued",
         description="""\
-Searches FOLDER and what is below it for the work folders of rlsp upscale (OUTPUT.rlsp), and removes
-those that nothing has been written to for some days. Those of runs at work stay.
+Searches FOLDER and all folders in it for work folders of rlsp upscale (OUTPUT.rlsp), and removes
+those to which nothing has been written for some days. Folders of runs that are at work are kept.
 
   rlsp clean ~/Videos
   rlsp clean ~/Videos --older-than 0""",
     )
-    parser.add_argument("folder", metavar="FOLDER", help="where outputs were to be")
-    parser.add_argument("--older-than", type=float, default=7, metavar="DAYS", help="(default: %(default)s)")
+    parser.add_argument("folder", metavar="FOLDER", help="folder in which outputs were to be written")
+    parser.add_argument(
+        "--older-than",
+        type=float,
+        default=7,
+        metavar="DAYS",
+        help="days without a change (default: %(default)s)",
+    )
 
 
 def _clean(arguments: argparse.Namespace) -> None:
@@ -274,4 +286,4 @@ def _clean(arguments: argparse.Namespace) -> None:
         work.remove()
         print(f"removed {work.path}: {journal.frames if journal else 0} frames, {size / 1e6:.1f} MB")
         if work.path.is_dir():
-            print(f"{work.path}: holds what is not of rlsp upscale; that stays")
+            print(f"{work.path}: also holds files that rlsp upscale did not write; they are kept")

@@ -1,4 +1,4 @@
-"""The degradation of the paper from file to file, for ``rlsp degrade``."""
+"""The degradation of the paper, applied to files: ``rlsp degrade``."""
 
 import os
 from collections import deque
@@ -8,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rlsp_tf.media.degradations import PAPER, Degradation, DegradingStream
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.frames import Frame
 from rlsp_tf.media.open import open_sink, open_source
 from rlsp_tf.media.pixel_formats import rgb_from_planes
@@ -22,15 +23,15 @@ def degrade_path(
     force: bool = False,
     progress: bool = False,
 ) -> list[str]:
-    """Degrades a video file or a folder of images, losing nothing else.
+    """Degrades a video file or a folder of images, and loses nothing else.
 
-    Planes of a video become RGB of 8 bits (16 if they have more) first, since that is what the paper
-    degrades. Frames keep their names or time stamps. ``target`` appears when it is complete.
+    Video is converted to RGB of 8 bits (16 bits if it has more) first, since the paper degrades RGB.
+    Frames keep their names or time stamps. ``target`` appears when it is complete.
 
     Args:
         source: a video file, a folder of images, or an image.
-        target: a folder to be made, of PNG; or a video file (by its suffix), of lossless RGB.
-        scale: a whole factor, by which width and height are divided.
+        target: the folder of PNG files, or the video file (by its suffix) of lossless RGB, to write.
+        scale: integer factor of the degradation, at least 1.
         degradation: how low resolution is made. Of a degradation with several ways, one is drawn.
         force: replace a target that exists.
         progress: show a progress bar on standard error.
@@ -39,7 +40,7 @@ def degrade_path(
         Sentences about what was assumed or left out.
 
     Raises:
-        RLSPError: if anything about the files keeps this from being done.
+        RLSPError: if ``source`` cannot be read or ``target`` cannot be written.
         ValueError: if ``scale`` is below 1.
     """
     recipe = degradation.draw(np.random.default_rng(0))
@@ -49,8 +50,7 @@ def degrade_path(
             frames,
             width=-(-frames.width // scale),
             height=-(-frames.height // scale),
-            codec="libx264rgb",
-            crf=0,
+            encoder=EncoderOptions("libx264rgb", crf=0),
             force=force,
         )
         bar = tqdm(frames, total=frames.frames, unit="frame", desc=os.fspath(target), disable=not progress)

@@ -1,4 +1,4 @@
-"""A clip of our own to show what the network does: a moving scene, rendered in code."""
+"""The demo: a clip that is rendered in code, degraded, and upscaled again."""
 
 import os
 from pathlib import Path
@@ -15,22 +15,22 @@ from rlsp_tf.pixels.scene import render_scene
 from rlsp_tf.system.files import atomic_folder, named
 
 OURS = named(r"lr/frame_\d{4}\.png", "upscaled.mp4", "before_after.png")
-"""What the demo writes into its folder."""
+"""Recognizes the files that the demo writes into its folder."""
 
 
 def run_demo(folder: str | os.PathLike[str], model: Any, *, force: bool = False) -> dict[str, float]:
-    """Renders the scene, makes it small as the paper does, and lets the network make it large again.
+    """Renders the scene, degrades it as the paper does, and upscales it again.
 
-    Writes ``lr/`` (the small frames), ``upscaled.mp4`` and ``before_after.png`` (the same crops by
-    bicubic interpolation, by the network, and the truth) into ``folder``.
+    Writes ``lr/`` (the low-resolution frames), ``upscaled.mp4`` and ``before_after.png`` (the same crops
+    of bicubic interpolation, the network's output, and the ground truth) into ``folder``.
 
     Args:
-        folder: to be made.
-        model: with luma output, as :func:`rlsp_tf.load_model` gives it.
-        force: replace a folder that holds nothing but these.
+        folder: the folder to write.
+        model: a model from :func:`rlsp_tf.load_model`, with luma output.
+        force: replace the folder if it exists and holds only files of an earlier demo.
 
     Returns:
-        ``{"bicubic", "rlsp"}``: PSNR of luma in dB by the ``rlsp`` protocol.
+        ``{"bicubic", "rlsp"}``: PSNR of luma in dB under the ``rlsp`` protocol.
 
     Raises:
         RLSPError: if the folder cannot be written.
@@ -75,8 +75,8 @@ def before_after(images: dict[str, np.ndarray], path: Path) -> None:
     """Draws the same crops of several images side by side, twice as large, with their names above.
 
     Args:
-        images: uint8 RGB ``(H, W, 3)`` of one size, by name.
-        path: the picture to write.
+        images: uint8 RGB arrays ``(H, W, 3)`` of one size, by name.
+        path: the image file to write.
     """
     crops = ((84, 118, 232, 150), (404, 250, 232, 150))
     zoom, bar = 2, 34

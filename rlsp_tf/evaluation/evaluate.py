@@ -1,4 +1,4 @@
-"""Networks, and frames that exist already, measured against high-resolution truth."""
+"""Measures networks and existing frames against high-resolution ground truth."""
 
 import contextlib
 import platform
@@ -23,10 +23,10 @@ from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS, EvaluationProtocol, Meter
 from rlsp_tf.pixels.resample import enlarge_matrix
 
 Results = dict[str, Any]
-"""The numbers under one protocol, as :func:`evaluate` describes them."""
+"""The results under one protocol; :func:`evaluate` describes the keys."""
 
 SCALE = 4
-"""Of the paper, where no network says otherwise."""
+"""Scale of the paper, used if no network is measured."""
 
 _BICUBIC = {"name": "bicubic", "config": None, "sha256": None, "precision": "float64"}
 _YCBCR = ColorSpec(matrix="bt601", full_range=False, subsampling=(1, 1))
@@ -34,16 +34,16 @@ _PACKAGES = ("rlsp_tf", "tensorflow", "keras", "numpy", "scipy", "scikit-image")
 
 
 class FrameObserver(Protocol):
-    """Takes every frame while it is there, for pictures."""
+    """Receives every frame of an evaluation, for example to make pictures."""
 
     def frame(self, sequence: str, index: int, hr: np.ndarray, outputs: dict[str, np.ndarray]) -> None:
-        """Takes one frame.
+        """Receives one frame.
 
         Args:
-            sequence: its sequence's name.
-            index: its place in the sequence, from 0.
-            hr: the truth, uint8 RGB ``(H, W, 3)``, cut to a multiple of the scale.
-            outputs: the same by each model, likewise, in the order of the results.
+            sequence: name of the sequence.
+            index: number of the frame in the sequence, from 0.
+            hr: the ground truth, uint8 RGB ``(H, W, 3)``, cropped to a multiple of the scale.
+            outputs: the frame as each model gives it, by the model's name, in the order of the results.
         """
 
 
@@ -61,33 +61,34 @@ def evaluate(
     progress: bool = False,
     command: str = "",
 ) -> list[Results]:
-    """Measures networks, frames that exist already, and bicubic interpolation.
+    """Measures networks, existing frames, and bicubic interpolation.
 
-    Every frame of the truth is degraded (by default as in the paper, :func:`rlsp_tf.degrade`), upscaled by
-    every network and measured before the next is read, or some frames later where a codec holds them back:
-    memory does not depend on the length of a clip. Truth of more than 8 bits is rounded to 8, and cut at the
-    right and the bottom to a multiple of the scale.
+    Every frame of the ground truth is degraded (by default as in the paper, :func:`rlsp_tf.degrade`),
+    upscaled by every network and measured before the next one is read, or some frames later if a codec
+    delays them, so memory does not depend on the length of a clip. Ground truth with more than 8 bits is
+    rounded to 8, and cropped at the right and the bottom to a multiple of the scale.
 
-    ``bicubic`` is Keys' interpolation (a = -0.5) of the low resolution's unrounded luma at the phase of
-    the degradation. What has luma only (most networks, bicubic, grey images) gets its chroma by the same
+    ``bicubic`` is Keys' interpolation (a = -0.5) of the unrounded low-resolution luma at the phase of the
+    degradation. Outputs without chroma (most networks, bicubic, grey images) get chroma by the same
     interpolation, as in :func:`rlsp_tf.upscale`.
 
     Args:
-        hr: the truth: a video file or a folder of frames; or a folder that holds several of these, one a
-            sequence.
-        models: ``.keras`` files or names of weight sets, as :func:`rlsp_tf.load_model` takes them.
-        sr: frames to measure as they are, in the layout of ``hr`` and under the same names (which do not
-            matter where each is a single sequence). Grey images hold luma, 16..235.
-        precisions: every model is measured in each of them; see :func:`rlsp_tf.inference.load.load_step`.
-        warm_start: if not 0, every model is measured a second time with so many frames run backwards before
-            a sequence begins; see :class:`rlsp_tf.inference.recurrent_stream.RecurrentStream`.
-        protocols: what is counted; one pass over the frames serves all.
-        degradation: how low resolution is made; of several ways, each sequence has one by its name.
-        recorder: takes the frames, for a report.
-        finished: called with the results so far after every sequence that was measured. One that cannot be
-            does not keep the others from being so.
+        hr: the ground truth: a video file or a folder of frames; or a folder that holds several of these,
+            each a sequence.
+        models: ``.keras`` files or names of weights, as for :func:`rlsp_tf.load_model`.
+        sr: existing frames to measure, laid out and named like ``hr``; names do not matter if both are a
+            single sequence. Grey images hold luma, 16..235.
+        precisions: precisions in which every model is measured; see
+            :func:`rlsp_tf.inference.load.load_step`.
+        warm_start: if not 0, every model is measured a second time with a warm start of so many frames; see
+            :class:`rlsp_tf.inference.recurrent_stream.RecurrentStream`.
+        protocols: the protocols to measure by; all of them take a single pass over the frames.
+        degradation: how low resolution is made; if it has several ways, the name of a sequence decides.
+        recorder: receives all frames, for a report.
+        finished: called with the results so far after every sequence. A sequence that cannot be measured
+            does not stop the others.
         progress: show progress bars on standard error.
-        command: what to note as the command behind the results.
+        command: the command line to record in the results.
 
     Returns:
         For every protocol a dict of plain types::
@@ -98,11 +99,11 @@ def evaluate(
                          "mean": {*METRICS},
                          "sequences": [{"name", *METRICS, "frames": [{"index", *METRICS}]}]}],
              "unfinished": [names of the sequences that were not measured],
-             "notes": [sentences about what was assumed or could not be read],
+             "notes": [sentences about assumptions and unreadable parts],
              "versions": {package: version}, "command": command}
 
-        with METRICS as :class:`rlsp_tf.pixels.metrics.EvaluationProtocol` explains them: floats, infinity for
-        identical frames, ``None`` where there is nothing to measure.
+        METRICS are explained at :class:`rlsp_tf.pixels.metrics.EvaluationProtocol`: floats, infinity for
+        identical frames, ``None`` if there is nothing to measure.
 
     Raises:
         RLSPError: if a file cannot be read, a frame is missing, or sizes or counts do not match; the
@@ -159,7 +160,7 @@ def evaluate(
 def _named(
     paths: Sequence[str | PathLike[str]], precisions: Sequence[str | None]
 ) -> list[tuple[str | PathLike[str], str, str | None]]:
-    """Every path with a short name, in every precision."""
+    """Returns every path with a short name, once for every precision."""
     names = [(Path(path).name or Path(path).resolve().name).removesuffix(".keras") for path in paths]
     if len(set(names)) < len(names):
         names = [fspath(path) for path in paths]
@@ -171,7 +172,7 @@ def _named(
 
 
 def _summary(about: Results, sequences: list[Results]) -> Results:
-    """The results of one model: what it is, its mean over sequences, and each of them."""
+    """The results of one model: its description, its sequences, and their mean."""
     means: Results = {}
     for metric in METRICS:
         values = [sequence[metric] for sequence in sequences]
@@ -180,7 +181,7 @@ def _summary(about: Results, sequences: list[Results]) -> Results:
 
 
 class _Method(Protocol):
-    """What makes high-resolution frames: a network, or files in which they are."""
+    """A source of high-resolution frames: a network, or files that hold them."""
 
     about: Results
     scale: int | None
@@ -189,18 +190,28 @@ class _Method(Protocol):
     def begin(
         self, sequence: str, truth: FrameSource, size: tuple[int, int], stack: contextlib.ExitStack
     ) -> None:
-        """Starts on a sequence; frames are to be of ``size``, and the stack closes what is to be closed."""
+        """Starts a sequence.
+
+        Args:
+            sequence: its name.
+            truth: the ground truth.
+            size: expected height and width of frames.
+            stack: closes the files that this opens.
+        """
 
     def push(self, lr: np.ndarray) -> list[np.ndarray]:
-        """Takes the next frame, gives those that are ready: luma ``(H, W)`` or RGB ``(H, W, 3)``, 0..255."""
+        """Takes the next low-resolution frame; returns the frames that are ready.
+
+        They are luma ``(H, W)`` or RGB ``(H, W, 3)``, 0..255.
+        """
 
     def end(self) -> list[np.ndarray]:
-        """Gives those that are left."""
+        """Ends the sequence; returns the remaining frames."""
 
 
 class _Network:
     def __init__(self, path: str | PathLike[str], name: str, precision: str | None, warm_start: int) -> None:
-        # Here, because frames that exist are measured without TensorFlow, whose import takes seconds.
+        # Imported here: existing frames are measured without TensorFlow, whose import takes seconds.
         import tensorflow as tf
 
         from rlsp_tf.inference.load import load_step
@@ -294,9 +305,9 @@ def _measure(
     progress: bool,
     notes: list[str],
 ) -> list[list[Results]]:
-    """The results of one sequence, for every protocol and every method, bicubic first."""
+    """Measures one sequence; returns results for every protocol and method, bicubic first."""
     names = [_BICUBIC["name"], *(method.about["name"] for method in methods)]
-    # Protocols that count differently share what they measure alike.
+    # Protocols that differ only in which frames count share their measurements.
     meters = {(p.crop, p.rounding): [Meter(p.crop) for _ in names] for p in protocols}
     with contextlib.ExitStack() as stack:
         truth = stack.enter_context(open_source(path))
@@ -327,7 +338,7 @@ def _measure(
 
 @contextlib.contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Puts the path of the sequence before a message that does not know it."""
+    """Adds the path of the sequence to the messages of errors."""
     try:
         yield
     except RLSPError as error:
@@ -341,7 +352,7 @@ def _upscaled(
     degradation: Degradation,
     stack: contextlib.ExitStack,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, list[np.ndarray]]]:
-    """Every frame as truth, low resolution, and output of each method, as soon as all have it."""
+    """Yields ground truth, low resolution and the output of each method for every frame."""
     scale = _scale(methods)
     size = (truth.height // scale * scale, truth.width // scale * scale)
     if not all(size):
@@ -389,7 +400,11 @@ def _scale(methods: Sequence[_Method]) -> int:
 
 
 def _enlarge(lr: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Bicubic interpolation of RGB ``(h, w, 3)``: luma ``(H, W)`` and chroma, neither rounded nor clipped."""
+    """Enlarges RGB ``(h, w, 3)`` by bicubic interpolation.
+
+    Returns:
+        Luma ``(H, W)`` and two chroma planes, neither rounded nor clipped.
+    """
     rows, columns = (enlarge_matrix(lr.shape[axis], shape[axis] // lr.shape[axis]) for axis in (0, 1))
     red, green, blue = np.moveaxis(lr.astype(np.float64), -1, 0)
     _, cb, cr = rgb_to_ycbcr(red, green, blue, _YCBCR)
@@ -398,7 +413,7 @@ def _enlarge(lr: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[
 
 
 def _picture(output: np.ndarray, chroma: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """An output as uint8 RGB; luma meets the chroma."""
+    """Converts an output to uint8 RGB; ``chroma`` is used if it is luma."""
     if output.ndim == 3:
         return eight_bits(output)
     rgb = ycbcr_to_rgb(luma_from_bt601(output, *chroma, _YCBCR), *chroma, _YCBCR)

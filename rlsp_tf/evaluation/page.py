@@ -1,8 +1,7 @@
-"""What an evaluation looks like: a page of tables, plots and pictures that needs no network.
+"""The page of an evaluation: tables, plots and pictures that can be viewed offline.
 
-The page is a folder, ``index.html`` with its pictures beside it, and opens from the file system. The
-markup is in ``report.html`` and filled in by Jinja, which escapes names that come from files; the plots
-are Matplotlib's.
+The page is a folder with ``index.html`` and its pictures. Its template is ``page.html``; Jinja fills it in
+and escapes names that come from files. Matplotlib draws the plots.
 """
 
 import math
@@ -26,7 +25,7 @@ from rlsp_tf.system.files import atomic_folder, named
 TRUTH = "ground truth"
 BASELINE = "bicubic"
 CROPS = 3
-"""Magnified crops per sequence, at most."""
+"""Largest number of magnified crops per sequence."""
 
 METRIC_LABELS = {
     "psnr_y": "PSNR Y [dB]",
@@ -35,8 +34,8 @@ METRIC_LABELS = {
     "temporal_psnr_y": "temporal PSNR Y [dB]",
 }
 
-# Of the models in their order, the first for bicubic; told apart by people who see few colours too
-# (after Okabe and Ito), with enough contrast to the page in light and in dark.
+# Colours of the models in their order, the first for bicubic. People with colour blindness can tell them
+# apart (after Okabe and Ito), and they have enough contrast on light and on dark pages.
 _LIGHT = ("#6b7280", "#0067a5", "#c2410c", "#00775a", "#a03d7d", "#7a6000", "#5b4bb7")
 _DARK = ("#9ca3af", "#5ab4f0", "#ff9457", "#2fc79a", "#e58cc2", "#d9c04a", "#a99bff")
 _INK = {"light": "#4b5563", "dark": "#aeb6c2"}
@@ -44,7 +43,7 @@ _INK = {"light": "#4b5563", "dark": "#aeb6c2"}
 
 @dataclass(frozen=True)
 class Picture:
-    """One frame as one method gives it, and its crops; paths are relative to the page."""
+    """Files of one frame by one method, and of its crops; paths are relative to the page."""
 
     label: str
     file: str
@@ -53,7 +52,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class ShownFrame:
-    """The frame that stands for a sequence, by every method and in truth."""
+    """The frame of a sequence that the page shows, by every method and as ground truth."""
 
     index: int
     height: int
@@ -63,11 +62,11 @@ class ShownFrame:
 
 
 class PictureRecorder:
-    """Keeps the pictures that a report needs while the frames of an evaluation pass by.
+    """A :class:`rlsp_tf.evaluation.evaluate.FrameObserver` that collects the pictures of a page.
 
-    Of every sequence it keeps the frame in which a model gains most over bicubic (in PSNR of RGB), and of
-    that the regions where the models differ most from bicubic. Only the frame that leads is in memory;
-    the pictures of finished sequences wait in a temporary folder, which goes when the recorder does.
+    For every sequence it keeps the frame in which a model gains most over bicubic (in PSNR of RGB), and in
+    it the regions where the models differ most from bicubic. Only the best frame so far is in memory;
+    pictures of finished sequences are in a temporary folder, which is removed with the recorder.
     """
 
     def __init__(self) -> None:
@@ -80,13 +79,13 @@ class PictureRecorder:
         self._images: dict[str, np.ndarray] = {}
 
     def frame(self, sequence: str, index: int, hr: np.ndarray, outputs: dict[str, np.ndarray]) -> None:
-        """Takes one frame. All frames of a sequence come one after the other.
+        """Receives one frame; all frames of a sequence must follow each other.
 
         Args:
-            sequence: its name.
-            index: of the frame, from 0.
-            hr: the truth, uint8 RGB ``(H, W, 3)``.
-            outputs: the same frame by every method, in the order of the table, ``"bicubic"`` first.
+            sequence: name of the sequence.
+            index: number of the frame, from 0.
+            hr: the ground truth, uint8 RGB ``(H, W, 3)``.
+            outputs: the frame by every method, in the order of the table, ``"bicubic"`` first.
         """
         if sequence != self._sequence:
             self._finish()
@@ -101,14 +100,14 @@ class PictureRecorder:
         """Copies the pictures of all sequences so far into ``folder``.
 
         Returns:
-            What is there, by the name of the sequence; paths are relative to ``folder``.
+            The shown frames by the name of their sequence; paths are relative to ``folder``.
         """
         self._finish()
         shutil.copytree(self._folder, folder, dirs_exist_ok=True)
         return dict(self._scenes)
 
     def _finish(self) -> None:
-        """Writes down the sequence that has ended."""
+        """Writes the pictures of the current sequence, if there is one."""
         if self._sequence is None:
             return
         height, width = self._images[TRUTH].shape[:2]
@@ -135,7 +134,7 @@ OURS = named(
     r"\d{3}-[A-Za-z0-9-]+-psnr-(light|dark)\.svg",
     r"\d{3}-[A-Za-z0-9-]+/\d{2}-[A-Za-z0-9-]+\.png",
 )
-"""What is in the folder of a report."""
+"""Recognizes the files of a page."""
 
 
 def write_page(
@@ -148,10 +147,10 @@ def write_page(
     """Writes the page into ``folder``, which appears when it is complete.
 
     Args:
-        folder: to be made.
-        results: of one protocol, as :func:`rlsp_tf.evaluation.evaluate.evaluate` gives them.
-        recorder: that has seen the frames; sequences it has not seen are shown in numbers only.
-        force: replace a folder that holds nothing but a report.
+        folder: the folder to write.
+        results: results of :func:`rlsp_tf.evaluation.evaluate.evaluate` under one protocol.
+        recorder: has received the frames; sequences that it has not received are shown without pictures.
+        force: replace the folder if it exists and holds only files of an earlier page.
 
     Returns:
         The page, ``folder/index.html``.
@@ -159,7 +158,7 @@ def write_page(
     Raises:
         RLSPError: if the folder cannot be written.
     """
-    # Like Matplotlib, imported by those only who want a page.
+    # Imported here, like Matplotlib: only pages need them.
     import jinja2
 
     models = results["models"]
@@ -213,7 +212,7 @@ def write_page(
 
 
 def format_metric(value: Any, metric: str) -> str:
-    """A number of a table as text: infinity (also as JSON has it, ``"inf"``) as ∞, nothing as -."""
+    """Formats a metric for a table: infinity (also ``"inf"``, as in JSON) as ∞, ``None`` as -."""
     if value is None:
         return "-"
     number = float(value)
@@ -223,7 +222,7 @@ def format_metric(value: Any, metric: str) -> str:
 
 
 def _gain(hr: np.ndarray, outputs: Mapping[str, np.ndarray]) -> float:
-    """By how many decibels the best model is closer to the truth than the first method."""
+    """Gain in PSNR of RGB, in dB, of the best model over the first method."""
     errors = [
         float(np.mean(np.square(image.astype(np.float32) - hr), dtype=np.float64))
         for image in outputs.values()
@@ -235,7 +234,7 @@ def _gain(hr: np.ndarray, outputs: Mapping[str, np.ndarray]) -> float:
 
 
 def _difference(images: Mapping[str, np.ndarray]) -> np.ndarray:
-    """``(H, W)``: squared difference of the models from bicubic; of the truth, where there is no model."""
+    """Squared difference ``(H, W)`` of the models, or without models of the truth, from bicubic."""
     first, *others = images.values()
     difference = np.zeros(first.shape[:2])
     for image in others[:-1] or others:
@@ -244,7 +243,7 @@ def _difference(images: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _slug(name: str) -> str:
-    """A name that any file system and any URL takes as it is; numbers before it keep it unique."""
+    """Shortens a name to letters, digits and dashes, for files and URLs."""
     return re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-")[:40] or "unnamed"
 
 
@@ -253,19 +252,19 @@ def _by_name(model: Mapping[str, Any], sequence: str) -> Mapping[str, Any]:
 
 
 def _best(rows: Sequence[Mapping[str, Any]], metric: str) -> int:
-    """Which row has the largest value; the first of equal ones."""
+    """Index of the row with the largest value; the first one if several are equal."""
     values = [-math.inf if row[metric] is None else float(row[metric]) for row in rows]
     return values.index(max(values))
 
 
 def _opposite(rows: Sequence[Mapping[str, Any]], scene: ShownFrame | None) -> int:
-    """Which picture to put beside bicubic at first: the best model's, or the truth where none is better."""
+    """Index of the picture shown beside bicubic first: the best model, or the truth if none is better."""
     best = _best(rows, "psnr_y")
     return best if best or scene is None else len(scene.pictures) - 1
 
 
 def _settings(values: Mapping[str, Any]) -> str:
-    """A configuration or versions in one line."""
+    """Formats a configuration or versions in one line."""
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
@@ -278,13 +277,13 @@ def _series(row: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 def _plot(
     path: Path, models: Sequence[Any], rows: Sequence[Mapping[str, Any]], theme: str, shown: int | None
 ) -> None:
-    """Draws PSNR over frames. What is infinite is a triangle at the upper edge."""
+    """Draws PSNR over frames; infinite values are triangles at the upper edge."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     ink, colors = _INK[theme], _LIGHT if theme == "light" else _DARK
-    # Without a salt the same numbers would give another file each time.
+    # With a fixed salt, the same numbers give the same file.
     with matplotlib.rc_context({"svg.hashsalt": "rlsp_tf", "font.size": 10}):
         figure = Figure(figsize=(5.6, 3.2), layout="constrained")
         axes = figure.add_subplot()
@@ -322,7 +321,7 @@ def _plot(
 
 
 def _plot_text(name: str, models: Sequence[Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the plot shows, for those who do not see it."""
+    """Describes a plot for people who cannot see it."""
     spans = []
     for model, row in zip(models, rows, strict=True):
         values = _series(row)[1]

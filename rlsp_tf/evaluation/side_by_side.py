@@ -1,4 +1,4 @@
-"""Two results beside each other, and magnified where they differ most."""
+"""Shows two results side by side, with the region magnified in which they differ most."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ PathLike = str | os.PathLike[str]
 Pair = tuple[Frame, Frame]
 
 LOOK_AHEAD = 24
-"""Frames from which the region to magnify in a video is found, unless it is given."""
+"""Number of frames in which the region to magnify in a video is searched."""
 ZOOM = 4
 
 _BACKGROUND = (22, 24, 28)
@@ -34,7 +34,7 @@ _INK = (236, 238, 240)
 
 @dataclass(frozen=True)
 class Region:
-    """A rectangle in a frame, in pixels; ``x`` and ``y`` are its left upper corner."""
+    """A rectangle in a frame, in pixels; ``x`` and ``y`` are its upper left corner."""
 
     x: int
     y: int
@@ -42,23 +42,23 @@ class Region:
     height: int
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """The part of ``image``, ``(H, W, ...)``, that lies in the rectangle."""
+        """Returns the part of ``image``, ``(H, W, ...)``, inside the rectangle."""
         return image[self.y : self.y + self.height, self.x : self.x + self.width]
 
 
 def find_regions(difference: np.ndarray, width: int, height: int, count: int) -> list[Region]:
-    """The rectangles of one size in which the sum of ``difference`` is largest.
+    """Finds the rectangles of one size in which the sum of ``difference`` is largest.
 
-    Between two of them is room for a third, so that each shows something else.
+    The distance between two rectangles is at least their size, so that they show different things.
 
     Args:
-        difference: ``(H, W)``, not negative.
-        width: of a rectangle, at most W.
-        height: of a rectangle, at most H.
-        count: how many, at most; there are fewer where ``difference`` is zero or no room is left.
+        difference: array ``(H, W)``, not negative.
+        width: width of a rectangle, at most W.
+        height: height of a rectangle, at most H.
+        count: largest number of rectangles; fewer are found if ``difference`` is zero or no room is left.
 
     Returns:
-        The regions, largest sum first; where ``difference`` is zero everywhere, the one in the middle.
+        The rectangles, largest sum first; if ``difference`` is zero everywhere, the one in the middle.
     """
     rows, columns = difference.shape
     if not difference.any():
@@ -69,7 +69,7 @@ def find_regions(difference: np.ndarray, width: int, height: int, count: int) ->
         total[height:, width:] - total[:-height, width:] - total[height:, :-width] + total[:-height, :-width]
     )
     regions: list[Region] = []
-    # Differences of cumulative sums leave a rest where the sum is zero.
+    # Differences of cumulative sums are not exactly zero where the sum is.
     least = 1e-9 * total[-1, -1]
     while len(regions) < count and sums.max() > least:
         y, x = (int(position) for position in np.unravel_index(sums.argmax(), sums.shape))
@@ -90,23 +90,23 @@ def put_side_by_side(
     force: bool = False,
     progress: bool = False,
 ) -> list[str]:
-    """Puts two clips side by side, each with its label above it and a magnified region under it.
+    """Shows two clips side by side, each with a label above and a magnified region below.
 
-    Frames meet in their order; the comparison has the time stamps and the sound of the first clip that has
-    any. If one clip is smaller by a whole factor, it is enlarged by bicubic interpolation at the phase of the
-    paper's degradation (:func:`rlsp_tf.pixels.resample.enlarge_matrix`), so that a low resolution can be held
-    against its upscaled version.
+    Frames are paired in their order. Time stamps and sound are those of the first clip that has any. If one
+    clip is smaller by a whole factor, it is enlarged by bicubic interpolation at the phase of the paper's
+    degradation (:func:`rlsp_tf.pixels.resample.enlarge_matrix`), so that low resolution can be compared with
+    its upscaled version.
 
     Args:
         a, b: video files, folders of images, or images.
         target: a PNG for a still; otherwise a video file, or a folder of frames.
         labels: two texts; by default the names of the files.
         crop: the region to magnify as x, y, width, height in pixels of the larger clip. By default it is
-            where the clips differ most: in the frame of a still, over the first ``LOOK_AHEAD`` frames
-            of a video. Its size is then such that magnified it is as wide as a frame and half as high.
-        zoom: by how much, without interpolation; ``ZOOM`` by default, or for a given ``crop`` as much as
-            fits under a frame.
-        frame: which one a still shows, from 0; the first by default.
+            where the clips differ most: in the frame of a still, or over the first ``LOOK_AHEAD`` frames
+            of a video. Its magnified size is then the width and half the height of a frame.
+        zoom: factor of the magnification, without interpolation; by default ``ZOOM``, or for a given
+            ``crop`` the largest that fits under a frame.
+        frame: number of the frame that a still shows, from 0; the first by default.
         force: replace a target that exists.
         progress: show a progress bar on standard error.
 
@@ -114,8 +114,8 @@ def put_side_by_side(
         Sentences about what was assumed or left out.
 
     Raises:
-        RLSPError: if a clip cannot be read, their sizes do not go together, one has fewer frames than
-            the other, or the target cannot be written.
+        RLSPError: if a clip cannot be read, their sizes or their numbers of frames do not match, or the
+            target cannot be written.
     """
     target = Path(target)
     still = is_image(target) and not target.is_dir()
@@ -163,12 +163,12 @@ def put_side_by_side(
 
 
 class _Canvas:
-    """The picture that is the same for all frames, and the places in it that are not.
+    """The layout of the output: background and labels, and where the frames and crops go.
 
     Args:
-        size: of a frame, ``(H, W)``.
-        region: what is magnified.
-        zoom: by how much.
+        size: height and width of a frame.
+        region: the region to magnify.
+        zoom: factor of the magnification.
         labels: two texts.
     """
 
@@ -179,7 +179,7 @@ class _Canvas:
         column = max(width, zoomed[1])
         letters = max(12, round(height / 26))
         bar, gap = round(1.7 * letters), max(4, round(height / 80))
-        # Most encoders want even sizes.
+        # Most encoders need even sizes.
         self.width = _even(2 * column + gap)
         self.height = _even(bar + height + gap + zoomed[0])
         self._frames, self._crops = [], []
@@ -194,7 +194,7 @@ class _Canvas:
         self._empty = np.asarray(image)
 
     def draw(self, frames: Sequence[np.ndarray]) -> np.ndarray:
-        """The canvas with two frames, uint8 RGB ``(H, W, 3)``, in it."""
+        """Returns the canvas with two frames, uint8 RGB ``(H, W, 3)``, drawn into it."""
         canvas = self._empty.copy()
         for frame, place, crop in zip(frames, self._frames, self._crops, strict=True):
             canvas[place] = frame
@@ -204,7 +204,7 @@ class _Canvas:
 
 
 class _Recalling:
-    """A clip that knows which frame it gave last, since RGB made of it has no time."""
+    """Remembers the last frame that was read: RGB made from it has no time stamp."""
 
     def __init__(self, source: FrameSource) -> None:
         self._source = source
@@ -220,7 +220,7 @@ class _Recalling:
 
 
 def _pairs(sources: Sequence[FrameSource], size: tuple[int, int]) -> Iterator[Pair]:
-    """Frames of both clips as RGB of 8 bits and of one size; raises when one clip ends before the other."""
+    """Yields pairs of frames as RGB of 8 bits and of one size; fails if one clip ends before the other."""
     first, second = (_enlarged(source, size) for source in sources)
     count = 0
     for frame in first:
@@ -235,7 +235,8 @@ def _pairs(sources: Sequence[FrameSource], size: tuple[int, int]) -> Iterator[Pa
 
 def _too_short(short: FrameSource, long: FrameSource, count: int) -> RLSPError:
     return RLSPError(
-        f"{short.path}: ends after {count} frames, but {long.path} goes on; both must have the same frames."
+        f"{short.path}: ends after {count} frames, but {long.path} goes on; both must have the same number "
+        "of frames."
     )
 
 
@@ -251,7 +252,7 @@ def _enlarged(source: FrameSource, size: tuple[int, int]) -> Iterator[Frame]:
 
 
 def _common_size(sources: Sequence[FrameSource]) -> tuple[int, int]:
-    """Height and width of the larger clip, which must be a whole multiple of the other."""
+    """Height and width of the larger clip, which must be a whole multiple of the smaller one."""
     small, large = sorted(sources, key=lambda source: source.height * source.width)
     scale = large.height // small.height
     if (scale * small.height, scale * small.width) != (large.height, large.width):
@@ -263,10 +264,10 @@ def _common_size(sources: Sequence[FrameSource]) -> tuple[int, int]:
 
 
 def _look_ahead(sources: Sequence[FrameSource], size: tuple[int, int]) -> Iterator[Pair]:
-    """The first frames of both clips, which are opened anew, since some can be read only once."""
+    """Yields the first frames of both clips, opened a second time: some can be read only once."""
     with contextlib.ExitStack() as stack:
-        again = [stack.enter_context(open_source(source.path)) for source in sources]
-        yield from islice(_pairs(again, size), LOOK_AHEAD)
+        second = [stack.enter_context(open_source(source.path)) for source in sources]
+        yield from islice(_pairs(second, size), LOOK_AHEAD)
 
 
 def _find_region(pairs: Iterable[Pair], size: tuple[int, int], zoom: int) -> Region:
@@ -289,7 +290,7 @@ def _given_region(crop: Sequence[int], size: tuple[int, int]) -> Region:
 
 
 def _names(a: PathLike, b: PathLike) -> tuple[str, str]:
-    """What the clips are called; with the folders that hold them, if that is the same."""
+    """The names of the clips, with their folders if the names are equal."""
     paths = [Path(path).resolve() for path in (a, b)]
     names = [path.name if path.is_dir() else path.stem for path in paths]
     if names[0] == names[1]:
@@ -306,7 +307,7 @@ def _even(length: int) -> int:
 
 
 def _fitting(text: str, font: Any, width: int) -> str:
-    """``text``, cut at the end if it is wider than ``width``."""
+    """Shortens ``text`` at its end if it is wider than ``width`` pixels."""
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(f"{text}...") > width:
@@ -315,7 +316,7 @@ def _fitting(text: str, font: Any, width: int) -> str:
 
 
 def _outline(image: np.ndarray, region: Region) -> None:
-    """Draws a frame around a region: white, and black around that; it covers nothing of the region."""
+    """Draws a white and a black line around a region, without covering any of it."""
     kept = region.cut(image).copy()
     line = max(1, round(len(image) / 400))
     for grow, color in ((2 * line, 0), (line, 255)):

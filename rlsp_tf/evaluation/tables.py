@@ -1,4 +1,4 @@
-"""Results of an evaluation as text: a table, Markdown, JSON and CSV."""
+"""Results of an evaluation as tables for the terminal, Markdown, JSON and CSV."""
 
 import csv
 import math
@@ -21,12 +21,12 @@ from rlsp_tf.system.files import atomic_file, check_apart, check_folder, check_t
 
 @dataclass(frozen=True)
 class Published:
-    """Numbers on Vid4 that others have published, as they printed them.
+    """Numbers on Vid4 from a publication, as printed there.
 
     Attributes:
-        name: of the method.
-        protocol: the protocol under which the numbers came about.
-        source: where they stand.
+        name: name of the method.
+        protocol: name of the protocol behind the numbers.
+        source: the publication.
         cells: PSNR, or PSNR and SSIM, of luma, by sequence or ``"mean"``.
     """
 
@@ -66,20 +66,22 @@ def evaluate_to_files(
     force: bool = False,
     **options: Any,
 ) -> None:
-    """Evaluates, prints tables, and writes what is asked for.
+    """Evaluates, prints tables, and writes the requested files.
 
-    Should a sequence fail, or an error end it, what was measured is printed and written first.
+    If a sequence fails, or an error ends the evaluation, results so far are printed and written first.
 
     Args:
-        hr: the truth; see :func:`rlsp_tf.evaluation.evaluate.evaluate`, which takes ``options`` too.
-        json_file, csv_file, markdown_file: see :func:`write_results_json`, :func:`write_csv`,
-            :func:`write_markdown`.
-        report: a folder for :func:`rlsp_tf.evaluation.page.write_page`; shows the first protocol.
-        force: replace what exists.
+        hr: the ground truth; see :func:`rlsp_tf.evaluation.evaluate.evaluate`.
+        json_file: file for :func:`write_results_json`.
+        csv_file: file for :func:`write_csv`.
+        markdown_file: file for :func:`write_markdown`.
+        report: folder for :func:`rlsp_tf.evaluation.page.write_page`, which shows the first protocol.
+        force: replace files and a folder that exist.
+        options: further arguments of :func:`rlsp_tf.evaluation.evaluate.evaluate`.
 
     Raises:
-        RLSPError: as :func:`rlsp_tf.evaluation.evaluate.evaluate` does, or if something cannot be written,
-            which is found out before the work begins.
+        RLSPError: if the evaluation fails, or a file cannot be written; the latter is checked before the
+            evaluation begins.
     """
     targets = [(write_results_json, json_file), (write_csv, csv_file), (write_markdown, markdown_file)]
     files = [(write, Path(file)) for write, file in targets if file]
@@ -100,7 +102,7 @@ def evaluate_to_files(
     failure: Exception | None = None
     try:
         evaluate(hr, recorder=recorder, finished=keep, progress=True, **options)
-    except Exception as error:  # whatever it is, it is raised again below
+    except Exception as error:  # raised again below
         failure = error
     if results:
         print(text_tables(results))
@@ -115,27 +117,27 @@ def evaluate_to_files(
 
 
 def write_results_json(path: str | PathLike[str], results: Sequence[Results], *, force: bool = False) -> None:
-    """Writes results as JSON: one object for one protocol, else a list of them.
+    """Writes results as JSON: one object for one protocol, otherwise a list of objects.
 
-    JSON has no infinity; the string ``"inf"`` stands for it, which ``float`` of most languages reads.
-    What was not measured is ``null``.
+    JSON has no infinity, so it is written as the string ``"inf"``, which most languages can convert to a
+    number. Metrics that were not measured are ``null``.
 
     Args:
-        path: the file.
-        results: as :func:`rlsp_tf.evaluation.evaluate.evaluate` gives them.
+        path: the file to write.
+        results: results of :func:`rlsp_tf.evaluation.evaluate.evaluate`.
         force: replace a file that exists.
 
     Raises:
         RLSPError: if the file cannot be written.
     """
-    legal = _legal(results[0] if len(results) == 1 else list(results))
-    files.write_json(path, legal, force=force)
+    plain = _without_infinity(results[0] if len(results) == 1 else list(results))
+    files.write_json(path, plain, force=force)
 
 
 def write_csv(path: str | PathLike[str], results: Sequence[Results], *, force: bool = False) -> None:
-    """Writes results as CSV: a line for every frame, every sequence, and the mean of all.
+    """Writes results as CSV, with a line for every frame, every sequence, and the mean of all.
 
-    The line of a sequence has no ``frame``, that of the mean no ``sequence`` either.
+    Lines of sequences have no ``frame``; lines of means have no ``sequence`` either.
 
     Args:
         path, results, force: as in :func:`write_results_json`.
@@ -158,7 +160,7 @@ def write_csv(path: str | PathLike[str], results: Sequence[Results], *, force: b
 
 
 def text_tables(results: Sequence[Results]) -> str:
-    """Results as aligned tables for a terminal."""
+    """Formats results as aligned tables for a terminal."""
     parts = []
     for result in results:
         table = _table(result)
@@ -175,7 +177,7 @@ def text_tables(results: Sequence[Results]) -> str:
 
 
 def write_markdown(path: str | PathLike[str], results: Sequence[Results], *, force: bool = False) -> None:
-    """Writes results as a page of Markdown: protocols with their tables, weights and versions.
+    """Writes results as Markdown: a table for every protocol, the models and the versions.
 
     Args:
         path, results, force: as in :func:`write_results_json`.
@@ -195,7 +197,7 @@ def write_markdown(path: str | PathLike[str], results: Sequence[Results], *, for
         "",
         "Cells are PSNR [dB] / SSIM of luma. *RGB* is PSNR of all channels, with chroma by bicubic "
         "interpolation. *Temporal* is PSNR of frame differences, of `sr[t] - sr[t-1]` against "
-        "`hr[t] - hr[t-1]` in luma: it falls where an error flickers, and says nothing of one that stands "
+        "`hr[t] - hr[t-1]` in luma: it falls if errors flicker, and does not change with errors that stand "
         "still.",
     ]
     for result in results:
@@ -224,7 +226,7 @@ def write_markdown(path: str | PathLike[str], results: Sequence[Results], *, for
 
 
 def _table(result: Results) -> list[list[str]]:
-    """A row for every sequence, a column for every model, then for what is published."""
+    """Rows of a table: a row for every sequence; a column for every model and published method."""
     models = result["models"]
     published = _published(result)
     header = ["", *(model["name"] for model in models)]
@@ -245,7 +247,7 @@ def _cell(numbers: Results) -> str:
 
 
 def _published(result: Results) -> list[Published]:
-    """What is published of the same sequences under the same protocol, degraded as in the paper."""
+    """Published numbers for the same sequences and protocol, with the degradation of the paper."""
     names = tuple(sequence["name"] for sequence in result["models"][0]["sequences"])
     same = names == VID4 and result["degradation"]["name"] == PAPER.name
     return [entry for entry in PUBLISHED if same and entry.protocol == result["protocol"]["name"]]
@@ -253,11 +255,15 @@ def _published(result: Results) -> list[Published]:
 
 def _missing(result: Results) -> list[str]:
     names = result["unfinished"]
-    return [f"Not measured: {', '.join(names)}; means are without them."] if names else []
+    return [f"Not measured: {', '.join(names)}; the means do not include them."] if names else []
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table in Markdown; the second row is that of dashes."""
+    """Formats rows of cells as lines of a Markdown table.
+
+    Args:
+        rows: the header, the row of dashes that Markdown needs, and the rest.
+    """
     return [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows]
 
 
@@ -265,9 +271,9 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _legal(value: Any) -> Any:
+def _without_infinity(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _legal(item) for key, item in value.items()}
+        return {key: _without_infinity(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_legal(item) for item in value]
+        return [_without_infinity(item) for item in value]
     return "inf" if isinstance(value, float) and math.isinf(value) else value

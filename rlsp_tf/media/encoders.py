@@ -1,6 +1,7 @@
-"""Checks of FFmpeg's encoders before work begins: the range of their quality, and whether they can run."""
+"""The settings of a video encoder, and checks before work begins that it supports them and can run."""
 
 import functools
+from dataclasses import dataclass
 from fractions import Fraction
 
 import av
@@ -19,6 +20,25 @@ WORST = {
 }
 """The largest constant rate factor (CRF) of each encoder; the smallest is 0. FFmpeg does not check it."""
 _OF_HARDWARE = ("_nvenc", "_qsv", "_amf", "_mf", "_vaapi", "_vulkan", "_v4l2m2m", "_videotoolbox", "_omx")
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """How a video is encoded.
+
+    Attributes:
+        codec: FFmpeg's name of the encoder; ``None`` for :func:`rlsp_tf.media.containers.codec_for` the
+            suffix of the file.
+        crf: constant quality; for libx264 and libx265 from 0 (lossless) to 51. Encoders without such a
+            setting ignore it.
+        preset: speed against size, as the encoder names it; ``None`` for the encoder's own default.
+        rate: frames per second where the source has no time stamps; ``None`` for 25.
+    """
+
+    codec: str | None = None
+    crf: int = 18
+    preset: str | None = None
+    rate: float | Fraction | None = None
 
 
 def check_encoder(codec: str, crf: int) -> None:

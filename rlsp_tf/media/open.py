@@ -2,12 +2,12 @@
 
 import os
 from collections import deque
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.media.containers import codec_for
-from rlsp_tf.media.encoders import check_encoder
+from rlsp_tf.media.encoders import EncoderOptions, check_encoder
 from rlsp_tf.media.frames import VIDEO_SUFFIXES, Frame, FrameSink, FrameSource
 from rlsp_tf.media.images import FolderSink, FolderSource, ImageSink, is_animated, is_image
 from rlsp_tf.media.video_reader import STDIN, VideoSource
@@ -57,10 +57,7 @@ def open_sink(
     width: int,
     height: int,
     color: ColorSpec | None = None,
-    codec: str | None = None,
-    crf: int = 18,
-    preset: str | None = None,
-    rate: float | Fraction | None = None,
+    encoder: EncoderOptions = EncoderOptions(),
     force: bool = False,
     companions: bool = True,
 ) -> FrameSink:
@@ -69,8 +66,8 @@ def open_sink(
     Args:
         path: the file or folder to write, or :data:`STDOUT`.
         source: the clip that the frames are made from, see :class:`VideoSink`.
-        width, height, color, codec, crf, preset, companions: see :class:`VideoSink`.
-        rate: frames per second, see :class:`VideoSink`. Where it has no effect, a note says so.
+        width, height, color, companions: see :class:`VideoSink`.
+        encoder: settings of the video encoder. Where a frame rate is given and has no effect, a note says so.
         force: whether to replace an existing file or folder.
 
     Raises:
@@ -80,19 +77,15 @@ def open_sink(
     suffix = path.suffix.lower()
     check_apart(path, source.path)
     if path is STDOUT or (not path.is_dir() and suffix in VIDEO_SUFFIXES):
-        codec = codec or codec_for(suffix)
-        check_encoder(codec, crf)
-        ignored = rate is not None and source.rate is not None
+        check_encoder(encoder.codec or codec_for(suffix), encoder.crf)
+        ignored = encoder.rate is not None and source.rate is not None
         video = VideoSink(
             path,
             source,
             width=width,
             height=height,
             color=color,
-            codec=codec,
-            crf=crf,
-            preset=preset,
-            rate=None if ignored else rate,
+            encoder=replace(encoder, rate=None) if ignored else encoder,
             force=force,
             companions=companions,
         )
@@ -112,7 +105,7 @@ def open_sink(
     else:
         names = source.names if isinstance(source, FolderSource) else ()
         sink = FolderSink(path, force=force, names=names)
-    if rate is not None:
+    if encoder.rate is not None:
         sink.notes.append(f"{path}: images have no frame rate, so --rate was ignored.")
     if source.rate is not None:
         sink.notes.append(

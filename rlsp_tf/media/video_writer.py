@@ -16,6 +16,7 @@ from av.codec.context import Flags
 
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.media.containers import codec_for, tag_for
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.frames import Frame, FrameSource
 from rlsp_tf.media.pixel_formats import (
     FULL,
@@ -69,12 +70,8 @@ class VideoSink:
         color: colour format of the frames. By default that of ``source``, or BT.709 in limited range if
             ``source`` is RGB. Depth and subsampling become the nearest that the encoder supports. If the
             encoder is lossless, or supports only RGB, RGB stays RGB.
-        codec: FFmpeg's name of the encoder. By default :func:`rlsp_tf.media.containers.codec_for` chooses it.
-        crf: constant rate factor; for libx264 and libx265, 0 (lossless) to 51. Some encoders have none and
-            ignore it.
-        preset: the encoder's name for a trade-off between speed and size.
+        encoder: the encoder, its settings, and the frame rate if ``source`` has none.
         force: whether to replace an existing file.
-        rate: frames per second, if ``source`` has no frame rate. The default is 25.
         companions: whether to copy everything that accompanies the video.
 
     Attributes:
@@ -97,11 +94,8 @@ class VideoSink:
         width: int,
         height: int,
         color: ColorSpec | None = None,
-        codec: str | None = None,
-        crf: int = 18,
-        preset: str | None = None,
+        encoder: EncoderOptions = EncoderOptions(),
         force: bool = False,
-        rate: float | Fraction | None = None,
         companions: bool = True,
     ) -> None:
         self.path = path if isinstance(path, Path) else Path(path)
@@ -110,14 +104,14 @@ class VideoSink:
         self.left_out: dict[Part, str] = {}
         self._source, self._force, self._companions = source, force, companions
         self._width, self._height = width, height
-        self._crf, self._preset = crf, preset
+        self._crf, self._preset, rate = encoder.crf, encoder.preset, encoder.rate
         self._suffix = ".mkv" if path is STDOUT else self.path.suffix.lower()
         if self._suffix not in VIDEO_FORMATS:
             raise RLSPError(
                 f"{self.path}: not a video that can be written; choose {', '.join(VIDEO_FORMATS)}."
             )
         self._format = VIDEO_FORMATS[self._suffix]
-        self._codec = codec or codec_for(self._suffix)
+        self._codec = encoder.codec or codec_for(self._suffix)
         if path is STDOUT:
             if sys.stdout.isatty():
                 raise UsageError(f"{path}: is a terminal; pipe it into a program or a file.")

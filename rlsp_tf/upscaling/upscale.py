@@ -26,6 +26,7 @@ from rlsp_tf.inference.resumed import EVERYTHING, ResumedStep, Stopped
 from rlsp_tf.inference.step import KerasStep, Step
 from rlsp_tf.inference.strips import StripStep, within_memory
 from rlsp_tf.inference.upscaler import DeferredFrame, PreparedFrame, StreamingUpscaler
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.media.open import STDIN, STDOUT, ImageSink, open_sink, open_source
 from rlsp_tf.media.shots import detect_shots, listed_shots
@@ -44,10 +45,7 @@ class Recipe:
     """How clips are upscaled. For the attributes, see the arguments of :func:`upscale`."""
 
     chroma: ChromaGeometry = "aligned"
-    codec: str | None = None
-    crf: int = 18
-    preset: str | None = None
-    rate: float | Fraction | None = None
+    encoder: EncoderOptions = EncoderOptions()
     warm_start: int = WARM_START
     deinterlace: bool = False
     segment: int = SEGMENT
@@ -75,10 +73,7 @@ class Recipe:
             frames,
             width=frames.width * scale,
             height=frames.height * scale,
-            codec=self.codec,
-            crf=self.crf,
-            preset=self.preset,
-            rate=self.rate,
+            encoder=self.encoder,
             force=force,
             companions=companions,
         )
@@ -86,8 +81,10 @@ class Recipe:
     def run(self, source: Path, step: Step, scene_cuts: object) -> dict[str, Any]:
         """Returns everything that the frames of a result depend on, for a journal."""
         cuts = sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts
-        options = {f"--{name.replace('_', '-')}": value for name, value in asdict(self).items()}
-        options["--rate"] = None if self.rate is None else str(self.rate)
+        values = asdict(self)
+        values |= values.pop("encoder")
+        options = {f"--{name.replace('_', '-')}": value for name, value in values.items()}
+        options["--rate"] = None if self.encoder.rate is None else str(self.encoder.rate)
         options["segment length"] = options.pop("--segment")
         return {
             **options,
@@ -205,15 +202,45 @@ def upscale(
         RLSPError: if a file cannot be read or written, or an interrupted run with other settings has left
             its work folder.
     """
+    recipe = Recipe(chroma, EncoderOptions(codec, crf, preset, rate), warm_start, deinterlace, segment)
+    return upscale_clip(
+        source,
+        target,
+        model,
+        recipe,
+        scene_cuts=scene_cuts,
+        memory=memory,
+        force=force,
+        resume=resume,
+        stop=stop,
+        progress=progress,
+        tick=tick,
+    )
+
+
+def upscale_clip(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    model: keras.Model | Step,
+    recipe: Recipe,
+    *,
+    scene_cuts: Literal["auto", "off"] | frozenset[int] = "auto",
+    memory: float | None = None,
+    force: bool = False,
+    resume: bool = True,
+    stop: Stop | None = None,
+    progress: bool = False,
+    tick: Callable[[], object] = lambda: None,
+) -> list[str]:
+    """Does what :func:`upscale` says, where all that decides on the result is in one recipe."""
     source = STDIN if os.fspath(source) == "-" else Path(source)
     target = STDOUT if os.fspath(target) == "-" else Path(target)
     step = KerasStep(model) if isinstance(model, keras.Model) else model
-    recipe = Recipe(chroma, codec, crf, preset, rate, warm_start, deinterlace, segment)
     if resume and not force and source is not STDIN and target is not STDOUT:
         finished = published(target, lambda: recipe.run(source, step, scene_cuts))
         if finished is not None:
             return finished
-    with open_source(source, deinterlace=deinterlace) as frames:
+    with open_source(source, deinterlace=recipe.deinterlace) as frames:
         make = partial(recipe.sink, frames, step.config.scale)
         whole = make(target, force=force)
         if isinstance(whole, ImageSink) or source is STDIN or target is STDOUT:

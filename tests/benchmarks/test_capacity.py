@@ -115,9 +115,9 @@ def test_it_loads_no_tensorflow(tmp_path):
 def test_what_is_no_result_is_said(tmp_path, monkeypatch, capsys):
     file = tmp_path / "ray.json"
     file.write_text(json.dumps(result() | {"benchmark": "serve"}))
-    assert "holds the benchmark 'serve'; give one of ray" in fails(capsys, "benchmark", "capacity", file)
+    assert "holds a result of 'serve'; give a result of ray" in fails(capsys, "benchmark", "capacity", file)
     file.write_text(json.dumps(result() | {"bytes": {}}))
-    assert "ray.json: no result of rlsp benchmark, or a damaged one" in fails(
+    assert "ray.json: not a result of rlsp benchmark, or damaged" in fails(
         capsys, "benchmark", "capacity", file
     )
     monkeypatch.setitem(sys.modules, "simpy", None)

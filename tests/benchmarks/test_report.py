@@ -135,7 +135,7 @@ def test_files_of_something_else_are_named(tmp_path, files):
         with pytest.raises(RLSPError, match=f"{name}.json: ") as refusal:
             write_report(tmp_path / "page.md", [*files[:2], file], plot=tmp_path / "plot.png")
         if name == "unknown":
-            assert f"'patience'; there are pages of {', '.join(SECTIONS)}, faults." in str(refusal.value)
+            assert f"'patience'; give a result of {', '.join(SECTIONS)}, faults." in str(refusal.value)
         assert not (tmp_path / "page.md").exists()
 
 

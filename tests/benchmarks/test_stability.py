@@ -7,7 +7,7 @@ import pytest
 
 from helpers.cli import fails
 from helpers.networks import echo, needs_bytes, small_model
-from rlsp_tf.benchmarks.stability import benchmark_stability, departures, unstable
+from rlsp_tf.benchmarks.stability import benchmark_stability, measure_differences, unstable
 from rlsp_tf.benchmarks.stability_clips import COLOURS, LEVELS, PERIOD, stability_clips
 from rlsp_tf.cli.main import main
 from rlsp_tf.exporting.export import export
@@ -38,7 +38,7 @@ def test_a_departure_is_the_distance_from_bicubic_interpolation(output, rng):
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     noise = rng.integers(0, 256, (2, 3, 5, 6, 3), dtype=np.uint8)
     clips = {"a": lambda t: noise[0, t], "b": lambda t: noise[1, t]}
-    found = departures(KerasStep(model), clips, 3)
+    found = measure_differences(KerasStep(model), clips, 3)
     weights = np.array([65.738, 129.057, 25.064]) / 256
     rows, columns = enlarge_matrix(5, 4), enlarge_matrix(6, 4)
     for n in range(2):
@@ -96,7 +96,7 @@ def test_what_is_no_number_is_unstable(tmp_path):
     *others, bias = model.get_weights()
     model.set_weights([*others, np.full_like(bias, np.inf)])
     clips = {"black": lambda t: np.zeros((4, 4, 3), np.uint8)}
-    found = departures(KerasStep(model), clips, 3)
+    found = measure_differences(KerasStep(model), clips, 3)
     assert np.isinf(found.largest).all()
 
 

@@ -238,7 +238,7 @@ def test_of_a_work_folder_only_what_runs_name_is_removed(tmp_path, capsys):
     (work / "000003").symlink_to(outside)
     (work / "000004.mp4").symlink_to(outside / "frame.png")
     said = clean(tmp_path, capsys)
-    assert f"{work}: holds what is not of rlsp upscale; that stays\n" in said
+    assert f"{work}: also holds files that rlsp upscale did not write; they are kept\n" in said
     assert everything(tmp_path).keys() == {
         "outside",
         "outside/frame.png",

@@ -84,7 +84,7 @@ def test_frames_that_do_not_fit_end_in_a_sentence_and_leave_nothing(tmp_path):
     assert done.returncode == 1, done.stderr
     said = done.stderr.strip().splitlines()[-1]
     assert said.endswith(
-        "error: there is not enough memory; allow it less with --memory, or close other programs."
+        "error: there is not enough memory; choose a smaller --memory, or close other programs."
     )
     assert "Traceback" not in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["in"]

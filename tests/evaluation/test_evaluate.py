@@ -16,12 +16,14 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluation.evaluate import evaluate
 from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.media.degradations import degradation_named
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.open import open_sink, open_source
 from rlsp_tf.network.config import RLSPConfig
-from rlsp_tf.network.model import RLSP, rlsp_layer, sha256_of
+from rlsp_tf.network.model import RLSP, rlsp_layer
 from rlsp_tf.network.weights import load_model
 from rlsp_tf.pixels.degradation import degrade
 from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS, EvaluationProtocol, Meter, luma
+from rlsp_tf.system.files import sha256_of
 
 SIZES = {"long": (9, 44, 52), "odd": (6, 47, 41)}
 EXACT = EvaluationProtocol("exact", crop=2, drop=1, rounding=False, mean="sequence MSE")
@@ -238,9 +240,10 @@ def test_grey_images_are_luma_with_bicubic_chroma(hr, clips, tmp_path):
     assert bicubic["psnr_rgb"] < grey["psnr_rgb"] < grey["psnr_y"]
 
 
-def write_video(path, folder, **options):
+def write_video(path, folder, **encoder):
     with open_source(folder) as source:
-        sink = open_sink(path, source, width=source.width, height=source.height, **options)
+        size = {"width": source.width, "height": source.height}
+        sink = open_sink(path, source, **size, encoder=EncoderOptions(**encoder))
         with sink:
             for frame in source:
                 sink.write(frame)

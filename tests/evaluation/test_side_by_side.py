@@ -17,8 +17,7 @@ from helpers.synthetic import make_clip
 from helpers.videos import make_video
 from rlsp_tf.cli.main import main
 from rlsp_tf.errors import RLSPError, UsageError
-from rlsp_tf.evaluation.side_by_side import LOOK_AHEAD, Region, find_regions
-from rlsp_tf.evaluation.side_by_side import put_side_by_side as compare
+from rlsp_tf.evaluation.side_by_side import LOOK_AHEAD, Region, find_regions, put_side_by_side
 from rlsp_tf.pixels.degradation import degrade
 from rlsp_tf.pixels.resample import enlarge_matrix
 
@@ -113,7 +112,7 @@ def test_regions_without_a_difference():
 
 
 def test_a_still_shows_both_frames_and_magnifies_where_they_differ_most(clips, folders, tmp_path):
-    assert compare(*folders, tmp_path / "x.png", frame=2) == []
+    assert put_side_by_side(*folders, tmp_path / "x.png", frame=2) == []
     picture = iio.imread(tmp_path / "x.png")
     region = find_regions(
         np.sum((clips[0][2].astype(float) - clips[1][2]) ** 2, axis=-1), WIDTH // 4, HEIGHT // 8, 1
@@ -126,7 +125,7 @@ def test_a_still_shows_both_frames_and_magnifies_where_they_differ_most(clips, f
 
 
 def test_a_still_is_of_the_first_frame_if_nothing_else_is_said(clips, folders, tmp_path):
-    compare(*folders, tmp_path / "x.png")
+    put_side_by_side(*folders, tmp_path / "x.png")
     region = find_regions(
         np.sum((clips[0][0].astype(float) - clips[1][0]) ** 2, axis=-1), WIDTH // 4, HEIGHT // 8, 1
     )[0]
@@ -135,7 +134,7 @@ def test_a_still_is_of_the_first_frame_if_nothing_else_is_said(clips, folders, t
 
 
 def test_a_given_crop_is_magnified_as_much_as_fits(clips, folders, tmp_path):
-    compare(*folders, tmp_path / "x.png", crop=(100, 3, 20, 10))
+    put_side_by_side(*folders, tmp_path / "x.png", crop=(100, 3, 20, 10))
     picture = iio.imread(tmp_path / "x.png")
     zoom = 6  # 128 / 20
     top, left = BAR + HEIGHT + GAP, (WIDTH - 20 * zoom) // 2
@@ -144,7 +143,7 @@ def test_a_given_crop_is_magnified_as_much_as_fits(clips, folders, tmp_path):
 
 
 def test_a_larger_zoom_makes_the_columns_wider(clips, folders, tmp_path):
-    compare(*folders, tmp_path / "x.png", crop=(0, 0, 20, 10), zoom=10)
+    put_side_by_side(*folders, tmp_path / "x.png", crop=(0, 0, 20, 10), zoom=10)
     picture = iio.imread(tmp_path / "x.png")
     assert picture.shape == (BAR + HEIGHT + GAP + 100, 2 * 200 + GAP, 3)
     expected = np.kron(clips[1][0, :10, :20], np.ones((10, 10, 1), np.uint8))
@@ -154,7 +153,7 @@ def test_a_larger_zoom_makes_the_columns_wider(clips, folders, tmp_path):
 def test_labels_stand_above_and_change_nothing_else(folders, tmp_path):
     pictures = []
     for number, labels in enumerate((("bicubic", "RLSP"), ("bicubic", "truth"), ("bicubic", "truth " * 20))):
-        compare(*folders, tmp_path / f"{number}.png", labels=labels)
+        put_side_by_side(*folders, tmp_path / f"{number}.png", labels=labels)
         pictures.append(iio.imread(tmp_path / f"{number}.png"))
     for picture in pictures:
         assert np.array_equal(picture[BAR:], pictures[0][BAR:])
@@ -170,8 +169,8 @@ def test_clips_of_the_same_name_are_told_apart_by_their_folders(clips, tmp_path)
     one, other = (
         write_folder(tmp_path / name / "walk", clip) for name, clip in zip("ab", clips, strict=True)
     )
-    compare(one, other, tmp_path / "x.png")
-    compare(one, other, tmp_path / "y.png", labels=("a/walk", "b/walk"))
+    put_side_by_side(one, other, tmp_path / "x.png")
+    put_side_by_side(one, other, tmp_path / "y.png", labels=("a/walk", "b/walk"))
     assert (tmp_path / "x.png").read_bytes() == (tmp_path / "y.png").read_bytes()
 
 
@@ -180,7 +179,7 @@ def test_a_low_resolution_is_enlarged_at_the_phase_of_the_degradation(clips, tmp
     clip = clips[0][:1]
     low = degrade(clip)
     paths = [write_folder(tmp_path / "low", low), write_folder(tmp_path / "high", clip)][::order]
-    notes = compare(*paths, tmp_path / "x.png", crop=(0, 0, 8, 8), zoom=1)
+    notes = put_side_by_side(*paths, tmp_path / "x.png", crop=(0, 0, 8, 8), zoom=1)
     assert notes == [f"{tmp_path / 'low'}: enlarged 4 times by bicubic interpolation."]
     rows, columns = enlarge_matrix(HEIGHT // 4, 4), enlarge_matrix(WIDTH // 4, 4)
     enlarged = np.einsum("ij,jkc,lk->ilc", rows, low[0].astype(float), columns)
@@ -194,7 +193,7 @@ def test_a_video_has_all_frames_at_the_times_of_the_input(clips, tmp_path):
     paths = [
         write_video(tmp_path / f"{name}.mkv", clip, rate=12) for name, clip in zip("ab", clips, strict=True)
     ]
-    compare(*paths, tmp_path / "x.mp4")
+    put_side_by_side(*paths, tmp_path / "x.mp4")
     with av.open(str(tmp_path / "x.mp4")) as video:
         frames = list(video.decode(video=0))
     times = [Fraction(frame.pts * frame.time_base) for frame in frames]
@@ -220,7 +219,7 @@ def test_the_region_of_a_video_does_not_hang_on_what_comes_late(tmp_path):
     b[3, 8:12, 8:12] = 50
     b[LOOK_AHEAD:, 60:, 100:] = 255
     folders = [write_folder(tmp_path / name, clip) for name, clip in zip("ab", (a, b), strict=True)]
-    compare(*folders, tmp_path / "frames")
+    put_side_by_side(*folders, tmp_path / "frames")
     pictures = [iio.imread(path) for path in sorted((tmp_path / "frames").iterdir())]
     assert len(pictures) == LOOK_AHEAD + 2
     assert (panels(pictures[3])[3] == 50).sum() == 4 * 4 * 3 * 4**2
@@ -229,7 +228,7 @@ def test_the_region_of_a_video_does_not_hang_on_what_comes_late(tmp_path):
 
 def test_the_sound_of_a_real_clip_comes_along(data, tmp_path):
     clip = data / "video" / "realshort_320x240.mp4"
-    compare(clip, clip, tmp_path / "x.mkv", labels=("one", "the same"))
+    put_side_by_side(clip, clip, tmp_path / "x.mkv", labels=("one", "the same"))
     with av.open(str(clip)) as source, av.open(str(tmp_path / "x.mkv")) as result:
         packets = [
             [bytes(packet) for packet in container.demux(audio=0) if packet.size]
@@ -245,13 +244,13 @@ def test_a_clip_that_ends_early_is_named_and_nothing_is_written(clips, tmp_path,
     clips = [clip[:3] if index == short else clip for index, clip in enumerate(clips)]
     folders = [write_folder(tmp_path / name, clip) for name, clip in zip("ab", clips, strict=True)]
     with pytest.raises(RLSPError, match=rf"{'ab'[short]}: ends after 3 frames, but .*{'ba'[short]} goes on"):
-        compare(*folders, tmp_path / "x.mp4")
+        put_side_by_side(*folders, tmp_path / "x.mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
 def test_a_frame_that_is_not_there(folders, tmp_path):
     with pytest.raises(RLSPError, match="a: has no frame 4; frames are counted from 0"):
-        compare(*folders, tmp_path / "x.png", frame=4)
+        put_side_by_side(*folders, tmp_path / "x.png", frame=4)
     assert not (tmp_path / "x.png").exists()
 
 
@@ -260,16 +259,16 @@ def test_sizes_that_do_not_go_together(clips, tmp_path, size):
     a = write_folder(tmp_path / "a", clips[0])
     b = write_folder(tmp_path / "b", make_clip(4, *size))
     with pytest.raises(RLSPError, match=rf"b: frames are {size[1]}x{size[0]}, those of .*a are 128x80"):
-        compare(a, b, tmp_path / "x.png")
+        put_side_by_side(a, b, tmp_path / "x.png")
 
 
 def test_an_input_is_never_overwritten(folders, tmp_path):
     image = folders[1] / "000.png"
     before = image.read_bytes()
     with pytest.raises(RLSPError, match="is the input"):
-        compare(folders[0] / "000.png", image, image, force=True)
+        put_side_by_side(folders[0] / "000.png", image, image, force=True)
     with pytest.raises(RLSPError, match="is the input"):
-        compare(*folders, folders[1], force=True)
+        put_side_by_side(*folders, folders[1], force=True)
     assert image.read_bytes() == before
 
 
@@ -277,9 +276,9 @@ def test_an_output_that_is_there_is_replaced_with_force_only(folders, tmp_path):
     target = tmp_path / "x.png"
     target.write_text("mine")
     with pytest.raises(RLSPError, match="exists already"):
-        compare(*folders, target)
+        put_side_by_side(*folders, target)
     assert target.read_text() == "mine"
-    compare(*folders, target, force=True)
+    put_side_by_side(*folders, target, force=True)
     assert iio.imread(target).ndim == 3
 
 
@@ -295,14 +294,14 @@ def test_an_output_that_is_there_is_replaced_with_force_only(folders, tmp_path):
 )
 def test_options_that_cannot_be_meant(folders, tmp_path, options, sentence):
     with pytest.raises(UsageError, match=sentence):
-        compare(*folders, tmp_path / "x.png", **options)
+        put_side_by_side(*folders, tmp_path / "x.png", **options)
 
 
 def test_one_pixel_is_enough(tmp_path):
     image = tmp_path / "a.png"
     iio.imwrite(image, np.full((1, 1, 3), 77, np.uint8))
     shutil.copy(image, tmp_path / "b.png")
-    compare(image, tmp_path / "b.png", tmp_path / "x.png")
+    put_side_by_side(image, tmp_path / "b.png", tmp_path / "x.png")
     assert (iio.imread(tmp_path / "x.png") == 77).all(axis=-1).sum() == 2 * (1 + 4 * 4)
 
 
@@ -310,7 +309,9 @@ def test_the_command(folders, tmp_path, capsys):
     target = tmp_path / "x.png"
     options = ["--crop", "100,3,20,10", "--zoom", "2", "--frame", "1", "--labels", "one", "two"]
     assert main(["compare", *map(os.fspath, folders), "--out", os.fspath(target), *options]) == 0
-    compare(*folders, tmp_path / "y.png", crop=(100, 3, 20, 10), zoom=2, frame=1, labels=("one", "two"))
+    put_side_by_side(
+        *folders, tmp_path / "y.png", crop=(100, 3, 20, 10), zoom=2, frame=1, labels=("one", "two")
+    )
     assert target.read_bytes() == (tmp_path / "y.png").read_bytes()
     assert "error" not in capsys.readouterr().err
 
@@ -335,6 +336,6 @@ def test_the_command_fails_with_a_sentence(folders, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main([*command, "--crop", "1,2,x,4"])
     assert stop.value.code == 2
-    assert "1,2,x,4" in capsys.readouterr().err
+    assert "expected X,Y,W,H, four whole numbers, not '1,2,x,4'" in capsys.readouterr().err
     assert main(["compare", "missing", *command[2:]]) == 1
     assert "missing: no such file" in capsys.readouterr().err

@@ -216,7 +216,7 @@ def test_an_error_leaves_the_other_sequences(hr, tmp_path, capsys):
     errors = [line for line in captured.err.splitlines() if "error:" in line]
     assert len(errors) == 1
     assert str(broken) in errors[0]
-    assert "Not measured: foliage; means are without them." in captured.out
+    assert "Not measured: foliage; the means do not include them." in captured.out
     written = json.loads(out.read_text("utf-8"))
     assert written["unfinished"] == ["foliage"]
     measured = [sequence["name"] for sequence in written["models"][1]["sequences"]]
@@ -244,7 +244,7 @@ def test_a_target_that_cannot_be_written_is_found_before_the_work(hr, tmp_path, 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--hr", "x"], "give --model or --sr"),
+        (["--hr", "x"], "nothing to measure; give --model or --sr"),
         (
             ["--hr", "x", "--sr", "y", "--protocol", "rlsp", "--protocol", "duf", "--report", "z"],
             "one protocol",

@@ -3,14 +3,16 @@
 import av
 import numpy as np
 
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.media.video_writer import VideoSink
 
 
-def copy(source_path, target_path, **options):
-    """Writes a video anew at its own size; the notes of the sink and the frames that were written."""
+def copy(source_path, target_path, *, force=False, **encoder):
+    """Writes a video anew at its own size; gives the sink and the frames that were written."""
     with VideoSource(source_path) as source:
-        sink = VideoSink(target_path, source, width=source.width, height=source.height, **options)
+        size = {"width": source.width, "height": source.height}
+        sink = VideoSink(target_path, source, **size, encoder=EncoderOptions(**encoder), force=force)
         with sink:
             frames = []
             for frame in source:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rlsp_tf.errors import RLSPError, UsageError
-from rlsp_tf.media.encoders import WORST, check_encoder
+from rlsp_tf.media.encoders import WORST, EncoderOptions, check_encoder
 from rlsp_tf.media.images import write_png
 from rlsp_tf.media.open import open_sink, open_source
 
@@ -36,7 +36,7 @@ def test_an_encoder_without_such_a_quality_ignores_it():
 
 def test_a_quality_out_of_range_is_found_when_a_video_is_to_be_written(folder, tmp_path):
     with open_source(folder) as source, pytest.raises(UsageError, match="from 0 to 51, not 60"):
-        open_sink(tmp_path / "film.mp4", source, width=64, height=48, crf=60)
+        open_sink(tmp_path / "film.mp4", source, width=64, height=48, encoder=EncoderOptions(crf=60))
 
 
 def test_an_encoder_of_a_card_that_is_not_there_is_refused(folder, tmp_path):
@@ -56,7 +56,7 @@ def test_an_encoder_of_a_card_that_is_not_there_is_refused(folder, tmp_path):
     except av.FFmpegError:
         pass
     with open_source(folder) as source, pytest.raises(RLSPError) as raised:
-        open_sink(tmp_path / "film.mp4", source, width=64, height=48, codec=name)
+        open_sink(tmp_path / "film.mp4", source, width=64, height=48, encoder=EncoderOptions(name))
     assert str(raised.value) == (
         f"{name}: needs a graphics card or chip, and its driver, which this machine does not have; choose "
         "libx264 or libx265."

@@ -6,6 +6,7 @@ import pytest
 from helpers.media import contents
 from helpers.videos import frame_times, gradient, make_video, packets
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.frames import Frame
 from rlsp_tf.media.images import FolderSink, FolderSource, ImageSink, read_image, write_png
 from rlsp_tf.media.open import open_sink, open_source
@@ -105,7 +106,9 @@ def test_a_video_becomes_a_folder_without_its_sound_and_says_so(clip, tmp_path):
 
 def test_a_folder_becomes_a_video_at_the_rate_asked_for(folder, tmp_path):
     with open_source(folder) as source:
-        sink = open_sink(tmp_path / "clip.mkv", source, width=64, height=48, rate=50, codec="ffv1")
+        sink = open_sink(
+            tmp_path / "clip.mkv", source, width=64, height=48, encoder=EncoderOptions("ffv1", rate=50)
+        )
         with sink:
             for frame in source:
                 sink.write(frame)

@@ -15,6 +15,7 @@ from helpers.media import assert_planes, copy
 from helpers.small_disk import small_disk
 from helpers.videos import TICK, frame_times, gradient, make_video, packets
 from rlsp_tf.errors import RLSPError, UsageError
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.frames import Frame
 from rlsp_tf.media.images import FolderSource, write_png
 from rlsp_tf.media.pixel_formats import planes_from_rgb
@@ -53,7 +54,7 @@ def test_a_long_real_video_is_copied_in_little_memory(data, tmp_path):
     status = Path("/proc/self/statm")
     resident, times = [], []
     with VideoSource(path) as source:
-        sink = VideoSink(target, source, width=800, height=332, preset="ultrafast")
+        sink = VideoSink(target, source, width=800, height=332, encoder=EncoderOptions(preset="ultrafast"))
         with sink:
             for index, frame in enumerate(source):
                 sink.write(frame)
@@ -238,7 +239,7 @@ def test_rgb_becomes_bt709_elsewhere(tmp_path, rng):
     for index in range(3):
         write_png(tmp_path / f"{index}.png", rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
     source = FolderSource(tmp_path)
-    with VideoSink(tmp_path / "clip.mp4", source, width=64, height=48, crf=0) as sink:
+    with VideoSink(tmp_path / "clip.mp4", source, width=64, height=48, encoder=EncoderOptions(crf=0)) as sink:
         for frame in source:
             sink.write(frame)
     assert sink.color == ColorSpec("bt709", full_range=False)
@@ -272,7 +273,9 @@ def test_rgb_becomes_bt709_elsewhere(tmp_path, rng):
 def test_the_encoder_gets_what_is_nearest_and_a_loss_is_said(codec, suffix, stored, note, tmp_path):
     path = make_video(tmp_path / "deep.mkv", [0], codec="ffv1", pixel_format="yuv422p12le")
     source = VideoSource(path)
-    sink = VideoSink(tmp_path / f"copy{suffix}", source, width=64, height=48, codec=codec, crf=30)
+    sink = VideoSink(
+        tmp_path / f"copy{suffix}", source, width=64, height=48, encoder=EncoderOptions(codec, crf=30)
+    )
     assert (sink.color.depth, sink.color.subsampling) == stored
     expected = [f"{sink.path}: {codec} {note}; ffv1 in .mkv keeps them all."] if note else []
     assert sink.notes == expected
@@ -291,7 +294,9 @@ def test_images_get_a_rate(rate, time_base, tmp_path):
     for index in range(5):
         write_png(tmp_path / f"{index}.png", gradient(index, 64, 48))
     source = FolderSource(tmp_path)
-    with VideoSink(tmp_path / "clip.mp4", source, width=64, height=48, rate=rate) as sink:
+    with VideoSink(
+        tmp_path / "clip.mp4", source, width=64, height=48, encoder=EncoderOptions(rate=rate)
+    ) as sink:
         for frame in source:
             sink.write(frame)
     assert frame_times(tmp_path / "clip.mp4") == [index * time_base for index in range(5)]
@@ -306,24 +311,33 @@ REFUSED = [
     ),
     ({"path": "none/new.mp4"}, r"new\.mp4: the folder .*none does not exist; create it first"),
     (
-        {"path": "new.webm", "codec": "libx264"},
+        {"path": "new.webm", "encoder": EncoderOptions(codec="libx264")},
         r"new\.webm: \.webm cannot hold video of libx264; choose libvpx-vp9, or name it \.mkv",
     ),
     (
-        {"path": "new.mov", "codec": "libvpx-vp9"},
+        {"path": "new.mov", "encoder": EncoderOptions(codec="libvpx-vp9")},
         r"new\.mov: \.mov cannot hold video of libvpx-vp9; choose libx264",
     ),
-    ({"codec": "x264"}, r"^x264: FFmpeg has no such encoder; choose for example libx264, libx265"),
-    ({"codec": "aac"}, r"^aac: does not encode video"),
-    ({"codec": "gif"}, r"^gif: takes none of the usual pixel formats"),
-    ({"preset": "quick"}, r"^quick: not a preset of libx264; choose one of ultrafast, superfast"),
-    ({"codec": "libvpx-vp9", "preset": "fast"}, r"^libvpx-vp9: has no presets; leave out --preset"),
     (
-        {"codec": "libsvtav1", "preset": "fast"},
+        {"encoder": EncoderOptions(codec="x264")},
+        r"^x264: FFmpeg has no such encoder; choose for example libx264, libx265",
+    ),
+    ({"encoder": EncoderOptions(codec="aac")}, r"^aac: does not encode video"),
+    ({"encoder": EncoderOptions(codec="gif")}, r"^gif: takes none of the usual pixel formats"),
+    (
+        {"encoder": EncoderOptions(preset="quick")},
+        r"^quick: no preset of libx264; choose one of ultrafast, superfast",
+    ),
+    (
+        {"encoder": EncoderOptions(codec="libvpx-vp9", preset="fast")},
+        r"^libvpx-vp9: has no presets; leave out --preset",
+    ),
+    (
+        {"encoder": EncoderOptions(codec="libsvtav1", preset="fast")},
         r"libsvtav1 refuses 64x48 in yuv420p with crf 18, preset fast; check",
     ),
     (
-        {"crf": -3},
+        {"encoder": EncoderOptions(crf=-3)},
         r"new\.mp4: libx264 refuses 64x48 in yuv420p with crf -3; check --codec, --crf and --preset",
     ),
     ({"width": 63}, r"new\.mp4: libx264 refuses 63x48 in yuv420p with crf 18; the size must be even"),
@@ -346,7 +360,7 @@ def test_a_rate_is_for_images_only_and_above_zero(rate, clip, tmp_path):
     write_png(tmp_path / "image.png", gradient(0, 64, 48))
     source = VideoSource(clip) if rate == 25 else FolderSource(tmp_path / "image.png")
     with pytest.raises(UsageError, match="has a frame rate of its own" if rate == 25 else "must be above 0"):
-        VideoSink(tmp_path / "new.mp4", source, width=64, height=48, rate=rate)
+        VideoSink(tmp_path / "new.mp4", source, width=64, height=48, encoder=EncoderOptions(rate=rate))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,9 @@ from helpers.networks import SMALL, small_model
 from helpers.videos import make_video, packets
 from rlsp_tf.cli.main import main
 from rlsp_tf.inference.load import load_step
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.system.storage import Storage
-from rlsp_tf.upscaling.upscale import Recipe, upscale
+from rlsp_tf.upscaling.upscale import Recipe, upscale_clip
 
 ray = pytest.importorskip("ray", reason="needs Ray; install it by: pip install -e '.[ray]'")
 ray_engine = pytest.importorskip("rlsp_tf.upscaling.cluster")
@@ -29,7 +30,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 CUTS = frozenset({10, 20, 30, 40, 50})
-RECIPE = Recipe(segment=4, warm_start=2, preset="ultrafast")
+RECIPE = Recipe(segment=4, warm_start=2, encoder=EncoderOptions(preset="ultrafast"))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def film(tmp_path):
 
 
 def once(film, target, model):
-    upscale(film, target, load_step(model, precision="float32"), scene_cuts=CUTS, **vars(RECIPE))
+    upscale_clip(film, target, load_step(model, precision="float32"), RECIPE, scene_cuts=CUTS)
     return target
 
 
@@ -118,9 +119,10 @@ def test_a_killed_worker_costs_its_range_and_nothing_else(model, cluster, tmp_pa
     film = make_video(tmp_path / "film.mp4", range(0, 60 * 3600, 3600), size=(160, 120))
     code = f"""
 import sys
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.upscaling.cluster import upscale_all
 from rlsp_tf.upscaling.upscale import Recipe
-recipe = Recipe(segment=4, warm_start=2, preset="ultrafast")
+recipe = Recipe(segment=4, warm_start=2, encoder=EncoderOptions(preset="ultrafast"))
 options = dict(scene_cuts=frozenset({sorted(CUTS)}), length=10, precision="float32", address=sys.argv[4])
 print(upscale_all([sys.argv[1]], sys.argv[2], sys.argv[3], recipe=recipe, **options)[0])
 """
@@ -158,7 +160,9 @@ def test_what_is_finished_is_not_done_again(film, model, cluster, tmp_path, monk
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
     monkeypatch.undo()
     # Another recipe is another run.
-    ((sentence,), _) = run([film], target.parent, model, cluster, recipe=Recipe(segment=4, crf=30))
+    ((sentence,), _) = run(
+        [film], target.parent, model, cluster, recipe=Recipe(segment=4, encoder=EncoderOptions(crf=30))
+    )
     assert "a run with another --crf (18 then, 30 now) was interrupted" in sentence
     assert run([film], target.parent, model, cluster)[0] == []
     assert target.read_bytes() == once(film, tmp_path / "once.mp4", model).read_bytes()
@@ -209,8 +213,8 @@ def test_films_in_a_store_of_objects(film, model, bucket, tmp_path):
     )
     result = Storage(f"{bucket}/large/film.mp4").fetch(tmp_path / "cache")
     target = tmp_path / "once.mp4"
-    recipe = Recipe(warm_start=2, preset="ultrafast")
-    upscale(film, target, load_step(model, precision="float32"), scene_cuts=CUTS, **vars(recipe))
+    recipe = Recipe(warm_start=2, encoder=EncoderOptions(preset="ultrafast"))
+    upscale_clip(film, target, load_step(model, precision="float32"), recipe, scene_cuts=CUTS)
     assert result.read_bytes() == target.read_bytes()
     assert not Storage(f"{bucket}/large/film.mp4.rlsp").exists()
 
@@ -221,7 +225,7 @@ def test_wrong_usage_is_said(film, model, tmp_path, capsys):
     assert main(["upscale", str(film), "x.mp4", "--engine", "ray"]) == 2
     assert "give --out" in capsys.readouterr().err
     assert main(["upscale", str(film), "--out", "x", "--split-shots"]) == 2
-    assert "--split-shots is of --engine ray" in capsys.readouterr().err
+    assert "--split-shots needs --engine ray" in capsys.readouterr().err
     ray_options = ["--engine", "ray", "--address", "head:6379", "--workers", "2"]
     assert main(["upscale", str(film), "--out", "x", *ray_options]) == 2
     assert "where --address names no cluster" in capsys.readouterr().err

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from helpers.videos import gradient, make_video, packets
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.images import write_png
 from rlsp_tf.upscaling import cluster as ray_engine
 from rlsp_tf.upscaling.plan import Plan, join_ranges, make_plan, render_range, targets_of
 from rlsp_tf.upscaling.segments import SegmentedSink
-from rlsp_tf.upscaling.upscale import Recipe, upscale
+from rlsp_tf.upscaling.upscale import Recipe, upscale_clip
 
 
 def in_ranges(source, target, step, recipe, cuts, length, split=False):
@@ -38,8 +39,8 @@ def test_ranges_are_the_film(warm_start, segment, step, tmp_path):
     times = np.cumsum(np.random.default_rng(1).integers(2000, 6000, 61)).tolist()
     film = make_video(tmp_path / "film.mp4", times, size=(32, 24), audio=("aac",))
     cuts = frozenset({1, 2, 9, 14, 17, 40, 51, 60})
-    recipe = Recipe(warm_start=warm_start, segment=segment, preset="ultrafast")
-    upscale(film, tmp_path / "once.mp4", step, scene_cuts=cuts, **vars(recipe))
+    recipe = Recipe(warm_start=warm_start, segment=segment, encoder=EncoderOptions(preset="ultrafast"))
+    upscale_clip(film, tmp_path / "once.mp4", step, recipe, scene_cuts=cuts)
     plan = in_ranges(film, tmp_path / "ranges.mp4", step, recipe, cuts, 10)
     assert len(plan.ranges) > 2
     assert (tmp_path / "ranges.mp4").read_bytes() == (tmp_path / "once.mp4").read_bytes()
@@ -59,8 +60,8 @@ def test_wherever_key_frames_are(suffix, codec, options, step, tmp_path):
         tmp_path / f"film{suffix}", range(60), time_base=Fraction(1, 25), codec=codec, options=options
     )
     cuts = frozenset({13, 29, 46})
-    recipe = Recipe(warm_start=2, segment=4, codec="ffv1")
-    upscale(film, tmp_path / "once.mkv", step, scene_cuts=cuts, **vars(recipe))
+    recipe = Recipe(warm_start=2, segment=4, encoder=EncoderOptions(codec="ffv1"))
+    upscale_clip(film, tmp_path / "once.mkv", step, recipe, scene_cuts=cuts)
     plan = in_ranges(film, tmp_path / "ranges.mkv", step, recipe, cuts, 5)
     assert [part.start for part in plan.ranges] == [0, 13, 29]
     assert packets(tmp_path / "ranges.mkv", "video") == packets(tmp_path / "once.mkv", "video")
@@ -77,8 +78,8 @@ def test_times_that_had_to_be_made_are_the_same(step, tmp_path):
             frame.pts, frame.time_base = index, Fraction(1, 25)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
-    recipe = Recipe(warm_start=2, segment=4, codec="ffv1")
-    upscale(film, tmp_path / "once.mkv", step, scene_cuts=frozenset({11, 20}), **vars(recipe))
+    recipe = Recipe(warm_start=2, segment=4, encoder=EncoderOptions(codec="ffv1"))
+    upscale_clip(film, tmp_path / "once.mkv", step, recipe, scene_cuts=frozenset({11, 20}))
     in_ranges(film, tmp_path / "ranges.mkv", step, recipe, frozenset({11, 20}), 5)
     assert packets(tmp_path / "ranges.mkv", "video") == packets(tmp_path / "once.mkv", "video")
 
@@ -92,7 +93,7 @@ def test_real_cuts_are_found_once_for_all(step, tmp_path, rng):
         tmp_path / "film.mkv", range(0, 48 * 3600, 3600), size=(32, 24), frames=frames, codec="ffv1"
     )
     recipe = Recipe(warm_start=2, segment=4)
-    upscale(film, tmp_path / "once.mp4", step, **vars(recipe))
+    upscale_clip(film, tmp_path / "once.mp4", step, recipe)
     plan = in_ranges(film, tmp_path / "ranges.mp4", step, recipe, "auto", 10)
     assert [part.start for part in plan.ranges] == [0, 12, 24, 36]
     assert (tmp_path / "ranges.mp4").read_bytes() == (tmp_path / "once.mp4").read_bytes()
@@ -103,7 +104,7 @@ def test_folders_of_images_come_in_ranges_too(step, tmp_path):
     for index in range(12):
         write_png(tmp_path / "lr" / f"{index}.png", gradient(index, 16, 12))
     recipe = Recipe(segment=2)
-    upscale(tmp_path / "lr", tmp_path / "once", step, scene_cuts=frozenset({5}), **vars(recipe))
+    upscale_clip(tmp_path / "lr", tmp_path / "once", step, recipe, scene_cuts=frozenset({5}))
     in_ranges(tmp_path / "lr", tmp_path / "ranges", step, recipe, frozenset({5}), 3)
     for file in (tmp_path / "once").iterdir():
         assert (tmp_path / "ranges" / file.name).read_bytes() == file.read_bytes()
@@ -125,7 +126,7 @@ def lossless(path):
 def test_a_long_shot_is_split_after_a_run_up(run_up, take, step, tmp_path, monkeypatch):
     """A part is what a run gives that begins where its run-up does."""
     monkeypatch.setattr("rlsp_tf.upscaling.plan.RUN_UP", run_up)
-    recipe, cuts = Recipe(warm_start=2, segment=4, codec="ffv1"), frozenset({5})
+    recipe, cuts = Recipe(warm_start=2, segment=4, encoder=EncoderOptions(codec="ffv1")), frozenset({5})
     plan = in_ranges(take, tmp_path / "ranges.mkv", step, recipe, cuts, 10, split=True)
     assert [part.start for part in plan.ranges] == [0, 20, 40, 60]
     assert [part.read.start for part in plan.ranges] == [
@@ -137,7 +138,7 @@ def test_a_long_shot_is_split_after_a_run_up(run_up, take, step, tmp_path, monke
     for part in plan.ranges:
         # Everything before a cut is forgotten, so a cut stands for the beginning of a clip.
         target = tmp_path / f"from_{part.read.start}.mkv"
-        upscale(take, target, step, scene_cuts=cuts | {part.read.start}, force=True, **vars(recipe))
+        upscale_clip(take, target, step, recipe, scene_cuts=cuts | {part.read.start}, force=True)
         expected = lossless(target)
         for (time, frame), (ours, output) in zip(
             expected[part.start : part.stop], split[part.start : part.stop], strict=True
@@ -154,7 +155,7 @@ def test_a_shot_is_split_only_where_asked_to_be(take, step):
 
 
 def test_a_part_with_a_run_up_goes_on_where_it_was(take, step, tmp_path, monkeypatch):
-    recipe = Recipe(warm_start=2, segment=4, codec="ffv1")
+    recipe = Recipe(warm_start=2, segment=4, encoder=EncoderOptions(codec="ffv1"))
     plan = in_ranges(take, tmp_path / "once.mkv", step, recipe, frozenset(), 10, split=True)
     work, target = tmp_path / "work", tmp_path / "work" / "large.mkv"
     work.mkdir()
@@ -180,8 +181,8 @@ def test_a_part_with_a_run_up_goes_on_where_it_was(take, step, tmp_path, monkeyp
 def test_a_range_that_is_damaged_in_a_store_is_computed_again(step, tmp_path, monkeypatch):
     """Tasks of a cluster, one after the other; a store of objects is anything that has an address."""
     film = make_video(tmp_path / "film.mkv", range(0, 20 * 3600, 3600), size=(32, 24))
-    recipe = Recipe(segment=2, preset="ultrafast")
-    upscale(film, tmp_path / "once.mp4", step, scene_cuts=frozenset({10}), **vars(recipe))
+    recipe = Recipe(segment=2, encoder=EncoderOptions(preset="ultrafast"))
+    upscale_clip(film, tmp_path / "once.mp4", step, recipe, scene_cuts=frozenset({10}))
     monkeypatch.setattr(ray_engine, "_step_of", lambda model, precision: step)
     store = fsspec.filesystem("memory")
     target = "memory://damaged/large.mp4"
@@ -226,7 +227,7 @@ def test_a_run_in_one_does_not_take_over_one_in_ranges(step, tmp_path):
     (work / "lock").touch()
     (work / "plan.json").write_text("{}")
     with pytest.raises(RLSPError, match="was begun with --engine ray"):
-        upscale(film, tmp_path / "large.mkv", step)
+        upscale_clip(film, tmp_path / "large.mkv", step, Recipe())
     assert (work / "plan.json").exists()
 
 

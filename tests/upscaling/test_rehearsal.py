@@ -14,6 +14,7 @@ from helpers.stops import StopSoon
 from helpers.videos import frame_times, make_video, packets
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.step import KerasStep
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.system.files import LONGEST_NAME, fitting_name, temporary_path
 from rlsp_tf.upscaling import concatenate as join
@@ -171,7 +172,7 @@ def test_an_ending_that_cannot_be_is_told_before_the_first_frame(film, step, tmp
 def test_ranges_of_a_cluster_end_alike(film, step, tmp_path):
     title = b"caf\xe9".decode("utf-8", "surrogateescape")
     path = remade(film, tmp_path / "timed.mov", metadata={"title": title}, video={"timecode": "01:02:03:04"})
-    recipe = Recipe(preset="ultrafast", warm_start=0, segment=5)
+    recipe = Recipe(warm_start=0, segment=5, encoder=EncoderOptions(preset="ultrafast"))
     upscale(path, tmp_path / "once.mov", step, **OPTIONS)
     step.steps = 0
     work, target = tmp_path / "work", tmp_path / ("漢" * 80 + ".mov")
@@ -179,7 +180,7 @@ def test_ranges_of_a_cluster_end_alike(film, step, tmp_path):
     rehearse_ranges(path, work, target.name, step, recipe)
     assert (step.steps, list(work.iterdir())) == (0, [])
     with pytest.raises(RLSPError, match="cannot hold video of"):
-        rehearse_ranges(path, work, "large.webm", step, replace(recipe, codec="libx264", preset=None))
+        rehearse_ranges(path, work, "large.webm", step, replace(recipe, encoder=EncoderOptions("libx264")))
     plan = make_plan(path, step, recipe, frozenset({0, 10}), length=10)
     assert len(plan.ranges) == 2
     for index in range(2):

@@ -1,4 +1,4 @@
-"""Faults on purpose: damaged files, kills, full disks, a long film; and the page of what came of them.
+"""Faults on purpose: damaged files, kills, full disks and a long film; and the page of their results.
 
 May import what ``benchmarks`` may.
 """

@@ -1,24 +1,24 @@
-"""What disks and networks do to files."""
+"""Damages the content of files, as broken disks and networks do."""
 
 import numpy as np
 
 KINDS = ("cut off", "bits flipped", "zeroed", "removed", "doubled", "noise")
-"""Of damage; all but the first two are of a stretch of at most 2000 bytes."""
+"""Kinds of damage; all but the first two affect a stretch of at most 2000 bytes."""
 
 
 def damage(content: bytes, kind: str, rng: np.random.Generator) -> bytes:
-    """Damages a file somewhere.
+    """Damages the content of a file at a random place.
 
     Args:
-        content: of the file, not empty.
+        content: content of the file, not empty.
         kind: one of ``KINDS``.
-        rng: decides where and how much.
+        rng: chooses the place and the amount.
 
     Returns:
-        What is left of the content.
+        The damaged content.
 
     Raises:
-        ValueError: if there is no such kind.
+        ValueError: if ``kind`` is unknown.
     """
     damaged = bytearray(content)
     start = int(rng.integers(len(content)))

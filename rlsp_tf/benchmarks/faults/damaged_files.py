@@ -1,4 +1,4 @@
-"""Damaged videos, upscaled in a process that can hang or die without harm: what becomes of each."""
+"""Upscales damaged videos in a separate process, which may hang or crash, and records the outcomes."""
 
 import functools
 import shutil
@@ -16,25 +16,25 @@ from rlsp_tf.benchmarks.harness import Overdue, Worker
 from rlsp_tf.errors import RLSPError
 
 FRAMES = 12
-"""Of every video that is damaged."""
+"""Number of frames of every video that is damaged."""
 TIME_LIMIT = 120
-"""Seconds for a run of one or two, after which it hangs."""
+"""A run that takes longer, in seconds, counts as hung; normally it takes 1 to 2 s."""
 OUTCOMES = ("written", "refused", "hung", "half-written", "traceback")
-"""Of a run: a whole target; one sentence and nothing left; no end; something left that is no whole target;
-anything else, the death of the process included."""
+"""Outcomes of a run: a complete target; one sentence, and no files left behind; no end within the time limit;
+an incomplete target or other files left behind; anything else, including a crash of the process."""
 PRESET = "ultrafast"
-"""Of the encoder, in all runs: it takes the time that matters least."""
+"""Preset of the encoder in all runs, the fastest one."""
 
 Upscale = Callable[..., Any]
-"""Takes a source and a target."""
+"""A function of a source and a target path."""
 
 
 def upscaler(model: str, step: Callable[[Any], Any] = lambda step: step) -> Upscale:
-    """What takes a source and a target and upscales one to the other; imports TensorFlow.
+    """Returns a function that upscales a source to a target; imports TensorFlow.
 
     Args:
         model: as for :func:`rlsp_tf.inference.load.load_step`.
-        step: may put something around the step that it is given.
+        step: may wrap the step of the network, for example to count its calls.
     """
     from rlsp_tf.inference.load import load_step
     from rlsp_tf.upscaling.upscale import upscale
@@ -52,24 +52,24 @@ def benchmark_damage(
     limit: float = TIME_LIMIT,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Damages the beginnings of videos, each in its own container, Matroska and MPEG-TS, and upscales them.
+    """Damages the beginnings of videos in their own container, Matroska and MPEG-TS, and upscales them.
 
     Every run damages another place; kinds of damage and files take turns.
 
     Args:
-        videos: the files.
-        folder: an empty one to work in.
+        videos: the video files.
+        folder: an empty folder to work in.
         model: as for :func:`rlsp_tf.inference.load.load_step`.
-        runs: how many.
-        make: what makes what is to be tried, from the model; of a module, so that a process can import it.
-        limit: seconds for a run.
+        runs: number of runs.
+        make: makes the function to be tried from ``model``; defined in a module, so that another process can
+            import it.
+        limit: time limit of a run in seconds.
         progress: show a progress bar on standard error.
 
     Returns:
         ``{"frames": of every file, "limit", "runs": [{"seed", "file", "kind", "outcome", "said",
-        "decodable", "written", "lost"}]}``: what was said by a run that was not ``"written"``; the frames
-        that decode, those in the target, and how many of the former are not among the latter, 0 unless
-        it was written.
+        "decodable", "written", "lost"}]}``: for each run its messages unless it was ``"written"``, the number
+        of frames that decode, the number in the target, and the difference, 0 unless it was ``"written"``.
 
     Raises:
         RLSPError: if a video cannot be read.
@@ -80,13 +80,13 @@ def benchmark_damage(
     work = folder / "work"
     try:
         for seed in tqdm(range(runs), desc="damages", disable=not progress, leave=False):
-            # Kinds change slower than files, so that all pairs come about.
+            # Kinds change more slowly than files, so that all pairs occur.
             film = films[seed % len(films)]
             kind = KINDS[seed // len(films) % len(KINDS)]
             work.mkdir()
             source = work / film.name
             source.write_bytes(damage(film.read_bytes(), kind, np.random.default_rng(seed)))
-            worker = worker or Worker("upscaling", DamageSide, make, model)
+            worker = worker or Worker("upscaling", DamageRunner, make, model)
             run = _run(worker, source, work / "large.mkv", limit)
             if run["outcome"] == "hung" or "ended" in run:
                 worker.close()
@@ -100,8 +100,8 @@ def benchmark_damage(
     return {"frames": FRAMES, "limit": limit, "runs": found}
 
 
-class DamageSide:
-    """What runs in a process of its own.
+class DamageRunner:
+    """Upscales files in a process of its own.
 
     Args:
         make, model: see :func:`benchmark_damage`.
@@ -112,7 +112,7 @@ class DamageSide:
         self._upscale = make(model)
 
     def run(self, source: str, target: str) -> dict[str, str]:
-        """Upscales; gives the sentence of a refusal as ``"refused"``, or a ``"traceback"``, or nothing."""
+        """Upscales; returns ``{"refused": sentence}``, ``{"traceback": text}``, or ``{}`` for success."""
         try:
             self._upscale(Path(source), Path(target))
         except RLSPError as error:
@@ -123,7 +123,7 @@ class DamageSide:
 
 
 def last_line(said: str) -> str:
-    """The last line of what was said, which is the sentence, or the end of a traceback."""
+    """The last line of a program's messages: a sentence, or the end of a traceback."""
     return said.strip().splitlines()[-1] if said.strip() else ""
 
 
@@ -133,16 +133,18 @@ def _films(videos: Sequence[Path], folder: Path) -> list[Path]:
         for suffix in dict.fromkeys((video.suffix, ".mkv", ".ts")):
             film = folder / f"{video.stem}{suffix}"
             cut(video, film, FRAMES, sound=True)
-            # MPEG-TS takes anything, and what it does not know cannot be read again.
+            # MPEG-TS accepts any stream, but not every one can be read again.
             if is_whole(film):
                 films.append(film)
     if not films:
-        raise RLSPError(f"{', '.join(map(str, videos))}: no video that can be damaged; give others.")
+        raise RLSPError(
+            f"{', '.join(map(str, videos))}: no video is suitable for this benchmark; give others."
+        )
     return films
 
 
 def _run(worker: Worker, source: Path, target: Path, limit: float) -> dict[str, Any]:
-    """Upscales and looks at what is there afterwards."""
+    """Upscales a file and checks which files are there afterwards."""
     said, ended = "", {}
     try:
         answer = worker.call("run", str(source), str(target), limit=limit)

@@ -1,8 +1,8 @@
-"""The places where a run changes what is on the disk, each with a name, so that it can be killed there.
+"""Names every change that a process makes on the disk, so that it can be killed right before it.
 
-A process that is killed leaves the disk as it was before its next change. So the changes that a run makes,
-one after the other, are all the states that ``kill -9`` can leave, but for how much of a temporary file has
-been written. A failing power can also leave half of a line that was appended to a journal.
+A killed process leaves the disk as it was before its next change. So the changes of a run cover all states
+that ``kill -9`` can leave, except for how much of a temporary file was written. A power failure can also
+leave half of a line at the end of a journal.
 """
 
 import os
@@ -23,19 +23,19 @@ _CHANGES = {
     "os.truncate": "cut",
     "os.link": "link",
 }
-"""What Python calls a change in an audit event, and what we do. Replacing a file is a renaming to it."""
+"""Python's audit events for changes on the disk, and our names for them; replacing a file is a rename."""
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 def watch(folder: Path, dies_at: Callable[[str], bool]) -> None:
-    """From now on this process may kill itself before any change in a folder; for good.
+    """Makes this process kill itself before a change in a folder; this cannot be undone.
 
-    Not seen is what libraries in C write, which is temporary until it is renamed.
+    Writes by libraries in C are not seen; they go to temporary files that are renamed later.
 
     Args:
-        folder: changes of anything below it count; absolute, and without symbolic links.
-        dies_at: is told the name of every change before it happens, such as ``"rename
-            film.mp4.rlsp/.000000.part.mp4 2"``, the second change of this kind; says whether to die there.
+        folder: absolute path without symbolic links; changes of anything in it count.
+        dies_at: called with the name of every change before it happens, such as ``"rename
+            film.mp4.rlsp/.000000.part.mp4 2"`` for the second such change; returns whether to die there.
     """
     counts: dict[str, int] = {}
     busy = False
@@ -81,7 +81,7 @@ def watch(folder: Path, dies_at: Callable[[str], bool]) -> None:
 
 
 def record(file: Path) -> Callable[[str], bool]:
-    """For :func:`watch`: notes the names of all changes in a file, which does not lie in the folder."""
+    """Returns a function for :func:`watch` that writes the names of all changes to a file elsewhere."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
 
     def note(name: str) -> bool:
@@ -92,12 +92,12 @@ def record(file: Path) -> Callable[[str], bool]:
 
 
 def recorded(file: Path) -> Sequence[str]:
-    """What :func:`record` has noted."""
+    """Reads the names that :func:`record` has written."""
     return file.read_text("utf-8").splitlines()
 
 
 def _place(path: Any, inside: int = -1) -> Path:
-    """The path of a path, which may start in an open folder, or of an open file."""
+    """Resolves an argument of an audit event: a file descriptor, or a path relative to ``inside``."""
     if isinstance(path, int):
         link = Path(f"/proc/self/fd/{path}")
         return link.readlink() if link.is_symlink() else link

@@ -1,6 +1,6 @@
-"""``kill -9``, the same call again, and the result beside that of a run left alone.
+"""Kills runs with ``kill -9``, repeats the call, and compares the result with that of an undisturbed run.
 
-At random moments of a run, and before every change that a run makes on the disk
+Runs are killed at random moments, and before every change that they make on the disk
 (:mod:`rlsp_tf.benchmarks.faults.kill_points`).
 """
 
@@ -26,17 +26,17 @@ from rlsp_tf.system.quiet import quiet_tensorflow
 from rlsp_tf.upscaling.work_folder import JOURNAL, SUFFIX, read_journal
 
 FRAMES, SEGMENT = 10, 2
-"""Of the film that is killed at every change of the disk, and of its segments."""
+"""Frames of the film, and of a segment, in runs that are killed before every change on the disk."""
 TIME_LIMIT = 600
-"""Seconds for a run of some, after which it hangs."""
+"""A run that takes longer, in seconds, counts as hung; normally it takes some seconds."""
 
 
 class Counted:
-    """A step that counts in memory that outlives its process.
+    """A step that counts its calls in memory that outlives its process.
 
     Args:
-        step: what it does.
-        count: an integer of :mod:`multiprocessing`.
+        step: the step to run.
+        count: a shared integer of :mod:`multiprocessing`.
     """
 
     def __init__(self, step: Any, count: Any) -> None:
@@ -47,18 +47,18 @@ class Counted:
         return getattr(self._step, name)
 
     def __call__(self, window: Any, state: Any) -> Any:
-        """One step, see :class:`rlsp_tf.inference.step.Step`."""
+        """Runs one step; see :class:`rlsp_tf.inference.step.Step`."""
         self._count.value += 1
         return self._step(window, state)
 
 
 def counting_upscaler(model: str, count: Any) -> Upscale:
-    """As :func:`rlsp_tf.benchmarks.faults.damaged_files.upscaler`, with a count of the network's steps."""
+    """Like :func:`rlsp_tf.benchmarks.faults.damaged_files.upscaler`, but counts the network's steps."""
     return upscaler(model, functools.partial(Counted, count=count))
 
 
 def short_segments(model: str, count: Any) -> Upscale:
-    """As :func:`counting_upscaler`, in segments of few frames."""
+    """Like :func:`counting_upscaler`, but with short segments."""
     return functools.partial(counting_upscaler(model, count), segment=SEGMENT)
 
 
@@ -70,26 +70,26 @@ def benchmark_points(
     make: Callable[[str, Any], Upscale] = short_segments,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """Kills a run before each of its changes of the disk, and lets each be gone on with.
+    """Kills runs before each of their changes on the disk, and continues each of them.
 
     Args:
-        film: what is upscaled; a short one will do.
-        folder: an empty one to work in; absolute, and without symbolic links.
+        film: the video to upscale; a short one is enough.
+        folder: an empty folder to work in, an absolute path without symbolic links.
         model, make, progress: see :func:`benchmark_kills`.
 
     Returns:
-        ``[{"name": of the change, "code": how the second run ended, "said", "lost", "different", "left"}]``,
-        the last four as of :func:`benchmark_kills`. At the last change a run has ended but for its exit code,
-        and the second one may find that its output exists.
+        ``[{"name": of the change, "code": exit code of the second run, "said", "lost", "different",
+        "left"}]``; the last four as in :func:`benchmark_kills`. Before its last change a run has already
+        written its output, so the second run may report that it exists.
 
     Raises:
-        RLSPError: if the run that is left alone does not end well.
+        RLSPError: if the undisturbed run fails.
     """
-    sittings = _Sittings(make, film, model)
+    runs = _Runs(make, film, model)
     (folder / "once").mkdir()
     once, names = folder / "once" / "once.mp4", folder / "names"
-    if sittings.run(once, names=names).code != 0 or not once.exists():
-        raise RLSPError(f"{film}: cannot be upscaled; see what rlsp upscale says of it.")
+    if runs.run(once, names=names).code != 0 or not once.exists():
+        raise RLSPError(f"{film}: cannot be upscaled; run rlsp upscale with it to see why.")
     expected = packets(once)
     found = []
     points = recorded(names)
@@ -97,8 +97,8 @@ def benchmark_points(
         work = folder / f"point{number}"
         work.mkdir()
         target = work / once.name
-        killed = sittings.run(target, point=name)
-        second = sittings.run(target)
+        killed = runs.run(target, point=name)
+        second = runs.run(target)
         ended = second.code == 0 or (name == points[-1] and "exists already" in second.said)
         compared = _compared(expected, target)
         if killed.code != -signal.SIGKILL:
@@ -118,32 +118,32 @@ def benchmark_kills(
     seed: int = 0,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Kills runs while they work, each at another moment, and lets each be gone on with.
+    """Kills runs at random moments, and continues each of them.
 
     Args:
-        film: what is upscaled; several segments long, or nothing can be finished when the kill comes.
-        folder: an empty one to work in.
+        film: the video to upscale, several segments long.
+        folder: an empty folder to work in.
         model: as for :func:`rlsp_tf.inference.load.load_step`.
-        kills: how many.
-        make: what makes what is to be tried, from the model and a count of steps that it adds to.
-        seed: of the moments.
+        kills: number of kills.
+        make: makes the function to be tried from ``model`` and a counter of steps.
+        seed: seed of the random moments.
         progress: show a progress bar on standard error.
 
     Returns:
-        ``{"frames": of the film, "steps": of the network for them, "seconds": that takes, "kills": [{"after":
-        seconds, "finished": frames at the kill, "code": how the second run ended, "said": the last line of
-        what it said if not well, "lost": frames that the
-        result has not, "different": packets that are others than without the kill, "twice": steps that were
-        computed in both runs, "left": names of what is in the folder beside the result}]}``.
+        ``{"frames": of the film, "steps": of the network, "seconds": of an undisturbed run, "kills":
+        [{"after": seconds, "finished": frames at the kill, "code": exit code of the second run, "said": its
+        last message if it failed, "lost": missing frames, "different": packets that differ from the
+        undisturbed run, "twice": steps that were computed in both runs, "left": names of other files in the
+        folder of the result}]}``.
 
     Raises:
-        RLSPError: if the run that is left alone does not end well.
+        RLSPError: if the undisturbed run fails.
     """
-    sittings = _Sittings(make, film, model)
+    runs = _Runs(make, film, model)
     once = folder / "once.mp4"
-    whole = sittings.run(once)
+    whole = runs.run(once)
     if whole.code != 0 or not once.exists():
-        raise RLSPError(f"{film}: cannot be upscaled; see what rlsp upscale says of it.")
+        raise RLSPError(f"{film}: cannot be upscaled; run rlsp upscale with it to see why.")
     expected = packets(once)
     frames = len(expected["0 video"])
     rng = np.random.default_rng(seed)
@@ -153,12 +153,12 @@ def benchmark_kills(
             work = folder / f"kill{len(found)}"
             work.mkdir(exist_ok=True)
             target = work / once.name
-            killed = sittings.run(target, kill_after=rng.uniform(0, whole.seconds))
+            killed = runs.run(target, kill_after=rng.uniform(0, whole.seconds))
             if killed.code == 0:
-                target.unlink()  # done before it could be killed
+                target.unlink()  # it ended before it could be killed
                 continue
             journal = read_journal(target.with_name(target.name + SUFFIX) / JOURNAL)
-            second = sittings.run(target)
+            second = runs.run(target)
             found.append(
                 {
                     "after": killed.seconds,
@@ -174,17 +174,17 @@ def benchmark_kills(
 
 
 @dataclass(frozen=True)
-class _Sitting:
+class _Run:
     code: int | None
-    """As of :class:`multiprocessing.Process`; ``None`` for one that hung."""
+    """Exit code of :class:`multiprocessing.Process`; ``None`` if it hung."""
     seconds: float
     steps: int
     said: str
-    """The last line on standard error of one that did not end well."""
+    """The last line on standard error if it failed."""
 
 
-class _Sittings:
-    """Runs in processes of their own, which import TensorFlow once for all where there is fork."""
+class _Runs:
+    """Starts runs in processes of their own, which share one import of TensorFlow where fork exists."""
 
     def __init__(self, make: Callable[[str, Any], Upscale], film: Path, model: str) -> None:
         self._make, self._film, self._model = make, film, model
@@ -200,19 +200,19 @@ class _Sittings:
         *,
         point: str | None = None,
         names: Path | None = None,
-    ) -> _Sitting:
-        """One of them; seconds count from when it begins to upscale.
+    ) -> _Run:
+        """Starts a run and waits for its end; its time counts from when it begins to upscale.
 
         Args:
-            target: what it writes.
-            kill_after: seconds.
-            point: the name of a change of the disk to be killed at instead.
-            names: gets the names of all of them.
+            target: the file to write.
+            kill_after: seconds after which to kill it.
+            point: name of the change on the disk at which to kill it instead.
+            names: a file to which to write the names of all changes.
         """
         log = target.parent.with_suffix(".log")
         count, ready = self._processes.RawValue("q", 0), self._processes.Event()
         process = self._processes.Process(
-            target=_sit,
+            target=_run_in_process,
             args=(self._make, self._model, self._film, target, log, count, ready, point, names),
         )
         with quiet_tensorflow():
@@ -227,10 +227,10 @@ class _Sittings:
         code = None if hung and kill_after is None else process.exitcode
         seconds = time.perf_counter() - began
         said = last_line(log.read_text("utf-8", "replace")) if code else ""
-        return _Sitting(code, seconds, count.value, said)
+        return _Run(code, seconds, count.value, said)
 
 
-def _sit(
+def _run_in_process(
     make: Callable[[str, Any], Upscale],
     model: str,
     film: Path,
@@ -252,7 +252,7 @@ def _sit(
 
 
 def _compared(expected: dict[str, list[tuple[Any, str]]], target: Path) -> dict[str, Any]:
-    """What a result lacks of what was expected, and what is in the folder beside it."""
+    """Compares a result with the expected packets, and lists other files in its folder."""
     got = packets(target) if target.exists() else {}
     return {
         "lost": max(0, len(expected["0 video"]) - len(got.get("0 video", ()))),
@@ -262,7 +262,7 @@ def _compared(expected: dict[str, list[tuple[Any, str]]], target: Path) -> dict[
 
 
 def _different(expected: dict[str, list[tuple[Any, str]]], got: dict[str, list[tuple[Any, str]]]) -> int:
-    """How many packets of any stream are not the same, or not at the same time, or in one file only."""
+    """Counts packets that differ in content or time, or are in one file only."""
     return sum(
         one != other
         for name in expected.keys() | got.keys()

@@ -1,4 +1,4 @@
-"""A long film, upscaled by the command line: memory over time, and whether all of it is there in the end."""
+"""Upscales a long film with the command line; measures memory over time and checks the result."""
 
 import contextlib
 import subprocess
@@ -18,12 +18,12 @@ from rlsp_tf.benchmarks.faults.situations import PROGRAM
 from rlsp_tf.errors import RLSPError
 
 PERIOD = 1.0
-"""Seconds between two looks at memory."""
+"""Seconds between two measurements of memory."""
 WARM_UP = 0.1
-"""Of the time of the run, at its beginning, in which memory may rise."""
+"""Share of the run, at its beginning, in which memory may rise."""
 
 
-def benchmark_soak(
+def benchmark_long_film(
     film: Path,
     folder: Path,
     *,
@@ -33,27 +33,26 @@ def benchmark_soak(
     period: float = PERIOD,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Upscales a film put behind itself until it is so long, and looks at memory meanwhile.
+    """Upscales a film that is repeated until it is long enough, and measures memory meanwhile.
 
     Args:
-        film: made by :func:`rlsp_tf.benchmarks.excerpts.reduce`.
-        folder: an empty one to work in.
+        film: a file made by :func:`rlsp_tf.benchmarks.excerpts.reduce`.
+        folder: an empty folder to work in.
         model: as for :func:`rlsp_tf.inference.load.load_step`.
-        minutes: of video, at least.
-        program: what takes ``upscale INPUT OUTPUT``, options and ends with an exit code.
-        period: seconds between two looks.
+        minutes: least length of the video.
+        program: the command line to which ``upscale INPUT OUTPUT`` and options are added.
+        period: seconds between two measurements of memory.
         progress: show a progress bar on standard error.
 
     Returns:
-        ``{"frames", "size": [width, height], "minutes": of video, "code": of the run, "said": where it is not
-        0, "seconds": it took, "samples": [[seconds, bytes]], "first": median bytes in the first tenth of the
-        time, "last": in the last, "slope": bytes per hour after the first tenth, by Theil and Sen, "lost":
-        frames that are not there (all, if one does not decode), "moved": frames at other times,
-        "duration": [of the film, of the result] in seconds, "sound": [packets of the film, of the
-        result]}``.
+        ``{"frames", "size": [width, height], "minutes": of video, "code": exit code, "said": messages unless
+        it is 0, "seconds": of the run, "samples": [[seconds, bytes]], "first": median bytes in the first
+        tenth of the time, "last": in the last tenth, "slope": bytes per hour after the first tenth, by Theil
+        and Sen, "lost": missing frames (all, if one does not decode), "moved": frames at other times,
+        "duration": [of the film, of the result] in seconds, "sound": [packets of the film, of the result]}``.
 
     Raises:
-        RLSPError: if the film cannot be read, or the run ends before memory was looked at three times.
+        RLSPError: if the film cannot be read, or the run ends before the third measurement of memory.
     """
     source, target = folder / "long.mp4", folder / "large.mp4"
     width, height, rate = shape(film)
@@ -74,7 +73,7 @@ def benchmark_soak(
         code = process.wait()
     if len(samples) < 3:
         said = log.read_text("utf-8", "replace").strip()
-        raise RLSPError(f"{film}: its run ended at once ({said}); try rlsp upscale with it.")
+        raise RLSPError(f"{film}: its run ended at once ({said}); run rlsp upscale with it to see why.")
     got = packets(target) if target.exists() else {}
     shown, back = given["0 video"], got.get("0 video", [])
     whole = target.exists() and is_whole(target) == len(back)
@@ -95,13 +94,13 @@ def benchmark_soak(
 
 
 def describe_memory(samples: Sequence[Sequence[float]]) -> dict[str, float]:
-    """How memory went.
+    """Summarizes memory over time.
 
     Args:
-        samples: ``[seconds, bytes]``, three or more, in order.
+        samples: three or more pairs ``[seconds, bytes]``, in order of time.
 
     Returns:
-        ``{"first", "last", "slope"}``, see :func:`benchmark_soak`.
+        ``{"first", "last", "slope"}``; see :func:`benchmark_long_film`.
     """
     seconds, memory = np.array(samples, float).T
     end = seconds[-1]
@@ -109,7 +108,7 @@ def describe_memory(samples: Sequence[Sequence[float]]) -> dict[str, float]:
     return {
         "first": float(np.median(memory[seconds <= 0.1 * end])),
         "last": float(np.median(memory[seconds >= 0.9 * end])),
-        # The median of the slopes between any two: the start and the joining of segments are no leaks.
+        # The median of the slopes between all pairs ignores the start and the joining of segments.
         "slope": float(theilslopes(memory[after], seconds[after] / 3600).slope),
     }
 
@@ -118,9 +117,9 @@ def _watch(process: Any, period: float, progress: bool) -> list[list[float]]:
     began = time.perf_counter()
     watched = psutil.Process(process.pid)
     samples = []
-    with tqdm(desc="soak", unit=" looks", disable=not progress, leave=False) as bar:
+    with tqdm(desc="long film", unit=" samples", disable=not progress, leave=False) as bar:
         while process.poll() is None:
-            # One that has just ended has no memory.
+            # A process that has just ended has no memory.
             with contextlib.suppress(psutil.Error):
                 if memory := watched.memory_info().rss:
                     samples.append([time.perf_counter() - began, float(memory)])
@@ -130,7 +129,7 @@ def _watch(process: Any, period: float, progress: bool) -> list[list[float]]:
 
 
 def _moved(given: Sequence[tuple[Fraction, str]], got: Sequence[tuple[Fraction, str]]) -> int:
-    """How many frames of one are at another time in the other, compared in order of time."""
+    """Counts frames whose times differ, compared in order of time."""
     pairs = zip(sorted(time for time, _ in given), sorted(time for time, _ in got), strict=False)
     return sum(one != other for one, other in pairs)
 

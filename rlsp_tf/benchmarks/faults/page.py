@@ -1,4 +1,4 @@
-"""The page of what ``rlsp benchmark faults`` has found, with a plot of memory over time."""
+"""The page of a result of ``rlsp benchmark faults``, with a plot of memory over time."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,12 +19,12 @@ Result = Mapping[str, Any]
 
 
 def page(result: Result, picture: str, command: str) -> list[str]:
-    """The page as lines of Markdown.
+    """Formats the page as lines of Markdown.
 
     Args:
-        result: of :func:`rlsp_tf.benchmarks.faults.run.benchmark_faults`.
-        picture: the link to what :func:`draw_memory` has drawn.
-        command: the command line behind the page.
+        result: result of :func:`rlsp_tf.benchmarks.faults.run.benchmark_faults`.
+        picture: link to the plot of :func:`draw_memory`.
+        command: the command line to record on the page.
     """
     lines = [*summary(result), "", *_damage(result["damage"]), ""]
     lines += [*_points(result["points"]), "", *_kills(result["kills"])]
@@ -35,10 +35,10 @@ def page(result: Result, picture: str, command: str) -> list[str]:
 
 
 def summary(result: Result) -> list[str]:
-    """The beginning of the page: what was found, the machine, and a table of everything that was tried.
+    """Formats the beginning of the page: the findings, the machine, and a table of all parts.
 
     Args:
-        result: of :func:`rlsp_tf.benchmarks.faults.run.benchmark_faults`.
+        result: result of :func:`rlsp_tf.benchmarks.faults.run.benchmark_faults`.
     """
     lines = ["# Reliability", "", *_meaning(result), ""]
     for line in describe_machine(result):
@@ -47,11 +47,11 @@ def summary(result: Result) -> list[str]:
 
 
 def draw_memory(path: Path, result: Result) -> None:
-    """Draws memory over time, with the line whose slope is told.
+    """Draws memory over time, with a line of the measured slope.
 
     Args:
-        path: the picture, a ``.png`` say.
-        result: of :func:`rlsp_tf.benchmarks.faults.run.benchmark_faults`.
+        path: the image file to write, such as a ``.png``.
+        result: result of :func:`rlsp_tf.benchmarks.faults.run.benchmark_faults`.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -82,14 +82,14 @@ def _meaning(result: Result) -> list[str]:
     different = sum(kill["different"] for kill in [*kills, *points])
     return [
         f"Of {tried} runs in which something went wrong or could have, {survived} ended as they should: with "
-        "everything that there was to be had under the name that was asked for, or with one sentence that "
-        f"says what to do and nothing half-written; {lost} frames were lost in all of them together.",
-        f"Where a run is killed, the same command goes on: of {len(kills) + len(points)} results after "
-        f"`kill -9`, at each of the {len(points)} changes that a run makes on the disk and at {len(kills)} "
-        f"random moments, {different} packets are others than without it, and at most {max(twice)} frames "
-        "had to be computed twice.",
-        f"A film of {soak['frames']} frames came out with {soak['frames'] - soak['lost']}, and the memory of "
-        f"the process was {soak['first'] / 1e6:.0f} MB in the first tenth of the time and "
+        "all frames that can be decoded in the output, or with one sentence that says what to do and no "
+        f"incomplete file. Together they lost {lost} frames.",
+        "A run that was killed is continued by the same command. Runs were killed by `kill -9` before each "
+        f"of the {len(points)} changes that a run makes on the disk, and at {len(kills)} random moments. In "
+        f"the {len(kills) + len(points)} results, {different} packets differ from those of a run that was "
+        f"not killed, and at most {max(twice)} frames had to be computed twice.",
+        f"A film of {soak['frames']} frames gave {soak['frames'] - soak['lost']} frames. The memory of the "
+        f"process was {soak['first'] / 1e6:.0f} MB in the first tenth of the time and "
         f"{soak['last'] / 1e6:.0f} MB in the last.",
     ]
 
@@ -118,17 +118,17 @@ def _damage(damage: Result) -> list[str]:
     lines = [
         "## Damaged files",
         "",
-        f"The first {damage['frames']} frames of each video in its own container, in Matroska and in MPEG-TS "
-        "where they take it, each damaged at random places. *Written*: a file of which everything decodes; "
-        "*refused*: one sentence, and nothing left; *hung*: no end within "
-        f"{damage['limit']:g} s; *half-written*: something left that is not whole; *traceback*: anything "
-        "else, a process that dies included. Frames are those of files that were written: what FFmpeg "
-        "decodes of the damaged file, and what is in the result.",
+        f"The first {damage['frames']} frames of each video in its own container, in Matroska and in "
+        "MPEG-TS if these can hold it, each damaged at a random place. *Written*: a file that decodes "
+        "completely; *refused*: one sentence, and no files left behind; *hung*: no end within "
+        f"{damage['limit']:g} s; *half-written*: an incomplete file left behind; *traceback*: anything "
+        "else, including a crash. Numbers of frames are those of written files: the frames that FFmpeg "
+        "decodes from the damaged file, and those in the result.",
         "",
         *markdown_table(rows),
     ]
     if refused:
-        lines += ["", "Refused though some of their frames decode:", ""]
+        lines += ["", "Refused although some frames decode:", ""]
         lines += [f"- {run['decodable']} frames: {run['said']}" for run in refused]
     return lines
 
@@ -139,11 +139,11 @@ def _points(points: Sequence[Result]) -> list[str]:
         left = ", ".join(point["left"]) or "nothing"
         rows.append([f"`{point['name']}`", str(point["lost"]), str(point["different"]), left])
     return [
-        "## Kills at every change of the disk",
+        "## Kills before every change on the disk",
         "",
         f"`kill -9` before each change that upscaling {FEW} frames in segments of at least {SEGMENT} makes "
-        "on the disk, in their order; the number says which of its kind it is. *Half a line* is what a "
-        "failing power may leave of a journal. Then the same call again; compared as below.",
+        "on the disk, in order; numbers count equal changes. *Half a line* is what a power failure may leave "
+        "at the end of a journal. Then the same call again; results are compared as below.",
         "",
         *markdown_table(rows),
     ]
@@ -161,8 +161,8 @@ def _kills(kills: Result) -> list[str]:
         "## Kills",
         "",
         f"`kill -9` at a random moment of the {kills['seconds']:.1f} s that {kills['frames']} frames take, "
-        "then the same call again until it is done; every packet, sound included, is held against that of a "
-        "run that was left alone. *Computed twice* are steps of the network.",
+        "then the same call again. Every packet, including sound, is compared with that of a run that was "
+        "not killed. *Computed twice* counts steps of the network.",
         "",
         *markdown_table(rows),
     ]
@@ -181,9 +181,9 @@ def _situations(situations: Sequence[Result]) -> list[str]:
     return [
         "## Situations",
         "",
-        "The command line in a folder of its own, where `film.mp4` is the input; *left* is all that lies "
-        "there afterwards. *As it should* says whether it ended with one sentence, everything that was there "
-        "is as it was, and a run that can be gone on with ends with the whole film, packet by packet.",
+        "The command line in a folder of its own, where `film.mp4` is the input; *left* lists all files "
+        "there afterwards. *As it should* means that it ended with one sentence, all files that were there "
+        "are unchanged, and a run that can be continued ends with the whole film, packet by packet.",
         "",
         *markdown_table(rows),
     ]
@@ -205,17 +205,17 @@ def _soak(soak: Result) -> list[str]:
         ["memory in the last tenth, median", f"{soak['last'] / 1e6:.1f} MB"],
         ["memory at its highest", f"{max(each[1] for each in soak['samples']) / 1e6:.1f} MB"],
         [
-            f"slope after the first {WARM_UP:.0%}, median of those between any two looks",
+            f"slope after the first {WARM_UP:.0%}, median over all pairs of measurements",
             f"{soak['slope'] / 1e6:+.1f} MB per hour",
         ],
     ]
     return [
         "## A long film",
         "",
-        "Packets of a small film behind each other, upscaled by the command line, whose resident memory is "
-        "looked at every second; the result is read to its end. The last seconds are those in which segments "
-        "are joined: the times of all packets, sound included, are in memory then, in tables of the "
-        "container and in ours.",
+        "A small film, repeated many times, is upscaled with the command line. Its resident memory is "
+        "measured every second, and the result is read to its end. In the last seconds segments are "
+        "joined: the times of all packets, including sound, are in memory then, in tables of the container "
+        "and of rlsp.",
         "",
         *markdown_table(rows),
     ]

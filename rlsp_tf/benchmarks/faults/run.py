@@ -1,4 +1,4 @@
-"""Whether anything gets lost: damaged files, kills, signals, full disks and a long film, each counted."""
+"""Checks that nothing is lost by damaged files, kills, signals, full disks and in a long film."""
 
 import os
 import tempfile
@@ -10,15 +10,15 @@ from rlsp_tf.benchmarks.excerpts import cut, reduce
 from rlsp_tf.benchmarks.faults.damaged_files import OUTCOMES, benchmark_damage, last_line
 from rlsp_tf.benchmarks.faults.kills import FRAMES as FEW
 from rlsp_tf.benchmarks.faults.kills import benchmark_kills, benchmark_points
-from rlsp_tf.benchmarks.faults.long_film import benchmark_soak
+from rlsp_tf.benchmarks.faults.long_film import benchmark_long_film
 from rlsp_tf.benchmarks.faults.situations import benchmark_situations
 from rlsp_tf.benchmarks.harness import heading
 from rlsp_tf.errors import RLSPError
 
 WIDTH = 96
-"""Of the frames in all parts that are about many of them, in pixels."""
+"""Width of frames in pixels in all parts that need many frames."""
 FRAMES = 900
-"""Of the first video, of which these parts are made: several segments."""
+"""Frames of the first video that these parts use: several segments."""
 
 Result = Mapping[str, Any]
 
@@ -33,27 +33,28 @@ def benchmark_faults(
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Tries in a temporary folder what a long run may meet.
+    """Tries in a temporary folder what can go wrong in a long run.
 
-    Damage is done to the beginnings of all videos as they are. Kills, situations and the long film are made
-    of the first one in a small size; the long film has half its frame rate.
+    Damage is done to the beginnings of all videos. Kills, situations and the long film use the first video
+    in a small size; the long film has half its frame rate.
 
     Args:
-        videos: files of real video.
+        videos: real video files.
         model: as for :func:`rlsp_tf.inference.load.load_step`.
-        damages: how many files are damaged.
-        kills: how many runs are killed.
-        minutes: of the long film.
+        damages: number of files to damage.
+        kills: number of runs to kill at random moments.
+        minutes: length of the long film.
         progress: show progress bars on standard error.
-        command: what to note as the command behind the result.
+        command: the command line to record in the result.
 
     Returns:
-        :func:`rlsp_tf.benchmarks.harness.heading` and ``{"videos", "model",
-        "damage", "points", "kills", "situations", "soak"}``, the last five as the functions of the same names
-        in ``rlsp_tf.benchmark_*`` give them.
+        :func:`rlsp_tf.benchmarks.harness.heading` and ``{"videos", "model", "damage", "points", "kills",
+        "situations", "soak"}``; the last five are the results of :func:`benchmark_damage`,
+        :func:`benchmark_points`, :func:`benchmark_kills`, :func:`benchmark_situations` and
+        :func:`benchmark_long_film`.
 
     Raises:
-        RLSPError: if there is no such video, or one cannot be upscaled where nothing goes wrong.
+        RLSPError: if a video does not exist, or cannot be upscaled when nothing goes wrong.
     """
     paths = [Path(video) for video in videos]
     for path in paths:
@@ -79,35 +80,35 @@ def benchmark_faults(
             "points": benchmark_points(short, folder("points"), **given),
             "kills": benchmark_kills(film, folder("kills"), kills=kills, **given),
             "situations": benchmark_situations(film, folder("situations"), **given),
-            "soak": benchmark_soak(slow, folder("soak"), minutes=minutes, **given),
+            "soak": benchmark_long_film(slow, folder("soak"), minutes=minutes, **given),
         }
 
 
 def survived_damage(run: Result) -> bool:
-    """Whether a damaged file was upscaled as far as it decodes, or refused in a sentence."""
+    """Whether a damaged file was upscaled as far as it decodes, or refused with a sentence."""
     return run["outcome"] in ("written", "refused") and not run["lost"]
 
 
 def survived_kill(kill: Result) -> bool:
-    """Whether a killed run was gone on with as if nothing had been, and nothing is left of it."""
+    """Whether a killed run was continued without any difference, and left no other files."""
     return kill["code"] == 0 and not (kill["lost"] or kill["different"] or kill["left"])
 
 
-def survived_soak(soak: Result) -> bool:
-    """Whether all of a long film came out, at its times and with its sound."""
+def survived_long_film(soak: Result) -> bool:
+    """Whether the result of the long film has all frames, at their times, and all sound."""
     given, got = soak["sound"]
     return soak["code"] == 0 and not soak["lost"] and not soak["moved"] and given == got
 
 
 def counts(result: Result) -> dict[str, dict[str, int]]:
-    """How many faults of each part were tried and survived, and frames lost in it.
+    """Counts the faults of each part that were tried and survived, and the frames that were lost.
 
     Args:
-        result: of :func:`benchmark_faults`.
+        result: result of :func:`benchmark_faults`.
 
     Returns:
-        For each part ``{"tried", "survived", "lost"}``. Situations are not about frames; one of which the
-        film did not come out whole did not survive.
+        For each part ``{"tried", "survived", "lost"}``. Situations do not count frames: if a film is not
+        complete, the situation was not survived.
     """
     damage, kills, soak = result["damage"]["runs"], result["kills"]["kills"], result["soak"]
     situations = [each for each in result["situations"] if "missing" not in each]
@@ -125,12 +126,12 @@ def counts(result: Result) -> dict[str, dict[str, int]]:
         "kills at changes": part(result["points"], survived_kill),
         "kills": part(kills, survived_kill),
         "situations": part(situations, lambda each: each["right"]),
-        "long film": part([soak], survived_soak),
+        "long film": part([soak], survived_long_film),
     }
 
 
 def failures(result: Result) -> list[str]:
-    """A line for each fault that was not survived."""
+    """Lines that describe each fault that was not survived."""
     lines = [
         f"{run['file']}, {run['kind']} (seed {run['seed']}): {run['outcome']}, {run['written']} of "
         f"{run['decodable']} frames written. {last_line(run['said'])}".rstrip()
@@ -158,7 +159,7 @@ def failures(result: Result) -> list[str]:
         if not each.get("right", True)
     ]
     soak = result["soak"]
-    if not survived_soak(soak):
+    if not survived_long_film(soak):
         lines.append(
             f"long film: ended with {soak['code']}, {soak['lost']} of {soak['frames']} frames lost, "
             f"{soak['moved']} moved, {soak['sound'][1]} of {soak['sound'][0]} packets of sound. "
@@ -168,6 +169,6 @@ def failures(result: Result) -> list[str]:
 
 
 def outcomes(runs: Iterable[Result]) -> dict[str, int]:
-    """How many runs of :func:`benchmark_damage` had each of OUTCOMES."""
+    """Counts the runs of :func:`benchmark_damage` by OUTCOMES."""
     found = [run["outcome"] for run in runs]
     return {outcome: found.count(outcome) for outcome in OUTCOMES}

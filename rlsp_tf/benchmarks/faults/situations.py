@@ -1,4 +1,4 @@
-"""What goes wrong around the command line: signals, full disks, wrong inputs; each is tried."""
+"""Tries the command line in bad situations: signals, full disks, wrong inputs."""
 
 import contextlib
 import hashlib
@@ -24,22 +24,22 @@ from rlsp_tf.upscaling.work_folder import SUFFIX
 PROGRAM = (sys.executable, "-m", "rlsp_tf")
 """The command line."""
 TIME_LIMIT = 600
-"""Seconds for a run of some, after which it hangs."""
+"""A run that takes longer, in seconds, counts as hung; normally it takes some seconds."""
 FILM, LARGE = "film.mp4", "large.mp4"
 
 
 @dataclass
 class Sandbox:
-    """Where a situation takes place.
+    """The folder in which a situation takes place, and the runs in it.
 
     Attributes:
-        folder: its own, empty.
-        film: a video of some hundred frames.
+        folder: an empty folder.
+        film: a video of several hundred frames.
         program: the command line, without arguments.
-        options: for every run.
-        log: suffix of the file beside the folder that holds what a run says.
-        said: what a run has said on standard error, by lines.
-        peak: bytes of the most that lay in the folder, as far as looked.
+        options: options of every run.
+        log: suffix of the file beside the folder that holds the messages of a run.
+        said: lines that the last run wrote on standard error.
+        peak: largest number of bytes that was seen in the folder.
     """
 
     folder: Path
@@ -51,7 +51,7 @@ class Sandbox:
     peak: int = 0
 
     def start(self, source: str, target: str, *more: str, limit_bytes: int | None = None) -> Any:
-        """Starts ``rlsp upscale`` of files in the folder, whose files may have ``limit_bytes`` each."""
+        """Starts ``rlsp upscale`` in the folder; ``limit_bytes`` limits the size of each file it writes."""
         files = (str(self.folder / source), str(self.folder / target))
         with self._log.open("wb") as log:
             process = subprocess.Popen(
@@ -64,7 +64,7 @@ class Sandbox:
         return process
 
     def end(self, process: Any) -> int | None:
-        """The exit code of a run, ``None`` for one that hung and was killed; sets ``said``."""
+        """Waits for a run and sets ``said``; returns its exit code, ``None`` if it hung and was killed."""
         try:
             deadline = time.monotonic() + TIME_LIMIT
             while process.poll() is None and time.monotonic() < deadline:
@@ -84,21 +84,21 @@ class Sandbox:
         """:meth:`start` and :meth:`end`."""
         return self.end(self.start(source, target, *more, limit_bytes=limit_bytes))
 
-    def with_film(self) -> None:
-        """Puts the film into the folder."""
+    def add_film(self) -> None:
+        """Copies the film into the folder."""
         shutil.copyfile(self.film, self.folder / FILM)
 
     def wait_for(self, process: Any, happens: Callable[[], bool]) -> None:
-        """Waits for something, as long as a process runs."""
+        """Waits until something happens or the process ends."""
         while process.poll() is None and not happens():
             time.sleep(0.01)
 
-    def at_work(self) -> bool:
+    def is_at_work(self) -> bool:
         """Whether a run has begun to upscale."""
         return (self.folder / (LARGE + SUFFIX)).exists()
 
-    def told_to_stop(self) -> bool:
-        """Whether a run has said that it heard a signal."""
+    def has_heard_a_signal(self) -> bool:
+        """Whether a run has reported a signal."""
         return b"to stop at once" in self._log.read_bytes()
 
     @property
@@ -118,17 +118,17 @@ class Sandbox:
         return total
 
 
-Situation = Callable[[Sandbox, "Whole"], dict[str, Any]]
+Situation = Callable[[Sandbox, "UndisturbedRun"], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Whole:
-    """What an upscaling of the film gives that is left alone.
+class UndisturbedRun:
+    """The result of an undisturbed run.
 
     Attributes:
-        packets: of the result, see :func:`rlsp_tf.benchmarks.excerpts.packets`.
+        packets: packets of the result; see :func:`rlsp_tf.benchmarks.excerpts.packets`.
         size: bytes of the result.
-        peak: bytes that lay in the folder at most, source and result included.
+        peak: largest number of bytes in the folder, including source and result.
     """
 
     packets: dict[str, Any]
@@ -136,12 +136,12 @@ class Whole:
     peak: int
 
     def is_in(self, folder: Path, *, in_parts: bool = False) -> bool:
-        """Whether the same lies there, beside the film and nothing else.
+        """Whether a folder holds the same result and the film, and no other files.
 
         Args:
-            folder: where.
-            in_parts: a segment may have been encoded in two parts; then all frames are there at their times,
-                and all decode.
+            folder: the folder to check.
+            in_parts: whether a segment may have been encoded in two parts; then it is enough that all frames
+                decode and have the same times.
         """
         names = {path.name for path in folder.iterdir()}
         try:
@@ -166,22 +166,22 @@ def benchmark_situations(
     program: Sequence[str] = PROGRAM,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """Lets the command line into all SITUATIONS.
+    """Tries the command line in all SITUATIONS.
 
     Args:
-        film: a video of some hundred frames, .mp4.
-        folder: an empty one to work in.
+        film: an .mp4 video of several hundred frames.
+        folder: an empty folder to work in.
         model: as for :func:`rlsp_tf.inference.load.load_step`.
-        program: what takes ``upscale INPUT OUTPUT``, options and ends with an exit code.
+        program: the command line to which ``upscale INPUT OUTPUT`` and options are added.
         progress: show a progress bar on standard error.
 
     Returns:
-        For each ``{"name", "code", "said": on standard error, "left": names in the folder, "then": what
-        the same call did afterwards, "right": whether all that is as it should be}``, or ``{"name",
+        For each situation ``{"name", "code", "said": on standard error, "left": names in the folder, "then":
+        what the same call did afterwards, "right": whether everything is as it should be}``, or ``{"name",
         "missing": why it could not be tried}``.
 
     Raises:
-        RLSPError: if the film cannot be upscaled where nothing goes wrong.
+        RLSPError: if the film cannot be upscaled when nothing goes wrong.
     """
     options = ("--model", model, "--preset", "ultrafast", "--crf", "4")
     scenes = iter(range(sys.maxsize))
@@ -192,24 +192,24 @@ def benchmark_situations(
         return Sandbox(own, film, program, options)
 
     alone = scene()
-    alone.with_film()
+    alone.add_film()
     large = alone.folder / LARGE
     if alone.run(FILM, LARGE) != 0 or not large.exists():
         raise RLSPError(f"{film}: cannot be upscaled ({'; '.join(alone.said)}); give another video.")
-    whole = Whole(packets(large), large.stat().st_size, alone.peak)
+    undisturbed = UndisturbedRun(packets(large), large.stat().st_size, alone.peak)
     found = []
-    with _heard(signal.SIGINT):
+    with _default_handler(signal.SIGINT):
         for name, situation in tqdm(SITUATIONS.items(), desc="situations", disable=not progress, leave=False):
             try:
-                found.append({"name": name, **situation(scene(), whole)})
-            except _Impossible as error:
+                found.append({"name": name, **situation(scene(), undisturbed)})
+            except _CannotBeTried as error:
                 found.append({"name": name, "missing": str(error)})
     return found
 
 
 @contextlib.contextmanager
-def _heard(number: signal.Signals) -> Iterator[None]:
-    """Lets programs that are started hear a signal, to which a shell makes those in the background deaf."""
+def _default_handler(number: signal.Signals) -> Iterator[None]:
+    """Makes started programs receive a signal, which shells make programs in the background ignore."""
     usual = signal.getsignal(number)
     if usual is signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)
@@ -220,22 +220,22 @@ def _heard(number: signal.Signals) -> Iterator[None]:
             signal.signal(number, usual)
 
 
-class _Impossible(Exception):
-    """This machine or user cannot come into a situation."""
+class _CannotBeTried(Exception):
+    """A situation cannot be tried on this machine or by this user."""
 
 
 @contextlib.contextmanager
 def small_disk(folder: Path, kib: int, *options: str) -> Iterator[None]:
-    """Mounts a file system of ``kib`` KiB on a folder that exists, which only the superuser may.
+    """Mounts a small file system on a folder, which only the superuser may do.
 
     Args:
-        folder: an empty one.
-        kib: its size.
-        options: more of ``mount -o``.
+        folder: an existing empty folder.
+        kib: size of the file system in KiB.
+        options: further options of ``mount -o``.
 
     Raises:
-        OSError: if there is no such command.
-        subprocess.CalledProcessError: if it is not permitted.
+        OSError: if there is no command ``mount``.
+        subprocess.CalledProcessError: if mounting is not permitted.
     """
     mount = ["mount", "-t", "tmpfs", "-o", ",".join([f"size={kib}k", *options]), "tmpfs", str(folder)]
     subprocess.run(mount, check=True, capture_output=True)
@@ -246,56 +246,56 @@ def small_disk(folder: Path, kib: int, *options: str) -> Iterator[None]:
 
 
 def _interrupted(*names: str) -> Situation:
-    def situation(scene: Sandbox, whole: Whole) -> dict[str, Any]:
-        scene.with_film()
+    def situation(scene: Sandbox, undisturbed: UndisturbedRun) -> dict[str, Any]:
+        scene.add_film()
         process = scene.start(FILM, LARGE)
-        scene.wait_for(process, scene.at_work)
+        scene.wait_for(process, scene.is_at_work)
         for number, name in enumerate(names):
             if number:
-                scene.wait_for(process, scene.told_to_stop)
+                scene.wait_for(process, scene.has_heard_a_signal)
             process.send_signal(getattr(signal, name))
-        return _gone_on_with(scene, scene.end(process), 130, whole, in_parts=True)
+        return _continue(scene, scene.end(process), 130, undisturbed, in_parts=True)
 
     return situation
 
 
-def _full_disk(scene: Sandbox, whole: Whole) -> dict[str, Any]:
+def _full_disk(scene: Sandbox, undisturbed: UndisturbedRun) -> dict[str, Any]:
     try:
-        with small_disk(scene.folder, whole.peak * 6 // 10 // 1024):
-            scene.with_film()
+        with small_disk(scene.folder, undisturbed.peak * 6 // 10 // 1024):
+            scene.add_film()
             code = scene.run(FILM, LARGE)
-            room = f"remount,size={4 * whole.peak // 1024}k"
+            room = f"remount,size={4 * undisturbed.peak // 1024}k"
             subprocess.run(["mount", "-o", room, str(scene.folder)], check=True)
-            return {"how": "a file system of its own"} | _gone_on_with(scene, code, 1, whole)
+            return {"how": "a file system of its own"} | _continue(scene, code, 1, undisturbed)
     except (OSError, subprocess.CalledProcessError):
         if not hasattr(psutil, "RLIMIT_FSIZE"):
-            raise _Impossible("nothing can be mounted, and no limit be set") from None
-    scene.with_film()
-    code = scene.run(FILM, LARGE, limit_bytes=whole.size // 2)
-    return {"how": "a limit of the size of files"} | _gone_on_with(scene, code, 1, whole)
+            raise _CannotBeTried("this user cannot mount a file system or limit the size of files") from None
+    scene.add_film()
+    code = scene.run(FILM, LARGE, limit_bytes=undisturbed.size // 2)
+    return {"how": "a limit of the size of files"} | _continue(scene, code, 1, undisturbed)
 
 
-def _gone_on_with(
-    scene: Sandbox, code: int | None, expected: int, whole: Whole, *, in_parts: bool = False
+def _continue(
+    scene: Sandbox, code: int | None, expected: int, undisturbed: UndisturbedRun, *, in_parts: bool = False
 ) -> dict[str, Any]:
-    """What an interrupted run has left, and what the same call makes of it."""
+    """Checks what an interrupted run has left, and repeats the call."""
     said, left = " ".join(scene.said), scene.left
     right = code == expected and len(scene.said) == 1
     right = right and {FILM} <= set(left) <= {FILM, LARGE + SUFFIX}
     again = scene.run(FILM, LARGE)
-    same = again == 0 and whole.is_in(scene.folder, in_parts=in_parts)
+    same = again == 0 and undisturbed.is_in(scene.folder, in_parts=in_parts)
     then = "the same call ended with the whole film" if same else f"the same call ended with {again}"
     return {"code": code, "said": said, "left": left, "then": then, "right": right and same}
 
 
-def _two_at_once(scene: Sandbox, whole: Whole) -> dict[str, Any]:
-    scene.with_film()
+def _two_at_once(scene: Sandbox, undisturbed: UndisturbedRun) -> dict[str, Any]:
+    scene.add_film()
     other = replace(scene, log=".other.log")
     first = scene.start(FILM, LARGE)
-    scene.wait_for(first, scene.at_work)
+    scene.wait_for(first, scene.is_at_work)
     code = other.run(FILM, LARGE)
     said, left = other.said, other.left
-    same = scene.end(first) == 0 and whole.is_in(scene.folder)
+    same = scene.end(first) == 0 and undisturbed.is_in(scene.folder)
     return {
         "code": code,
         "said": " ".join(said),
@@ -306,9 +306,9 @@ def _two_at_once(scene: Sandbox, whole: Whole) -> dict[str, Any]:
 
 
 def _refused(prepare: Callable[[Sandbox], tuple[str, ...]], expected: int = 1) -> Situation:
-    """A situation in which nothing can be done, and everything stays as it was."""
+    """A situation that must be refused with one sentence, without changing any file."""
 
-    def situation(scene: Sandbox, whole: Whole) -> dict[str, Any]:
+    def situation(scene: Sandbox, undisturbed: UndisturbedRun) -> dict[str, Any]:
         arguments = prepare(scene)
         before = _contents(scene.folder)
         code = scene.run(*arguments)
@@ -325,33 +325,33 @@ def _contents(folder: Path) -> dict[str, str]:
     }
 
 
-def _unwritable(scene: Sandbox, whole: Whole) -> dict[str, Any]:
+def _unwritable(scene: Sandbox, undisturbed: UndisturbedRun) -> dict[str, Any]:
     locked = scene.folder / "locked"
     locked.mkdir(mode=0o555)
 
     def prepare(scene: Sandbox) -> tuple[str, ...]:
-        scene.with_film()
+        scene.add_film()
         return FILM, f"locked/{LARGE}"
 
     if not os.access(locked, os.W_OK):
-        return {"how": "its permissions"} | _refused(prepare)(scene, whole)
-    # The superuser may write everywhere but on a disk that is read only.
+        return {"how": "its permissions"} | _refused(prepare)(scene, undisturbed)
+    # The superuser may write everywhere except on a read-only file system.
     try:
         with small_disk(locked, 64, "ro"):
-            return {"how": "a file system that is read only"} | _refused(prepare)(scene, whole)
+            return {"how": "a read-only file system"} | _refused(prepare)(scene, undisturbed)
     except (OSError, subprocess.CalledProcessError):
-        raise _Impossible("this user may write everywhere and mount nothing") from None
+        raise _CannotBeTried("this user may write everywhere, and cannot mount a file system") from None
 
 
 def _exists(scene: Sandbox) -> tuple[str, ...]:
-    scene.with_film()
+    scene.add_film()
     (scene.folder / LARGE).write_text("mine")
     return FILM, LARGE
 
 
 def _onto_itself(*options: str) -> Callable[[Sandbox], tuple[str, ...]]:
     def prepare(scene: Sandbox) -> tuple[str, ...]:
-        scene.with_film()
+        scene.add_film()
         return FILM, FILM, *options
 
     return prepare
@@ -380,7 +380,7 @@ def _image_named_mp4(scene: Sandbox) -> tuple[str, ...]:
 
 
 def _enormous(scene: Sandbox) -> tuple[str, ...]:
-    """A picture of GIF's cannot be so large; a stream of YUV4MPEG2 says its size in words."""
+    """A YUV4MPEG2 file, whose header can claim any size."""
     (scene.folder / "film.y4m").write_bytes(b"YUV4MPEG2 W100000 H100000 F25:1 C420\nFRAME\n" + bytes(1000))
     return "film.y4m", LARGE
 
@@ -406,4 +406,4 @@ SITUATIONS: dict[str, Situation] = {
     "a playlist": _refused(_holding("film.m3u8", PLAYLIST)),
     "a playlist named .mp4": _refused(_holding(FILM, PLAYLIST)),
 }
-"""What is tried, by its name."""
+"""All situations by name."""

@@ -18,8 +18,8 @@ from rlsp_tf.benchmarks.faults.damage import KINDS, damage
 from rlsp_tf.benchmarks.faults.damaged_files import OUTCOMES, benchmark_damage
 from rlsp_tf.benchmarks.faults.kill_points import recorded
 from rlsp_tf.benchmarks.faults.kills import benchmark_kills, benchmark_points
-from rlsp_tf.benchmarks.faults.long_film import benchmark_soak, describe_memory
-from rlsp_tf.benchmarks.faults.run import counts, failures, survived_damage, survived_kill, survived_soak
+from rlsp_tf.benchmarks.faults.long_film import benchmark_long_film, describe_memory
+from rlsp_tf.benchmarks.faults.run import counts, failures, survived_damage, survived_kill, survived_long_film
 from rlsp_tf.cli.main import main
 from rlsp_tf.errors import RLSPError
 
@@ -250,13 +250,13 @@ def test_a_long_film_that_is_not_all_there_is_found(film, tmp_path):
     )
     reduce(film, tmp_path / "small.mp4", width=32, frames=250)
     program = (sys.executable, str(tmp_path / "program.py"))
-    soak = benchmark_soak(
+    soak = benchmark_long_film(
         tmp_path / "small.mp4", tmp_path, model="", minutes=0.1, program=program, period=0.1
     )
     assert soak["frames"] == 250
     assert soak["lost"] == 150
     assert soak["moved"] == 99  # all but the first
-    assert not survived_soak(soak)
+    assert not survived_long_film(soak)
 
 
 def test_memory_that_grows_has_its_slope():
