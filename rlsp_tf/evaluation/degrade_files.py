@@ -53,5 +53,7 @@ def degrade_path(
                 rgb = frame.planes[0]
                 if frames.color is not None:
                     rgb = rgb_from_planes(frame.planes, frames.color)
-                sink.write(replace(frame, planes=(degrade(rgb, scale),)))
+                sink.write(replace(frame, planes=(degrade(rgb, scale),), alpha=None))
+        if frames.transparent and sink.transparent:
+            frames.notes.append(f"{frames.path}: transparency was dropped.")
         return [*frames.notes, *sink.notes]

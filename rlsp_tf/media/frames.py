@@ -31,6 +31,8 @@ class Frame:
         duration: for how long, in the same units.
         name: what its file is called without the suffix, if it has a file of its own.
         profile: ICC profile of its RGB, if it has one of its own.
+        alpha: how opaque each pixel is, ``(H, W)``, 0 (nothing is seen) to the largest code of the clip's
+            depth, in the type of the planes; ``None`` if all are opaque. Colours are not multiplied by it.
     """
 
     planes: tuple[np.ndarray, ...]
@@ -38,6 +40,7 @@ class Frame:
     duration: int | None = None
     name: str | None = None
     profile: bytes | None = None
+    alpha: np.ndarray | None = None
 
 
 class FrameSource(Protocol):
@@ -52,6 +55,7 @@ class FrameSource(Protocol):
         frames: how many there should be, for a progress bar; ``None`` if unknown.
         color: how planes hold colour; ``None`` where frames are RGB.
         depth: bits per sample, 8 to 16; RGB frames have 8 or 16.
+        transparent: whether frames have ``alpha``.
         notes: sentences for the user: what had to be assumed, or was left out.
     """
 
@@ -63,6 +67,7 @@ class FrameSource(Protocol):
     frames: int | None
     color: ColorSpec | None
     depth: int
+    transparent: bool
     notes: list[str]
 
     def __iter__(self) -> Iterator[Frame]:
@@ -80,11 +85,13 @@ class FrameSink(Protocol):
     Attributes:
         path: the file or folder to be.
         color: how planes given to :meth:`write` hold colour; ``None``: frames are stored as RGB.
+        transparent: whether it keeps the ``alpha`` of frames, in the depth of their planes.
         notes: sentences for the user: what was changed or left out. Complete after the block.
     """
 
     path: Path
     color: ColorSpec | None
+    transparent: bool
     notes: list[str]
 
     def write(self, frame: Frame) -> None:

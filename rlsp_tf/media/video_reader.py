@@ -15,12 +15,15 @@ import numpy as np
 from av.stream import Disposition
 
 from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.media.containers import ALPHA_MODE
 from rlsp_tf.media.deinterlace import deinterlaced
 from rlsp_tf.media.frames import Frame
 from rlsp_tf.media.hdr import hdr10_of
+from rlsp_tf.media.matroska_crop import Crop, crops_of
 from rlsp_tf.media.pixel_formats import (
     MATRICES,
     UNTAGGED,
+    alpha_of,
     is_transparent,
     layout_of,
     planes_of,
@@ -31,6 +34,9 @@ from rlsp_tf.pixels.color import ColorSpec
 
 JUMP = 1
 """Seconds. Time that goes back farther starts anew, as in files that were put together of several."""
+
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Decoders that read alpha, by codecs whose usual ones do not."""
 
 FORMATS = (
     *(
@@ -108,7 +114,8 @@ class VideoSource:
 
     It is a :class:`rlsp_tf.media.frames.FrameSource` that can be read once. Planes are those of the decoder;
     RGB and palettes become RGB of 8 or 16 bits. Frames that the file asks to be turned, as those of
-    telephones do, are turned.
+    telephones do, are turned; the crop in the header of a Matroska file is applied. Frames of another size or
+    pixel format than the first are left out, and a note says since when.
 
     A damaged or truncated file gives the frames that can be decoded, and a note after the last one.
 
@@ -156,6 +163,8 @@ class VideoSource:
                 raise RLSPError(libav_sentence(error, self.path, failure)) from error
             self._stream = self._choose_stream()
             self._damaged = self.restamped = self._packets = 0
+            self._others: tuple[int, float, str] | None = None
+            self._clear_since: float | None = None
             self._first_damage: int | None = None
             self._clock = Clock()
             self._interlaced = False
@@ -174,11 +183,15 @@ class VideoSource:
         frames = self._checked()
         pairs = deinterlaced(frames, self.path) if self._deinterlace else ((frame, frame) for frame in frames)
         for decoded, picture in pairs:
-            planes = planes_of(picture)
-            if self._turns:
-                planes = tuple(np.ascontiguousarray(np.rot90(plane, self._turns)) for plane in planes)
+            luma, *chroma = planes_of(picture)
+            planes = self._seen(luma), *(self._seen(plane, self._subsampling) for plane in chroma)
+            alpha = alpha_of(decoded) if self.transparent else None
+            if alpha is not None:
+                alpha = self._seen(alpha)
+            elif self._clear_since is None and is_transparent(decoded):
+                self._clear_since = self._seconds_of(decoded)
             duration = decoded.duration or 0
-            yield Frame(planes, pts=self._time_of(decoded), duration=duration or None)
+            yield Frame(planes, pts=decoded.pts, duration=duration or None, alpha=alpha)
         self._note_damage(duration)
         if self._deinterlace and not self._interlaced:
             self.notes.append(f"{self.path}: no frame is marked as interlaced; all were left as they are.")
@@ -187,6 +200,14 @@ class VideoSource:
     def is_damaged_within(self) -> bool:
         """Whether something, so far, could not be decoded as it should be, and more came after it."""
         return self._first_damage is not None and self._first_damage < self._packets
+
+    def _seen(self, plane: np.ndarray, subsampling: tuple[int, int] = (1, 1)) -> np.ndarray:
+        """A plane without what is not to be shown, and upright."""
+        if any(self._crop):
+            (across, down), (bottom, right) = subsampling, self._ends
+            rows = slice(self._crop.top // down, -(-bottom // down))
+            plane = plane[rows, self._crop.left // across : -(-right // across)]
+        return np.ascontiguousarray(np.rot90(plane, self._turns))
 
     def _note_places(self, places: int) -> None:
         """Counts places that are damaged."""
@@ -202,7 +223,7 @@ class VideoSource:
         """
         with contextlib.suppress(av.FFmpegError):
             self.container.seek(pts, stream=self._stream)
-            self._stream.codec_context.flush_buffers()
+            self._decoder.flush_buffers()
             self._decoded, self._last = itertools.chain(self._decode()), None
 
     def __enter__(self) -> "VideoSource":
@@ -229,11 +250,15 @@ class VideoSource:
                 f"{self.path}: claims frames of {stream.width}x{stream.height}, more than "
                 f"{MOST_PIXELS >> 20} million pixels; check the file, or make its frames smaller."
             )
+        self._decoder = stream.codec_context
+        library = _WITH_ALPHA.get(self._decoder.name)
+        if library and any(name.lower() == ALPHA_MODE for name in stream.metadata):
+            self._decoder = av.CodecContext.create(library, "r")
         # Also for frames that turn out larger than the file said.
-        stream.codec_context.options = {"max_pixels": str(MOST_PIXELS)}
+        self._decoder.options = {"max_pixels": str(MOST_PIXELS)}
         # Threads would be faster than is needed. Those by frame lose good frames beside a broken one, and
         # those by slice make the decoder of VP8 refuse frames that it shows as far as they go without.
-        stream.thread_type = "NONE"
+        self._decoder.thread_type = "NONE"
         return stream
 
     def _decode(self) -> Iterator[av.VideoFrame]:
@@ -245,13 +270,13 @@ class VideoSource:
                 # No further packet can be read; the decoder still holds frames of the ones before.
                 self._note_places(1)
                 with contextlib.suppress(av.FFmpegError):
-                    yield from self._stream.decode(None)
+                    yield from self._decoder.decode(None)
                 return
             if packet is None:
                 return
             self._packets += bool(packet.size)
             try:
-                frames = packet.decode()
+                frames = self._decoder.decode(packet)
             except av.FFmpegError:
                 self._note_places(1)
                 continue
@@ -267,14 +292,13 @@ class VideoSource:
                 self.companions.append(packet)
 
     def _checked(self) -> Iterator[av.VideoFrame]:
-        """The decoded frames as long as they are alike."""
+        """The decoded frames that are like the first, each with its time."""
         for index, decoded in enumerate(self._decoded):
-            form = (decoded.width, decoded.height, decoded.format.name)
-            if form != self._form:
-                raise RLSPError(
-                    f"{self.path}: frames change from {self._form[0]}x{self._form[1]} {self._form[2]} to "
-                    f"{form[0]}x{form[1]} {form[2]} within the video; split it there."
-                )
+            decoded.pts = self._time_of(decoded)
+            if _form_of(decoded) != self._form:
+                count, begun, form = self._others or (0, self._seconds_of(decoded), _form_of(decoded))
+                self._others = count + 1, begun, form
+                continue
             self._note_places(decoded.is_corrupt)
             if decoded.interlaced_frame and not self._interlaced:
                 self._interlaced = True
@@ -288,7 +312,7 @@ class VideoSource:
 
     def _describe(self, first: av.VideoFrame) -> None:
         stream, context = self._stream, self._stream.codec_context
-        self._form = (first.width, first.height, first.format.name)
+        self._form = _form_of(first)
         self._turns = round(first.rotation / 90) % 4
         self.stream_index: int = stream.index
         self.metadata: dict[str, str] = stream.metadata
@@ -297,22 +321,37 @@ class VideoSource:
         # A single frame has no rate; any will do then.
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         self.rate: Fraction | None = rate
-        self.width, self.height = first.width, first.height
-        self.sample_aspect_ratio: Fraction | None = stream.sample_aspect_ratio or None
-        if self._turns % 2:
-            self.width, self.height = first.height, first.width
-            self.sample_aspect_ratio = self.sample_aspect_ratio and 1 / self.sample_aspect_ratio
         self.tags: tuple[int, int, int] = (first.colorspace, context.color_primaries, context.color_trc)
         color = spec_of(first, self.tags[0], first.color_range, context.name)
+        self._subsampling = color.subsampling if color else (1, 1)
+        self._crop = self._crop_of(first)
+        self._ends = first.height - self._crop.bottom, first.width - self._crop.right
+        self.height, self.width = self._ends[0] - self._crop.top, self._ends[1] - self._crop.left
+        self.sample_aspect_ratio: Fraction | None = stream.sample_aspect_ratio or None
+        if self._turns % 2:
+            self.width, self.height = self.height, self.width
+            self.sample_aspect_ratio = self.sample_aspect_ratio and 1 / self.sample_aspect_ratio
         self.color = turned(color, self._turns) if color else None
         self.depth: int = color.depth if color else 16 if layout_of(first.format.name) == "rgb48le" else 8
         seconds = self._expected_end()
         self.frames: int | None = stream.frames or (round(seconds * rate) if seconds else None)
         if color:
             self._note_matrix(color)
-        if is_transparent(first):
-            self.notes.append(f"{self.path}: transparency was dropped.")
+        # Most formats of RGB have alpha whether something is transparent or not.
+        self.transparent: bool = first.format.name.startswith("yuva") or is_transparent(first)
         self.hdr10 = hdr10_of(first)
+
+    def _crop_of(self, first: av.VideoFrame) -> Crop:
+        """What the file says that is not to be shown, in whole samples of chroma."""
+        if self.path is STDIN or "matroska" not in self.container.format.name:
+            return Crop()
+        videos = [stream.index for stream in self.container.streams.video]
+        crops = dict(zip(videos, crops_of(self.path), strict=False))
+        crop = crops.get(self.stream_index, Crop())
+        if crop.top + crop.bottom >= first.height or crop.left + crop.right >= first.width:
+            return Crop()
+        across, down = self._subsampling
+        return crop._replace(top=crop.top // down * down, left=crop.left // across * across)
 
     def _note_matrix(self, color: ColorSpec) -> None:
         name = {"bt601": "BT.601", "bt709": "BT.709", "bt2020": "BT.2020"}[color.matrix]
@@ -346,6 +385,10 @@ class VideoSource:
         self._last = pts
         return pts
 
+    def _seconds_of(self, decoded: av.VideoFrame) -> float:
+        assert decoded.pts is not None
+        return float(decoded.pts * self.time_base)
+
     def _expected_end(self) -> Fraction | None:
         """When the video ends by what the file says, in seconds."""
         stream = self._stream
@@ -367,6 +410,14 @@ class VideoSource:
             note(f"has a clock that starts anew {times}; its time goes on there")
         if wrong := self.restamped - self._clock.restarts:
             note(f"{wrong} frames had no or wrong time stamps and got new ones")
+        if self._others:
+            count, begun, form = self._others
+            note(
+                f"changes from {self._form} to {form} at {begun:.3f} s; the {count} frames of another "
+                "form than the first were left out. Split it there to upscale them, too"
+            )
+        if self._clear_since is not None:
+            note(f"is opaque until {self._clear_since:.3f} s and transparent then, which was dropped")
         if self._damaged:
             note(f"is damaged in {self._damaged} places; frames are missing or spoilt there")
         if self._gaps:
@@ -379,6 +430,10 @@ class VideoSource:
         # The duration of the whole file counts where its video's is not known, and sound may be longer.
         if expected is not None and end < expected - 1:
             note(f"ends at {float(end):.1f} s, though it says {float(expected):.1f} s; it may be truncated")
+
+
+def _form_of(decoded: av.VideoFrame) -> str:
+    return f"{decoded.width}x{decoded.height} {decoded.format.name}"
 
 
 def _rank(stream: Any) -> tuple[bool, bool, int]:

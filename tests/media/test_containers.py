@@ -115,7 +115,7 @@ def test_webm_needs_no_codec_to_be_named(tmp_path, model):
     path = make_video(tmp_path / "film.mp4", size=(16, 16), audio=["aac"])
     model.save(tmp_path / "net.keras")
     arguments = ["--model", str(tmp_path / "net.keras"), "--warm-start", "0"]
-    assert cli.main(["upscale", str(path), str(tmp_path / "large.webm"), *arguments]) == 0
+    assert cli(["upscale", str(path), str(tmp_path / "large.webm"), *arguments]) == 0
     with av.open(str(tmp_path / "large.webm")) as container:
         assert [stream.codec_context.name for stream in container.streams] == ["vp9", "opus"]
     assert len(packets(tmp_path / "large.webm", "audio")[0]) > 40
@@ -158,7 +158,7 @@ def test_whatever_can_be_read_gets_a_result(tmp_path, model):
     names = ["still.png", "photo.jpg", "moving2.gif", "film.webm"]
     sources = [str(tmp_path / name) for name in [*names, "moving.png"]]
     arguments = ["--model", str(tmp_path / "net.keras"), "--out", str(tmp_path / "out"), "--warm-start", "0"]
-    assert cli.main(["upscale", *sources, *arguments]) == 0
+    assert cli(["upscale", *sources, *arguments]) == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "film.webm",
         "moving.mkv",
