@@ -29,6 +29,7 @@ def crops_of(path: Path) -> list[Crop]:
     Args:
         path: a file in Matroska or WebM. In others, and where the header is damaged, nothing is found.
     """
+    end = path.stat().st_size
     with path.open("rb") as file:
         for name, size in _elements(file):
             if name == _TRACKS:
@@ -38,7 +39,7 @@ def crops_of(path: Path) -> list[Crop]:
             if name == _CLUSTER:
                 break
             if name != _SEGMENT:
-                file.seek(min(size, 2**62), io.SEEK_CUR)  # a damaged size may lie beyond all files
+                file.seek(min(size, end), io.SEEK_CUR)  # a damaged size may be beyond all that can be sought
     return []
 
 

@@ -326,6 +326,8 @@ class VideoSink:
             options["preset"] = self._preset
         if self._codec == "libvpx":
             context.bit_rate = 10**8  # VP8 takes the constant quality only as a limit below a bit rate
+            if self.transparent:
+                options["auto-alt-ref"] = "0"  # frames that are never shown have no alpha
         if self._codec == "libx265":
             options["x265-params"] = f"log-level=error:lossless={lossless:d}"  # or it writes to the terminal
         if tag := tag_for(self._format, context.name):
