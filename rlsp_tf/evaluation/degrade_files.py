@@ -66,7 +66,9 @@ def degrade_path(
                 rgb = frame.planes[0]
                 if frames.color is not None:
                     rgb = rgb_from_planes(frame.planes, frames.color)
-                waiting.append(replace(frame, planes=()))
+                waiting.append(replace(frame, planes=(), alpha=None))
                 write(stream.push(rgb))
             write(stream.flush())
+        if frames.transparent and sink.transparent:
+            frames.notes.append(f"{frames.path}: transparency was dropped.")
         return [*frames.notes, *sink.notes]

@@ -215,7 +215,7 @@ class _Recalling:
 
     def __iter__(self) -> Iterator[Frame]:
         for frame in self._source:
-            self.last = replace(frame, planes=())
+            self.last = replace(frame, planes=(), alpha=None)
             yield frame
 
 

@@ -5,10 +5,21 @@ from fractions import Fraction
 
 from rlsp_tf.media.frames import FrameSource
 
+ALPHA_MODE = "alpha_mode"
+"""What Matroska calls the mark of VP8 and VP9 that have a second stream in them, for alpha."""
+
 
 def codec_for(suffix: str) -> str:
     """Returns FFmpeg's name of the default encoder for files with this suffix."""
     return "libvpx-vp9" if suffix.lower() == ".webm" else "libx264"
+
+
+def keeps_alpha(format: str, codec: str) -> bool:
+    """Whether what an encoder makes of transparent frames is transparent in a container."""
+    # VP8 and VP9 have it in a stream of its own, for which only Matroska has a place.
+    return codec in ("ffv1", "prores_ks") or (
+        codec in ("libvpx", "libvpx-vp9") and format in ("matroska", "webm")
+    )
 
 
 def tag_for(format: str, codec: str) -> str:

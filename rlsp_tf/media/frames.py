@@ -31,6 +31,8 @@ class Frame:
         duration: how long the frame is shown, in the same units.
         name: the name of the frame's own file without its suffix; ``None`` for frames of a video.
         profile: the ICC profile of the frame's RGB, if its file has one.
+        alpha: opacity of each pixel, ``(H, W)``, from 0 (invisible) to the largest code of the clip's depth,
+            in the type of the planes; ``None`` if all pixels are opaque. Colours are not multiplied by it.
     """
 
     planes: tuple[np.ndarray, ...]
@@ -38,6 +40,7 @@ class Frame:
     duration: int | None = None
     name: str | None = None
     profile: bytes | None = None
+    alpha: np.ndarray | None = None
 
 
 class FrameSource(Protocol):
@@ -52,6 +55,7 @@ class FrameSource(Protocol):
         frames: expected number of frames, for a progress bar; ``None`` if unknown.
         color: colour format of the planes; ``None`` if frames are RGB.
         depth: bits per sample, 8 to 16. RGB frames have 8 or 16.
+        transparent: whether frames have ``alpha``.
         notes: sentences for the user about what was assumed or left out.
     """
 
@@ -63,6 +67,7 @@ class FrameSource(Protocol):
     frames: int | None
     color: ColorSpec | None
     depth: int
+    transparent: bool
     notes: list[str]
 
     def __iter__(self) -> Iterator[Frame]:
@@ -80,11 +85,13 @@ class FrameSink(Protocol):
     Attributes:
         path: the file or folder to write.
         color: colour format of the planes that :meth:`write` takes; ``None`` if frames are stored as RGB.
+        transparent: whether the ``alpha`` of frames is stored, in the depth of their planes.
         notes: sentences for the user about what was changed or left out. Complete after the block.
     """
 
     path: Path
     color: ColorSpec | None
+    transparent: bool
     notes: list[str]
 
     def write(self, frame: Frame) -> None:

@@ -48,18 +48,25 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         RLSPError: if the file is missing, empty, truncated or not such an image.
     """
+    return read_transparent(path)[0]
+
+
+def read_transparent(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Reads an image as :func:`read_image` does, and its alpha: ``(H, W)`` in the same type, or ``None``."""
     with _opened(Path(path)) as image:
-        deep = _is_deep(image)
+        deep, alpha = _is_deep(image), _has_alpha(image)
         turned = ImageOps.exif_transpose(image)  # decodes the whole image, which reveals truncated files
         if not deep:
-            return np.asarray(turned.convert("RGB"))
-        if turned.mode.startswith("I"):
-            return np.repeat(np.asarray(turned).astype(np.uint16)[..., None], 3, axis=-1)
+            pixels = np.asarray(turned.convert("RGBA" if alpha else "RGB"))
+            return pixels[..., :3], pixels[..., 3] if alpha else None
+        if turned.mode.startswith("I") and not alpha:
+            return np.repeat(np.asarray(turned).astype(np.uint16)[..., None], 3, axis=-1), None
         # Pillow cannot hold colour with more than 8 bits per channel, FFmpeg can.
         demuxer = _DEMUXERS[str(image.format)]
         with Path(path).open("rb") as file, av.open(file, "r", format=demuxer) as container:
             (decoded,) = container.decode(video=0)
-            return decoded.reformat(format="rgb48le").to_ndarray()
+            pixels = decoded.reformat(format="rgb48le").to_ndarray()
+            return pixels, decoded.reformat(format="rgba64le").to_ndarray()[..., 3] if alpha else None
 
 
 def read_profile(path: Path) -> bytes | None:
@@ -75,7 +82,7 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray, profile: bytes | 
 
     Args:
         path: the file to write. The file is written directly; see :class:`ImageSink` for an atomic way.
-        image: uint8 or uint16, RGB ``(H, W, 3)`` or grey ``(H, W)``.
+        image: uint8 or uint16, RGB ``(H, W, 3)``, with alpha ``(H, W, 4)``, or grey ``(H, W)``.
         profile: the ICC profile to store.
 
     Raises:
@@ -83,13 +90,15 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray, profile: bytes | 
         OSError: if the file cannot be written.
     """
     formats = {
-        (np.uint8, 3): ("rgb24", "rgb24"),
-        (np.uint8, 2): ("gray", "gray"),
-        (np.uint16, 3): ("rgb48le", "rgb48be"),
-        (np.uint16, 2): ("gray16le", "gray16be"),
+        (np.uint8, (3,)): ("rgb24", "rgb24"),
+        (np.uint8, (4,)): ("rgba", "rgba"),
+        (np.uint8, ()): ("gray", "gray"),
+        (np.uint16, (3,)): ("rgb48le", "rgb48be"),
+        (np.uint16, (4,)): ("rgba64le", "rgba64be"),
+        (np.uint16, ()): ("gray16le", "gray16be"),
     }
-    layout = formats.get((image.dtype.type, image.ndim))
-    if layout is None or image.shape[2:] not in ((), (3,)) or 0 in image.shape:
+    layout = formats.get((image.dtype.type, image.shape[2:]))
+    if layout is None or 0 in image.shape:
         raise RLSPError(f"an image must be uint8 or uint16, RGB or grey, not {image.dtype} {image.shape}.")
     held, stored = layout
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format=held)
@@ -150,8 +159,7 @@ class FolderSource:
                     f"{file}: {names[file.stem].name} has the same name; remove or rename one of them."
                 )
             names[file.stem] = file
-        if any(header.alpha for header in headers):
-            self.notes.append(f"{self.path}: transparency was dropped.")
+        self.transparent = any(header.alpha for header in headers)
         self.width, self.height = first.size
         self.depth = 16 if first.deep else 8
         self.frames: int | None = len(self._files)
@@ -163,9 +171,9 @@ class FolderSource:
 
     def __iter__(self) -> Iterator[Frame]:
         for index, file in enumerate(self._files):
-            yield Frame(
-                (read_image(file),), pts=index, duration=1, name=file.stem, profile=read_profile(file)
-            )
+            rgb, alpha = read_transparent(file)
+            profile = read_profile(file)
+            yield Frame((rgb,), pts=index, duration=1, name=file.stem, profile=profile, alpha=alpha)
 
     def __enter__(self) -> "FolderSource":
         return self
@@ -206,6 +214,7 @@ class FolderSink:
     """
 
     color: ColorSpec | None = None
+    transparent = True
 
     def __init__(
         self, path: str | os.PathLike[str], *, force: bool = False, names: Iterable[str] = ()
@@ -238,7 +247,7 @@ class FolderSink:
             raise RLSPError(f"{self.path}: two frames are called {name}; rename one of them.")
         self._written.add(name)
         with _errors_naming(self.path):
-            write_png(self._folder / f"{name}.png", frame.planes[0], frame.profile)
+            write_png(self._folder / f"{name}.png", _pixels(frame), frame.profile)
 
 
 class ImageSink:
@@ -253,6 +262,7 @@ class ImageSink:
     """
 
     color: ColorSpec | None = None
+    transparent = True
 
     def __init__(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
         self.path = Path(path)
@@ -280,7 +290,7 @@ class ImageSink:
         if self._written > 1:
             raise RLSPError(f"{self.path}: an image holds one frame; name a folder or a video file.")
         with _errors_naming(self.path):
-            write_png(self._file, frame.planes[0], frame.profile)
+            write_png(self._file, _pixels(frame), frame.profile)
 
 
 def is_image(path: Path) -> bool:
@@ -296,6 +306,10 @@ def is_grey(path: Path) -> bool:
     """
     with _opened(path) as image:
         return image.getbands()[0] in ("L", "I", "1")
+
+
+def _pixels(frame: Frame) -> np.ndarray:
+    return frame.planes[0] if frame.alpha is None else np.dstack([frame.planes[0], frame.alpha])
 
 
 def _profile_chunk(profile: bytes) -> bytes:
@@ -329,8 +343,7 @@ def _read_header(path: Path) -> _Header:
             exif = image.getexif()
         # Orientations 5 to 8 swap rows and columns.
         width, height = image.size[::-1] if exif.get(0x0112, 1) >= 5 else image.size
-        alpha = "A" in image.getbands() or "transparency" in image.info
-        return _Header((width, height), _is_deep(image), alpha)
+        return _Header((width, height), _is_deep(image), _has_alpha(image))
 
 
 @contextlib.contextmanager
@@ -366,6 +379,10 @@ def _reason_for(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "its content is of no known format"
     return str(error).rstrip(".")
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return "A" in image.getbands() or "transparency" in image.info
 
 
 def _is_deep(image: Image.Image) -> bool:

@@ -64,9 +64,30 @@ def layout_of(format_name: str) -> str:
 
 def is_transparent(frame: av.VideoFrame) -> bool:
     """Whether any pixel of a frame is transparent."""
-    if not any(component.is_alpha for component in frame.format.components):
+    alpha = alpha_of(frame)
+    if alpha is None:
         return False
-    return bool(frame.to_ndarray(format="rgba")[..., 3].min() < 255)
+    layout = layout_of(frame.format.name)
+    depth = 8 * alpha.itemsize if layout.startswith("rgb") else _depth_of(layout)
+    return bool(alpha.min() < 2**depth - 1)
+
+
+def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
+    """How opaque the pixels of a decoded frame are.
+
+    Returns:
+        ``(H, W)`` in the type and depth of :func:`planes_of`; ``None`` for frames without alpha.
+    """
+    name = frame.format.name
+    if not any(component.is_alpha for component in frame.format.components) and name != "pal8":
+        return None
+    layout = layout_of(name)
+    if layout.startswith("rgb"):
+        return frame.to_ndarray(format="rgba" if layout == "rgb24" else "rgba64le")[..., 3]
+    if not name.startswith("yuva"):
+        wanted = layout.replace("yuv", "yuva").replace("gray", "yuva420p", 1)
+        frame = repacked(frame, re.sub(r"p(\d+le)$", r"p\1", wanted))
+    return _read_samples(frame, 3)
 
 
 def spec_of(frame: av.VideoFrame, matrix_tag: int, range_tag: int, codec: str) -> ColorSpec | None:
@@ -157,21 +178,29 @@ def chain(frame: av.VideoFrame, *filters: tuple[str, str]) -> Graph:
     return graph
 
 
-def to_video_frame(planes: Sequence[np.ndarray], pixel_format: str) -> av.VideoFrame:
-    """Makes a frame from arrays: the opposite of :func:`planes_of`, for RGB and planar YUV.
+def to_video_frame(
+    planes: Sequence[np.ndarray], pixel_format: str, alpha: np.ndarray | None = None
+) -> av.VideoFrame:
+    """Makes a frame of RGB or planar YUV from arrays, as :func:`planes_of` and :func:`alpha_of` return them.
 
     Args:
         planes: ``(rgb,)`` or ``(y, cb, cr)``.
         pixel_format: FFmpeg's name of a format with the same depth and subsampling.
+        alpha: as :func:`alpha_of` returns it, if the format has alpha.
     """
     if len(planes) == 1:
-        held = "rgb24" if planes[0].dtype == np.uint8 else "rgb48le"
-        return av.VideoFrame.from_ndarray(np.ascontiguousarray(planes[0]), format=held).reformat(
+        small = planes[0].dtype == np.uint8
+        held = "rgb24" if small else "rgb48le"
+        pixels = planes[0]
+        if alpha is not None:
+            held, pixels = "rgba" if small else "rgba64le", np.dstack([pixels, alpha])
+        return av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format=held).reformat(
             format=pixel_format
         )
     height, width = planes[0].shape
     frame = av.VideoFrame(width, height, pixel_format)
-    for plane, samples in zip(frame.planes, planes, strict=True):
+    given = planes if alpha is None else (*planes, alpha)
+    for plane, samples in zip(frame.planes, given, strict=True):
         _write_samples(plane, samples)
     return frame
 

@@ -64,6 +64,8 @@ def rgb_frames(source: FrameSource) -> Iterator[np.ndarray]:
     Raises:
         RLSPError: if a frame cannot be read, has another size, or is missing from numbered files.
     """
+    if source.transparent:
+        source.notes.append(f"{source.path}: transparency was dropped.")
     names: deque[str | None] = deque(maxlen=3)
     for index, frame in enumerate(source):
         names.append(frame.name)

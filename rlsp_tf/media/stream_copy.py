@@ -16,7 +16,7 @@ from rlsp_tf.media.video_reader import Clock, VideoSource, open_input
 
 _OF_ONE_FILE = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "vendor_id"),
-    *("DURATION", "BPS", "NUMBER_OF_", "_STATISTICS"),
+    *("DURATION", "BPS", "NUMBER_OF_", "_STATISTICS", "ALPHA_MODE", "alpha_mode"),
 )
 """Prefixes of the names of metadata that describes one file only and must not be copied."""
 

@@ -15,12 +15,15 @@ import numpy as np
 from av.stream import Disposition
 
 from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.media.containers import ALPHA_MODE
 from rlsp_tf.media.deinterlace import deinterlaced
 from rlsp_tf.media.frames import Frame
 from rlsp_tf.media.hdr import hdr10_of
+from rlsp_tf.media.matroska_crop import Crop, crops_of
 from rlsp_tf.media.pixel_formats import (
     MATRICES,
     UNTAGGED,
+    alpha_of,
     is_transparent,
     layout_of,
     planes_of,
@@ -31,6 +34,9 @@ from rlsp_tf.pixels.color import ColorSpec
 
 JUMP = 1
 """Seconds. A longer gap between two frames is reported as possible damage."""
+
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+"""Decoders that read alpha, by codecs whose usual ones do not."""
 
 FORMATS = (
     *(
@@ -109,8 +115,9 @@ class VideoSource:
 
     This is a :class:`rlsp_tf.media.frames.FrameSource` that can be read once. Its planes are the decoder's
     own; RGB and palettes become RGB of 8 or 16 bits. Frames are rotated if the file says so, as videos of
-    telephones do. Of a damaged or truncated file, all frames that can be decoded are read, and then a note is
-    added.
+    telephones do; the crop in the header of a Matroska file is applied. Frames with another size or pixel
+    format than the first are left out, and a note says from which time on. Of a damaged or truncated file,
+    all frames that can be decoded are read, and then a note is added.
 
     Args:
         path: a video file in one of ``FORMATS``, or :data:`STDIN`.
@@ -158,6 +165,8 @@ class VideoSource:
                 raise RLSPError(libav_sentence(error, self.path, failure)) from error
             self._stream = self._choose_stream()
             self._damaged = self.restamped = self._packets = 0
+            self._others: tuple[int, float, str] | None = None
+            self._clear_since: float | None = None
             self._first_damage: int | None = None
             self._clock = Clock()
             self._interlaced = False
@@ -177,11 +186,15 @@ class VideoSource:
         frames = self._uniform_frames()
         pairs = deinterlaced(frames, self.path) if self._deinterlace else ((frame, frame) for frame in frames)
         for decoded, picture in pairs:
-            planes = planes_of(picture)
-            if self._turns:
-                planes = tuple(np.ascontiguousarray(np.rot90(plane, self._turns)) for plane in planes)
+            luma, *chroma = planes_of(picture)
+            planes = self._seen(luma), *(self._seen(plane, self._subsampling) for plane in chroma)
+            alpha = alpha_of(decoded) if self.transparent else None
+            if alpha is not None:
+                alpha = self._seen(alpha)
+            elif self._clear_since is None and is_transparent(decoded):
+                self._clear_since = self._seconds_of(decoded)
             duration = decoded.duration or 0
-            yield Frame(planes, pts=self._time_of(decoded), duration=duration or None)
+            yield Frame(planes, pts=decoded.pts, duration=duration or None, alpha=alpha)
         self._note_damage(duration)
         if self._deinterlace and not self._interlaced:
             self.notes.append(f"{self.path}: no frame is marked as interlaced; all were left as they are.")
@@ -190,6 +203,14 @@ class VideoSource:
     def is_damaged_within(self) -> bool:
         """Whether a damaged place was found so far that is not at the end of what was read."""
         return self._first_damage is not None and self._first_damage < self._packets
+
+    def _seen(self, plane: np.ndarray, subsampling: tuple[int, int] = (1, 1)) -> np.ndarray:
+        """Returns a plane without its cropped margins, and upright."""
+        if any(self._crop):
+            (across, down), (bottom, right) = subsampling, self._ends
+            rows = slice(self._crop.top // down, -(-bottom // down))
+            plane = plane[rows, self._crop.left // across : -(-right // across)]
+        return np.ascontiguousarray(np.rot90(plane, self._turns))
 
     def _count_damage(self, places: int) -> None:
         """Counts damaged places."""
@@ -205,7 +226,7 @@ class VideoSource:
         """
         with contextlib.suppress(av.FFmpegError):
             self.container.seek(pts, stream=self._stream)
-            self._stream.codec_context.flush_buffers()
+            self._decoder.flush_buffers()
             self._decoded, self._last = itertools.chain(self._decode()), None
 
     def __enter__(self) -> "VideoSource":
@@ -230,11 +251,15 @@ class VideoSource:
                 f"{self.path}: FFmpeg has no decoder for its video; convert it with another program first."
             )
         self._check_size(stream.width, stream.height)
+        self._decoder = stream.codec_context
+        library = _WITH_ALPHA.get(self._decoder.name)
+        if library and any(name.lower() == ALPHA_MODE for name in stream.metadata):
+            self._decoder = av.CodecContext.create(library, "r")
         # The limit must also hold for frames that are larger than the header says.
-        stream.codec_context.options = {"max_pixels": str(_with_padding(self._most_pixels))}
+        self._decoder.options = {"max_pixels": str(_with_padding(self._most_pixels))}
         # One thread decodes faster than the network computes. With frame threads, intact frames beside a
         # damaged one are lost; with slice threads, VP8's decoder refuses frames that it could partly show.
-        stream.thread_type = "NONE"
+        self._decoder.thread_type = "NONE"
         return stream
 
     def _check_size(self, width: int, height: int) -> None:
@@ -253,13 +278,13 @@ class VideoSource:
                 # No further packet can be read, but the decoder still holds frames of earlier ones.
                 self._count_damage(1)
                 with contextlib.suppress(av.FFmpegError):
-                    yield from self._stream.decode(None)
+                    yield from self._decoder.decode(None)
                 return
             if packet is None:
                 return
             self._packets += bool(packet.size)
             try:
-                frames = packet.decode()
+                frames = self._decoder.decode(packet)
             except av.FFmpegError:
                 self._count_damage(1)
                 continue
@@ -275,14 +300,13 @@ class VideoSource:
                 self.companions.append(packet)
 
     def _uniform_frames(self) -> Iterator[av.VideoFrame]:
-        """Yields the decoded frames; raises an ``RLSPError`` if their size or pixel format changes."""
+        """Yields the decoded frames that have the form of the first, each with its time."""
         for index, decoded in enumerate(self._decoded):
-            form = (decoded.width, decoded.height, decoded.format.name)
-            if form != self._form:
-                raise RLSPError(
-                    f"{self.path}: frames change from {self._form[0]}x{self._form[1]} {self._form[2]} to "
-                    f"{form[0]}x{form[1]} {form[2]} within the video; split it there."
-                )
+            decoded.pts = self._time_of(decoded)
+            if _form_of(decoded) != self._form:
+                count, begun, form = self._others or (0, self._seconds_of(decoded), _form_of(decoded))
+                self._others = count + 1, begun, form
+                continue
             self._count_damage(decoded.is_corrupt)
             if decoded.interlaced_frame and not self._interlaced:
                 self._interlaced = True
@@ -296,7 +320,7 @@ class VideoSource:
 
     def _describe(self, first: av.VideoFrame) -> None:
         stream, context = self._stream, self._stream.codec_context
-        self._form = (first.width, first.height, first.format.name)
+        self._form = _form_of(first)
         self._turns = round(first.rotation / 90) % 4
         self.stream_index: int = stream.index
         self.metadata: dict[str, str] = stream.metadata
@@ -305,22 +329,37 @@ class VideoSource:
         # A video of one frame has no rate; any will do.
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         self.rate: Fraction | None = rate
-        self.width, self.height = first.width, first.height
-        self.sample_aspect_ratio: Fraction | None = stream.sample_aspect_ratio or None
-        if self._turns % 2:
-            self.width, self.height = first.height, first.width
-            self.sample_aspect_ratio = self.sample_aspect_ratio and 1 / self.sample_aspect_ratio
         self.tags: tuple[int, int, int] = (first.colorspace, context.color_primaries, context.color_trc)
         color = spec_of(first, self.tags[0], first.color_range, context.name)
+        self._subsampling = color.subsampling if color else (1, 1)
+        self._crop = self._crop_of(first)
+        self._ends = first.height - self._crop.bottom, first.width - self._crop.right
+        self.height, self.width = self._ends[0] - self._crop.top, self._ends[1] - self._crop.left
+        self.sample_aspect_ratio: Fraction | None = stream.sample_aspect_ratio or None
+        if self._turns % 2:
+            self.width, self.height = self.height, self.width
+            self.sample_aspect_ratio = self.sample_aspect_ratio and 1 / self.sample_aspect_ratio
         self.color = turned(color, self._turns) if color else None
         self.depth: int = color.depth if color else 16 if layout_of(first.format.name) == "rgb48le" else 8
         seconds = self._expected_end()
         self.frames: int | None = stream.frames or (round(seconds * rate) if seconds else None)
         if color:
             self._note_matrix(color)
-        if is_transparent(first):
-            self.notes.append(f"{self.path}: transparency was dropped.")
+        # Most formats of RGB have alpha whether something is transparent or not.
+        self.transparent: bool = first.format.name.startswith("yuva") or is_transparent(first)
         self.hdr10 = hdr10_of(first)
+
+    def _crop_of(self, first: av.VideoFrame) -> Crop:
+        """What the file says that is not to be shown, in whole samples of chroma."""
+        if self.path is STDIN or "matroska" not in self.container.format.name:
+            return Crop()
+        videos = [stream.index for stream in self.container.streams.video]
+        crops = dict(zip(videos, crops_of(self.path), strict=False))
+        crop = crops.get(self.stream_index, Crop())
+        if crop.top + crop.bottom >= first.height or crop.left + crop.right >= first.width:
+            return Crop()
+        across, down = self._subsampling
+        return crop._replace(top=crop.top // down * down, left=crop.left // across * across)
 
     def _note_matrix(self, color: ColorSpec) -> None:
         name = {"bt601": "BT.601", "bt709": "BT.709", "bt2020": "BT.2020"}[color.matrix]
@@ -354,6 +393,10 @@ class VideoSource:
         self._last = pts
         return pts
 
+    def _seconds_of(self, decoded: av.VideoFrame) -> float:
+        assert decoded.pts is not None
+        return float(decoded.pts * self.time_base)
+
     def _expected_end(self) -> Fraction | None:
         """Returns the time in seconds at which the video ends according to the file's metadata."""
         stream = self._stream
@@ -375,6 +418,14 @@ class VideoSource:
             note(f"its time stamps start again {times}; they were made continuous")
         if wrong := self.restamped - self._clock.restarts:
             note(f"{wrong} frames had missing or wrong time stamps and got new ones")
+        if self._others:
+            count, begun, form = self._others
+            note(
+                f"changes from {self._form} to {form} at {begun:.3f} s; the {count} frames of another "
+                "form than the first were left out. Split it there to upscale them, too"
+            )
+        if self._clear_since is not None:
+            note(f"is opaque until {self._clear_since:.3f} s and transparent then, which was dropped")
         if self._damaged:
             note(f"is damaged in {self._damaged} places; frames are missing or damaged there")
         if self._gaps:
@@ -390,6 +441,10 @@ class VideoSource:
                 f"ends at {float(end):.1f} s, but should last until {float(expected):.1f} s; it may be "
                 "truncated"
             )
+
+
+def _form_of(decoded: av.VideoFrame) -> str:
+    return f"{decoded.width}x{decoded.height} {decoded.format.name}"
 
 
 def _preference(stream: Any) -> tuple[bool, bool, int]:

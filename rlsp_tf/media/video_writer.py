@@ -15,7 +15,7 @@ import numpy as np
 from av.codec.context import Flags
 
 from rlsp_tf.errors import RLSPError, UsageError
-from rlsp_tf.media.containers import codec_for, tag_for
+from rlsp_tf.media.containers import ALPHA_MODE, codec_for, keeps_alpha, tag_for
 from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.frames import Frame, FrameSource
 from rlsp_tf.media.pixel_formats import (
@@ -79,6 +79,7 @@ class VideoSink:
         time_base: seconds per unit of the frames' times.
         left_out: the parts of ``source`` that are not copied, each with its reason, see
             :class:`rlsp_tf.media.stream_copy.StreamCopy`.
+        transparent: whether the alpha of frames is stored.
         times: time and duration of every packet written, in order; only kept without ``companions``.
 
     Raises:
@@ -157,7 +158,7 @@ class VideoSink:
         if len(planes) == 1 and self.color is not None:
             planes = planes_from_rgb(planes[0], self.color)
         self._check(planes)
-        picture = to_video_frame(planes, self._pixel_format)
+        picture = to_video_frame(planes, self._pixel_format, self._alpha_of(frame))
         # Use the times of the source as they are; the rate may not be constant.
         picture.time_base = self.time_base
         picture.pts = frame.pts
@@ -171,6 +172,19 @@ class VideoSink:
         if self.color is None:
             return (np.zeros((self._height, self._width, 3), np.uint8),)
         return planes_from_rgb(np.zeros((self._height, self._width, 3), np.uint8), self.color)
+
+    def _alpha_of(self, frame: Frame) -> np.ndarray | None:
+        """Alpha as the encoder takes it."""
+        if not self.transparent:
+            return None
+        depth = self.color.depth if self.color else 8 * frame.planes[0].itemsize
+        given = 8 * frame.planes[0].itemsize if len(frame.planes) == 1 else depth
+        dtype, most = np.uint8 if depth == 8 else np.uint16, 2**depth - 1
+        if frame.alpha is None:
+            return np.full((self._height, self._width), most, dtype)
+        if given == depth:
+            return frame.alpha
+        return np.rint(frame.alpha * (most / (2**given - 1))).astype(dtype)
 
     def _check(self, planes: tuple[np.ndarray, ...]) -> None:
         height, width = self._height, self._width
@@ -247,18 +261,33 @@ class VideoSink:
         if codec.type != "video":
             raise RLSPError(f"{self._codec}: does not encode video; choose libx264, libx265 or libvpx-vp9.")
         formats = [pixel_format.name for pixel_format in codec.video_formats or ()]
+        self.transparent = self._source.transparent and keeps_alpha(self._format, self._codec)
+        if self._source.transparent and not self.transparent:
+            self.notes.append(
+                f"{self._source.path}: transparency was left out, since {self._codec} in {self._suffix} "
+                "cannot hold it; name the output .webm, or .mov with --codec prores_ks, to keep it."
+            )
         wanted = color or self._source.color
         if wanted is None and (codec.lossy or not codec.lossless):
             wanted = ColorSpec("bt709", full_range=False, depth=self._source.depth)
         if wanted and not color and wanted.chroma_location != "topleft":
             # Players assume this location in files that do not specify one.
             wanted = replace(wanted, chroma_location="left")
-        spec = nearest_spec(wanted, formats) if wanted else None
+        if self.transparent:
+            # libvpx names more formats with alpha than it takes.
+            clear = ["yuva420p"] if self._codec.startswith("libvpx") else formats
+            planar = [name.replace("yuva", "yuv") for name in clear if name.startswith("yuva")]
+        else:
+            planar = formats
+        spec = nearest_spec(wanted, planar) if wanted else None
         if wanted and spec:
             self._note_loss(wanted, spec)
-            return format_for(spec), spec
+            return format_for(spec).replace("yuv", "yuva" if self.transparent else "yuv"), spec
         deep = ("rgb48le", "rgb48be", "gbrp16le") if self._source.depth > 8 else ()
-        rgb = [name for name in (*deep, "rgb24", "bgr24", "bgr0", "gbrp") if name in formats]
+        names = (*deep, "rgb24", "bgr24", "bgr0", "gbrp")
+        if self.transparent:
+            names = (*(("rgba64le",) if deep else ()), "bgra")
+        rgb = [name for name in names if name in formats]
         if not rgb:
             raise RLSPError(f"{self._codec}: takes none of the usual pixel formats; choose libx264 or ffv1.")
         return rgb[0], None
@@ -293,6 +322,8 @@ class VideoSink:
             options["preset"] = self._preset
         if self._codec == "libvpx":
             context.bit_rate = 10**8  # VP8 ignores the CRF unless there is a bit rate
+            if self.transparent:
+                options["auto-alt-ref"] = "0"  # frames that are never shown have no alpha
         if self._codec == "libx265":
             # At its own log level, x265 prints on the terminal.
             options["x265-params"] = f"log-level=error:lossless={lossless:d}"
@@ -304,6 +335,8 @@ class VideoSink:
         self._start_encoder(context)
         if isinstance(self._source, VideoSource):
             stream.disposition = self._source.disposition
+        if self.transparent and self._codec.startswith("libvpx"):
+            stream.metadata[ALPHA_MODE] = "1"
         return stream
 
     def _describe_light(self, options: dict[str, str]) -> None:

@@ -13,7 +13,7 @@ import av
 from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.media.containers import rate_to_declare, tag_for
+from rlsp_tf.media.containers import ALPHA_MODE, rate_to_declare, tag_for
 from rlsp_tf.media.frames import FrameSource
 from rlsp_tf.media.stream_copy import Part, StreamCopy, is_of_content, parts_of
 from rlsp_tf.media.video_reader import VideoSource, libav_sentence
@@ -184,6 +184,8 @@ def _write(
             others = stack.enter_context(
                 StreamCopy(source, output, stream, suffix, notes, left_out=left_out, most=most)
             )
+        if any(name.lower() == ALPHA_MODE for name in template.metadata):
+            stream.metadata[ALPHA_MODE] = "1"
         output.start_encoding()
         packets = _packets(folder, segments, template.codec_context.extradata, target)
         for packet, (shown, lasts), decoded in zip(packets, times, decoding, strict=True):

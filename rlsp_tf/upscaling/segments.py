@@ -90,6 +90,7 @@ class SegmentedSink:
     ) -> None:
         self.path = whole.path
         self.color: ColorSpec | None = whole.color
+        self.transparent = whole.transparent
         self.notes = whole.notes
         self.rows: int | None = None
         self._whole, self._make, self._source = whole, make, source

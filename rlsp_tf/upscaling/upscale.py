@@ -25,6 +25,7 @@ from rlsp_tf.inference.divergence import Watch, divergence_notes
 from rlsp_tf.inference.resumed import EVERYTHING, ResumedStep, Stopped
 from rlsp_tf.inference.step import KerasStep, Step
 from rlsp_tf.inference.strips import StripStep, within_memory
+from rlsp_tf.inference.transparency import enlarge_alpha, filled_under
 from rlsp_tf.inference.upscaler import DeferredFrame, PreparedFrame, StreamingUpscaler
 from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.frames import Frame, FrameSink, FrameSource
@@ -359,7 +360,17 @@ def render(
             watch.look(item.number, item.is_far())
             if isinstance(sink, SegmentedSink):
                 sink.diverged = watch.since
-            encoder.put(item.finished())
+            frame = item.finished()
+            if frame.alpha is not None:
+                alpha = enlarge_alpha(
+                    frame.alpha,
+                    step.config.scale,
+                    depth=frames.depth,
+                    target_depth=sink.color.depth if sink.color else 8 * frame.planes[0].itemsize,
+                    geometry=recipe.chroma,
+                )
+                frame = replace(frame, alpha=alpha)
+            encoder.put(frame)
         else:
             encoder.put(item)
 
@@ -367,7 +378,7 @@ def render(
         stop.asked_often(),
         Background("encoding", encode, ahead=1) as encoder,
         Background("colour", finish, ahead=1) as finisher,
-        Prefetch("decoding", _enter(upscaler, shots, planar=frames.color is not None)) as decoded,
+        Prefetch("decoding", _enter(upscaler, shots, frames, transparent=sink.transparent)) as decoded,
     ):
         number = in_segment = 0
         # Frames since the last finished segment, and the number of steps up to the latest of these frames.
@@ -413,12 +424,19 @@ def render(
 
 
 def _enter(
-    upscaler: StreamingUpscaler, shots: Iterable[tuple[Frame, bool]], *, planar: bool
+    upscaler: StreamingUpscaler,
+    shots: Iterable[tuple[Frame, bool]],
+    frames: FrameSource,
+    *,
+    transparent: bool,
 ) -> Iterator[tuple[Frame, bool, PreparedFrame]]:
     """Yields each frame without its pixels, whether it begins a shot, and its pixels as the network input."""
     for frame, begins in shots:
-        entered = upscaler.enter(frame.planes if planar else frame.planes[0])
-        yield replace(frame, planes=()), begins, entered
+        planes, alpha = frame.planes, frame.alpha if transparent else None
+        if alpha is not None:
+            planes = filled_under(planes, alpha, frames.depth)
+        entered = upscaler.enter(planes if frames.color else planes[0])
+        yield replace(frame, planes=(), alpha=alpha), begins, entered
 
 
 def _outputs(

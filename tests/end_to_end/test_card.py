@@ -323,7 +323,7 @@ def test_rgb_comes_back_as_rgb_or_in_the_codes_of_bt709(pixel_format, encoder, s
 
 
 @pytest.mark.parametrize("pixel_format", ["yuva420p", "yuva444p10le"])
-def test_alpha_is_dropped_from_the_card_and_said(pixel_format, step, tmp_path):
+def test_alpha_beside_the_card_is_kept(pixel_format, step, tmp_path):
     depth = 10 if pixel_format.endswith("10le") else 8
     code, subsampling = Code(depth, False), SUBSAMPLINGS[pixel_format[4:7]]
     planes = card(1, code, subsampling, (0, 0.5) if subsampling == (2, 2) else (0, 0))
@@ -339,8 +339,9 @@ def test_alpha_is_dropped_from_the_card_and_said(pixel_format, step, tmp_path):
         color_range=1,
     )
     notes = upscale(path, tmp_path / "large.mkv", step, codec="ffv1")
-    assert notes == [f"{path}: transparency was dropped."]
-    large, _, stored = decoded(tmp_path / "large.mkv")
-    assert stored == pixel_format.replace("yuva", "yuv")
+    assert notes == []
+    (*large, alpha), _, stored = decoded(tmp_path / "large.mkv")
+    assert stored == pixel_format
+    np.testing.assert_array_equal(alpha, np.full_like(large[0], 2 ** (depth - 1)))
     found = np.stack([middles(plane)[:, 0] for plane in large], axis=1)
     np.testing.assert_array_equal(found, codes_of(COLORS, 1, code))

@@ -62,3 +62,16 @@ def cover_of(path):
         covers = [s for s in container.streams.video if s.disposition & av.stream.Disposition.attached_pic]
         (cover,) = covers
         return bytes(next(container.demux(cover)))
+
+
+def cropped(path, target, **edges):
+    """A copy of a Matroska file with pixels to be cropped in its header, in place of two other elements."""
+    content = path.read_bytes()
+    names = {"top": b"\x54\xbb", "bottom": b"\x54\xaa", "left": b"\x54\xcc", "right": b"\x54\xdd"}
+    crop = b"".join(names[edge] + bytes([0x81, pixels]) for edge, pixels in edges.items())
+    # DisplayUnit, the last of the 10 bytes of the element Video, and MaxBlockAdditionID, which follows it.
+    sizes = b"\xb0\x81\x40\xba\x81\x30"
+    old = b"\xe0\x8a" + sizes + b"\x54\xb2\x81\x04\x55\xee\x81\x00"
+    assert content.count(old) == 1
+    target.write_bytes(content.replace(old, b"\xe0\x8e" + sizes + crop))
+    return target

@@ -36,6 +36,7 @@ def make_video(
     rotation=None,
     frames=None,
     options=None,
+    stream_metadata=None,
     **settings,
 ):
     """Writes a video of gradients, or of the ``frames`` given, with white noise for sound.
@@ -45,6 +46,7 @@ def make_video(
         pts: time stamps of the frames, in units of ``time_base``; sound lasts from the first to the last.
         subtitles: an SRT file to be put in.
         audio: encoders of sound streams, each 48 kHz, stereo, German.
+        stream_metadata: of the video.
         settings: of the video's codec context.
     """
     pts = list(pts)
@@ -59,6 +61,7 @@ def make_video(
             pixel_format,
             time_base,
         )
+        stream.metadata.update(stream_metadata or {})
         for name, value in settings.items():
             setattr(context, name, value)
         if rotation is not None:

@@ -4,6 +4,7 @@ import io
 import os
 from fractions import Fraction
 
+import av
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_real_frames_come_back_as_they_are(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("mode", "suffix", "noted"),
+    ("mode", "suffix", "clear"),
     [
         ("1", ".png", False),
         ("L", ".png", False),
@@ -83,7 +84,7 @@ def test_real_frames_come_back_as_they_are(data, tmp_path):
         ("RGBA", ".webp", True),
     ],
 )
-def test_whatever_the_file_holds_becomes_rgb(mode, suffix, noted, rng, tmp_path):
+def test_whatever_the_file_holds_becomes_rgb(mode, suffix, clear, rng, tmp_path):
     image = Image.fromarray(rng.integers(0, 256, (6, 4, 3), dtype=np.uint8)).convert(mode)
     if "A" in mode:
         image.putalpha(Image.fromarray(rng.integers(0, 256, (6, 4), dtype=np.uint8)))
@@ -93,8 +94,14 @@ def test_whatever_the_file_holds_becomes_rgb(mode, suffix, noted, rng, tmp_path)
     (frame,) = source
     with Image.open(path) as decoded:
         np.testing.assert_array_equal(frame.planes[0], np.asarray(decoded.convert("RGB")))
+        alpha = np.asarray(decoded.convert("RGBA"))[..., 3]
     assert frame.planes[0].shape == (6, 4, 3)
-    assert source.notes == ([f"{path}: transparency was dropped."] if noted else [])
+    assert source.notes == []
+    assert source.transparent == clear
+    if clear:
+        np.testing.assert_array_equal(frame.alpha, alpha)
+    else:
+        assert frame.alpha is None
 
 
 def test_a_deep_tiff_keeps_its_bits(rng, tmp_path):
@@ -244,12 +251,54 @@ def test_a_file_that_may_not_be_read_is_named(clip):
 
 
 @pytest.mark.parametrize(
-    "image", [np.zeros((2, 2), np.float32), np.zeros((2, 2, 4), np.uint8), np.zeros((0, 2, 3), np.uint8)]
+    "image", [np.zeros((2, 2), np.float32), np.zeros((2, 2, 2), np.uint8), np.zeros((0, 2, 3), np.uint8)]
 )
 def test_only_images_are_written(image, tmp_path):
     with pytest.raises(RLSPError, match="an image must be uint8 or uint16"):
         write_png(tmp_path / "image.png", image)
     assert contents(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_alpha_is_written_and_read(dtype, suffix, rng, tmp_path):
+    pixels = rng.integers(0, np.iinfo(dtype).max + 1, (7, 9, 4)).astype(dtype)
+    path = tmp_path / f"clear{suffix}"
+    if suffix == ".png":
+        write_png(path, pixels)
+    elif dtype == np.uint8:
+        Image.fromarray(pixels).save(path)
+    else:
+        encoder = av.CodecContext.create("tiff", "w")
+        encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 9, 7, "rgba64le", Fraction(1)
+        (packet,) = encoder.encode(av.VideoFrame.from_ndarray(pixels, "rgba64le"))
+        path.write_bytes(bytes(packet))
+    (frame,) = FolderSource(path)
+    np.testing.assert_array_equal(np.dstack([*frame.planes, frame.alpha]), pixels)
+    assert frame.alpha.dtype == dtype
+
+
+def test_a_colour_that_stands_for_clear_becomes_alpha(tmp_path):
+    """PNG's chunk tRNS, for RGB and for palettes."""
+    rgb = np.zeros((4, 6, 3), np.uint8)
+    rgb[1:3, 2:4] = (10, 200, 30)
+    Image.fromarray(rgb).save(tmp_path / "rgb.png", transparency=(10, 200, 30))
+    Image.fromarray(rgb).quantize(2).save(tmp_path / "palette.png", transparency=bytes([255, 90]))
+    (frame,) = FolderSource(tmp_path / "rgb.png")
+    np.testing.assert_array_equal(frame.alpha == 0, rgb.any(axis=-1))
+    with Image.open(tmp_path / "palette.png") as image:
+        indices = np.asarray(image)
+    (frame,) = FolderSource(tmp_path / "palette.png")
+    np.testing.assert_array_equal(frame.alpha, np.uint8([255, 90])[indices])
+    np.testing.assert_array_equal(frame.planes[0], rgb)
+
+
+def test_images_with_alpha_and_without_are_one_clip(tmp_path):
+    write_png(tmp_path / "0.png", np.full((4, 6, 4), 77, np.uint8))
+    write_png(tmp_path / "1.png", np.full((4, 6, 3), 77, np.uint8))
+    source = FolderSource(tmp_path)
+    assert source.transparent
+    assert [frame.alpha is None for frame in source] == [False, True]
 
 
 def test_nothing_is_left_of_a_folder_that_was_not_finished(tmp_path):

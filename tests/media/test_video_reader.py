@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.media import assert_planes, random_planes
-from helpers.videos import TICK, frame_times, gradient, make_video
+from helpers.media import assert_planes, cropped, random_planes
+from helpers.videos import TICK, frame_times, gradient, make_video, memory
 from rlsp_tf.benchmarks.excerpts import decodable
 from rlsp_tf.benchmarks.faults.damage import damage
 from rlsp_tf.errors import RLSPError
@@ -189,16 +189,103 @@ def test_frames_of_a_turned_camera_are_upright(degrees, turns, tmp_path):
     assert source.color.chroma_location == {0: "left", 1: "bottom", 2: "center", 3: "top"}[turns]
 
 
-def test_transparency_is_dropped_and_said(tmp_path):
+def test_transparency_is_read(tmp_path):
     _, source = read(make_video(tmp_path / "alpha.mov", [0], codec="qtrle", pixel_format="argb"))
-    assert source.notes == []  # nothing can be seen through these
+    assert not source.transparent  # nothing can be seen through these
     clear = av.VideoFrame.from_ndarray(
         np.dstack([gradient(0, 64, 48), np.full((48, 64), 90, np.uint8)]), "rgba"
     )
     path = make_video(tmp_path / "clear.mov", [0], codec="qtrle", pixel_format="argb", frames=[clear])
     frames, source = read(path)
-    assert source.notes == [f"{path}: transparency was dropped."]
+    assert source.transparent
+    assert source.notes == []
     assert_planes(frames[0].planes, [gradient(0, 64, 48)])
+    np.testing.assert_array_equal(frames[0].alpha, np.full((48, 64), 90))
+
+
+def test_what_becomes_transparent_only_later_is_said(tmp_path):
+    frames = [
+        av.VideoFrame.from_ndarray(np.dstack([gradient(0, 64, 48), np.full((48, 64), a, np.uint8)]), "rgba")
+        for a in (255, 255, 40)
+    ]
+    path = make_video(
+        tmp_path / "later.mov", [0, 3600, 7200], codec="qtrle", pixel_format="argb", frames=frames
+    )
+    frames, source = read(path)
+    assert [frame.alpha for frame in frames] == [None] * 3
+    assert source.notes == [f"{path}: is opaque until 0.080 s and transparent then, which was dropped."]
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_the_alpha_of_vp8_and_vp9_is_read(codec, tmp_path, rng):
+    """FFmpeg's own decoders of these leave it out."""
+    blurred = np.broadcast_to(np.linspace(0, 255, 64).astype(np.uint8), (48, 64))
+    picture = av.VideoFrame(64, 48, "yuva420p")
+    for index, samples in enumerate(
+        (np.full((48, 64), 90), np.full((24, 32), 120), np.full((24, 32), 140), blurred)
+    ):
+        memory(picture, index)[:, : samples.shape[1]] = samples
+    options = {"lossless": "1"} if codec == "libvpx-vp9" else {"crf": "4", "auto-alt-ref": "0"}
+    path = make_video(
+        tmp_path / "clear.webm",
+        [0],
+        codec=codec,
+        pixel_format="yuva420p",
+        frames=[picture],
+        options=options,
+        bit_rate=10**8,
+        stream_metadata={"alpha_mode": "1"},
+    )
+    (frame,), source = read(path)
+    assert source.transparent
+    # VP8 has no lossless mode.
+    tolerance = 0 if codec == "libvpx-vp9" else 2
+    assert np.abs(frame.alpha.astype(int) - blurred).max() <= tolerance
+    assert np.abs(frame.planes[0].astype(int) - 90).max() <= tolerance
+
+
+def test_a_mark_of_alpha_that_is_not_there_harms_nothing(tmp_path):
+    plain = make_video(tmp_path / "plain.webm", codec="libvpx-vp9")
+    marked = make_video(tmp_path / "marked.webm", codec="libvpx-vp9", stream_metadata={"alpha_mode": "1"})
+    expected, _ = read(plain)
+    frames, source = read(marked)
+    assert not source.transparent
+    for frame, reference in zip(frames, expected, strict=True):
+        assert frame.alpha is None
+        assert frame.pts == reference.pts
+        assert_planes(frame.planes, reference.planes)
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "edges", "seen"),
+    [
+        ("yuv420p", {"top": 8, "bottom": 10}, (8, 38, 0, 64)),
+        ("yuv420p", {"left": 6, "right": 3}, (0, 48, 6, 61)),
+        ("yuv420p", {"top": 7, "left": 5}, (6, 48, 4, 64)),  # between samples of chroma
+        ("yuv444p", {"top": 7, "left": 5}, (7, 48, 5, 64)),
+        ("bgr0", {"top": 7, "right": 5}, (7, 48, 0, 59)),
+    ],
+)
+def test_the_crop_of_matroska_is_applied(pixel_format, edges, seen, tmp_path):
+    # Without a checksum of the header, which is edited.
+    path = make_video(
+        tmp_path / "film.mkv",
+        [0, 3600],
+        codec="ffv1",
+        pixel_format=pixel_format,
+        container_options={"write_crc32": "0"},
+        audio=["aac"],
+    )
+    whole, _ = read(path)
+    frames, source = read(cropped(path, tmp_path / "cropped.mkv", **edges))
+    top, bottom, left, right = seen
+    assert (source.height, source.width) == (bottom - top, right - left)
+    assert source.sample_aspect_ratio in (None, 1)
+    across = 2 if pixel_format == "yuv420p" else 1
+    for frame, reference in zip(frames, whole, strict=True):
+        luma, *chroma = reference.planes
+        small = (slice(top // across, -(-bottom // across)), slice(left // across, -(-right // across)))
+        assert_planes(frame.planes, [luma[top:bottom, left:right], *(plane[small] for plane in chroma)])
 
 
 def test_interlaced_video_is_said(tmp_path):
@@ -215,17 +302,26 @@ def test_frames_without_time_stamps_get_them(tmp_path):
     assert f"{path}: 25 frames had missing or wrong time stamps and got new ones." in source.notes
 
 
-def test_a_change_of_size_is_refused_where_it_happens(tmp_path):
-    first = make_video(tmp_path / "first.h264", container="h264")
-    second = make_video(tmp_path / "second.h264", container="h264", size=(32, 32))
-    path = tmp_path / "both.h264"
-    path.write_bytes(first.read_bytes() + second.read_bytes())
-    with VideoSource(path) as source:
-        frames = iter(source)
-        for _ in range(25):
-            next(frames)
-        with pytest.raises(RLSPError, match=r"both.h264: frames change from 64x48 yuv420p to 32x32 yuv420p"):
-            next(frames)
+@pytest.mark.parametrize("deinterlace", [False, True])
+@pytest.mark.parametrize("suffix", [".h264", ".ts"])
+def test_frames_of_another_size_are_left_out_and_it_is_said_since_when(suffix, deinterlace, tmp_path):
+    """Those before stay, and those after, in the time that goes on: as a break for commercials."""
+    first = make_video(tmp_path / f"first{suffix}")
+    other = make_video(tmp_path / f"other{suffix}", range(0, 5 * 3600, 3600), size=(32, 32))
+    path = tmp_path / f"both{suffix}"
+    path.write_bytes(first.read_bytes() + other.read_bytes() + first.read_bytes())
+    whole, _ = read(first)
+    with VideoSource(path, deinterlace=deinterlace) as source:
+        frames = list(source)
+    for frame, reference in zip(frames, [*whole, *whole], strict=True):
+        assert_planes(frame.planes, reference.planes)
+    times = np.array([frame.pts * source.time_base for frame in frames], float)
+    np.testing.assert_allclose(times - times[0], np.r_[:25, 30:55] / 25, atol=1e-9)
+    at = {".h264": 1.0, ".ts": float(times[0]) + 1}[suffix]
+    assert (
+        f"{path}: changes from 64x48 yuv420p to 32x32 yuv420p at {at:.3f} s; the 5 frames of another form "
+        "than the first were left out. Split it there to upscale them, too." in source.notes
+    )
 
 
 def truncated(path, share):
