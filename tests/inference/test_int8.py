@@ -80,6 +80,16 @@ def test_our_weights_lose_hundredths_of_a_decibel():
     assert loss < 0.05
 
 
+@needs_bytes
+@pytest.mark.parametrize("level", [0, 128, 200, 230, 255])
+def test_flat_frames_stay_flat_up_to_their_edges(level):
+    """Features are largest at the edges of bright frames, where ranges learned elsewhere are too small."""
+    clip = np.full((12, 48, 64, 3), level, np.uint8)
+    exact, found = (run(load_step("7-48", precision=name), clip)[0] for name in ("float32", "int8"))
+    # Features span some hundred grey levels, and a byte is a 255th of that.
+    assert np.abs(exact - found).max() < 5
+
+
 def test_kernels_are_rounded_for_the_inputs_that_they_meet(rng):
     # Inputs as of images: large, and nearly the same at all taps.
     inputs = rng.uniform(0, 255, (500, 1)) + rng.normal(0, 5, (500, 36))
