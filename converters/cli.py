@@ -104,8 +104,8 @@ Whichever of the two arguments ends in .keras decides the direction. Weights sta
 
 A checkpoint is three files with a common prefix: PREFIX.index, PREFIX.data-00000-of-00001 and
 PREFIX.meta; give the prefix, or any of the three. The .meta file holds the authors' graph, which is
-neither needed nor written. Written checkpoints also hold the state of Adam before the first step, because
-the authors' graphs expect it.
+neither needed nor written. Written checkpoints also hold the state of Adam before the first step,
+because the authors' graphs expect it.
 
   rlsp-convert tf1 checkpoints/ckpt_rlsp_64 rlsp-7-64.keras
   rlsp-convert tf1 rlsp-7-64.keras checkpoints/mine""",
@@ -178,10 +178,11 @@ Converts between checkpoints of the authors' PyTorch training, whose networks ha
 .keras files. Whichever of the two arguments ends in .keras decides the direction. Weights stay equal
 bit for bit. Needs PyTorch: pip install 'rlsp_tf[pytorch]'.
 
-A file that holds only a state_dict will do. No code in a file is run; a file that holds code is refused.
-A checkpoint does not say what its scale is. It is assumed to be the one for which the hidden state has as
-many channels as the other layers; if there is no such scale, or it is wrong, give --scale. Written files
-also hold the state of Adam before the first step, so that the authors' training can go on from them.
+A file that holds only a state_dict will do. No code in a file is run; a file that holds code is
+refused. A checkpoint does not say what its scale is. It is assumed to be the one for which the hidden
+state has as many channels as the other layers; if there is no such scale, or it is wrong, give
+--scale. Written files also hold the state of Adam before the first step, so that the authors'
+training can go on from them.
 
   rlsp-convert pytorch logs/checkpoints/0500000.pt rlsp-7-128-rgb.keras
   rlsp-convert pytorch rlsp-7-128-rgb.keras mine.pt""",

@@ -125,7 +125,9 @@ class Int8Step:
         clips = _learning_clips(self.config.scale)
         inputs, frames = _learn(self._cell, clips)
         if not np.isfinite(frames).all():
-            raise RLSPError("this network gives something else than numbers; its weights are damaged.")
+            raise RLSPError(
+                "the output of this network has NaN or infinity, so its weights are damaged; give other weights."
+            )
         self.convolutions = quantize(self._cell, inputs)
         *others, output = self.convolutions
         layers = [*(each.to_bytes for each in others), output.to_float]

@@ -1,4 +1,4 @@
-"""What lies outside RGB 0..255 is kept from the network and comes out as it went in."""
+"""Colours outside RGB 0..255 bypass the network and come out as they went in."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ SPECS = [
 
 
 def residual_only(output="y", scale=4):
-    """A network that gives the luma, or the colour, of each low-resolution pixel ``scale**2`` times."""
+    """Makes a network that only repeats the luma, or the colour, of each low-resolution pixel."""
     model = small_model(np.random.default_rng(0), RLSPConfig(filters=2, layers=2, output=output, scale=scale))
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     return model
@@ -35,7 +35,7 @@ def stream(upscaler, frames):
 
 
 def planes_like(y, spec, chroma=128):
-    """Planes of a luma plane in codes of ``spec``, with one colour everywhere."""
+    """Makes planes from a luma plane in codes of ``spec``, with the same chroma everywhere."""
     across, down = spec.subsampling
     dtype = np.uint8 if spec.depth == 8 else np.uint16
     shape = (-(-y.shape[0] // down), -(-y.shape[1] // across))

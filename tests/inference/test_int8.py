@@ -1,4 +1,4 @@
-"""The network in 8 bits, beside integers in NumPy and the network in float32."""
+"""The network in 8 bits against integers in NumPy and against float32."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ def sums(features: np.ndarray, layer: Int8Convolution) -> np.ndarray:
 
 
 def run(step, clip):
-    """All frames of a clip, and the last state."""
+    """Upscales a clip; returns its frames and the last state."""
     state, frames = step.initial_state(1, *clip.shape[1:3]), []
     for window in windows(clip, step.config):
         frame, state = step(window, state)
@@ -176,7 +176,7 @@ def test_weights_that_are_no_numbers_are_refused(rng):
     kernel, bias = layer.get_weights()
     kernel[0, 0, 0, 0] = np.nan
     layer.set_weights([kernel, bias])
-    with pytest.raises(RLSPError, match="its weights are damaged"):
+    with pytest.raises(RLSPError, match="so its weights are damaged"):
         Int8Step(model)
 
 
