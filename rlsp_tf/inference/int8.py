@@ -126,7 +126,7 @@ class Int8Step:
         inputs, frames = _learn(self._cell, clips)
         if not np.isfinite(frames).all():
             raise RLSPError(
-                "the output of this network has NaN or infinity, so its weights are damaged; give other weights."
+                "the output of this network has NaN or infinity, so its weights are damaged; give other ones."
             )
         self.convolutions = quantize(self._cell, inputs)
         *others, output = self.convolutions
