@@ -60,6 +60,7 @@ def verify(prefix: str | os.PathLike[str], model_path: str | os.PathLike[str]) -
 def _compare_weights(
     prefix: Path, weights: Mapping[str, np.ndarray], model_path: str | os.PathLike[str]
 ) -> str:
+    """Compares weights bit for bit; returns a sentence of the report."""
     if not data_of(prefix).is_file():
         return f"weights: not compared, there is no {data_of(prefix)}."
     tensors = read_tensors(prefix)
@@ -78,6 +79,7 @@ def _compare_outputs(
     model: keras.Model,
     model_path: str | os.PathLike[str],
 ) -> list[str]:
+    """Compares outputs with those of the authors' graph; returns sentences of the report."""
     meta = prefix.with_name(f"{prefix.name}.meta")
     if not meta.is_file():
         return [f"outputs: not compared, there is no {meta}, which holds the authors' graph."]

@@ -77,14 +77,15 @@ class Watch:
         self._far = int(far) if number != self._next else self._far + 1 if far else 0
         self._next = number + 1
         if self._far == SEVERAL:
-            self._tell()
+            self._record()
 
     def end(self) -> None:
         """Ends the clip. A last frame that is too far away counts: no later one can show a recovery."""
         if self._far:
-            self._tell()
+            self._record()
 
-    def _tell(self) -> None:
+    def _record(self) -> None:
+        """Sets ``since`` to the first of the latest frames that were too far away, if it is not set yet."""
         if self.since is None:
             self.since = self._next - self._far
 

@@ -58,6 +58,7 @@ class ExportedStep:
         return frame, state
 
     def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+        """Computes one step: tensors named as in ``INPUTS``, to tensors in the order of ``OUTPUTS``."""
         raise NotImplementedError
 
 
@@ -194,4 +195,5 @@ def _fingerprint_of(export: Path) -> str:
 
 
 def _damaged(path: Path, error: Exception) -> RLSPError:
+    """Makes the error for an export that its runtime cannot load."""
     return RLSPError(f"{path}: cannot be loaded ({first_line(error)}); export it again with rlsp export.")

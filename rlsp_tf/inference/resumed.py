@@ -86,6 +86,7 @@ class ResumedStep(StepWrapper):
         return any(number in stretch for stretch in self._stretches)
 
     def _restored(self, saved: Sequence[np.ndarray]) -> list[Any]:
+        """Converts saved arrays to a state as the step takes it."""
         like = self._step.initial_state(*self._shape) if saved else ()
         state: list[Any] = []
         for array, model in zip(saved, like, strict=True):

@@ -205,6 +205,7 @@ class StreamingUpscaler:
         return frames
 
     def _check(self, planes: tuple[np.ndarray, ...]) -> None:
+        """Raises an RLSPError if a frame is not of a supported type and shape."""
         shapes = ", ".join(f"{plane.dtype} {plane.shape}" for plane in planes)
         if self._source is None:
             plane = planes[0]
@@ -237,5 +238,6 @@ def _call(frame: DeferredFrame | None) -> Any:
 
 
 def _size_of(form: tuple[Any, ...]) -> str:
+    """Returns the size of frames of a form, as messages call it."""
     (_, (height, width, *_)), *_ = form
     return f"{width}x{height}"
