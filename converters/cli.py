@@ -1,4 +1,4 @@
-"""The command line ``rlsp-convert``: foreign weights to RLSP models and back."""
+"""The command line ``rlsp-convert``: converts weights of other formats to RLSP models and back."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from rlsp_tf.cli.common import add_command, run, start_tensorflow
 from rlsp_tf.errors import RLSPError, UsageError
 
 DESCRIPTION = """\
-Gets weights for rlsp, from other formats and into them.
+Downloads the weights of the paper's authors, and converts between their formats and .keras files.
 
   rlsp-convert download 7-64 weights/
   rlsp-convert tf1 ckpt_rlsp_64 rlsp-7-64.keras
@@ -19,7 +19,7 @@ Gets weights for rlsp, from other formats and into them.
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of ``rlsp-convert`` with all its commands."""
+    """Makes the parser of ``rlsp-convert`` with all its commands."""
     parser = argparse.ArgumentParser(
         prog="rlsp-convert", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -52,11 +52,13 @@ download goes on where it stopped when the command is run again.
   rlsp-convert download 7-128 weights/ --accept-licence""",
     )
     parser.add_argument(
-        "name", choices=("7-48", "7-64", "7-128"), help="layers and filters; 7-128 is the best"
+        "name", choices=("7-48", "7-64", "7-128"), help="layers and filters; 7-128 is the best network"
     )
-    parser.add_argument("folder", metavar="DIR", help="made if it is missing")
-    parser.add_argument("--accept-licence", action="store_true", help="do not ask, for scripts")
-    parser.add_argument("--base-url", metavar="URL", help="a mirror: where the checkpoint's files are")
+    parser.add_argument("folder", metavar="DIR", help="the folder to write to; made if it is missing")
+    parser.add_argument(
+        "--accept-licence", action="store_true", help="accept it without being asked, for scripts"
+    )
+    parser.add_argument("--base-url", metavar="URL", help="a mirror to download from instead of GitHub")
     parser.add_argument("--force", action="store_true", help="replace files that exist")
 
 
@@ -100,9 +102,10 @@ def _add_tf1(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 Converts between TensorFlow 1 checkpoints in the layout of the paper's authors and .keras files.
 Whichever of the two arguments ends in .keras decides the direction. Weights stay equal bit for bit.
 
-A checkpoint is three files of one prefix: PREFIX.index, PREFIX.data-00000-of-00001 and PREFIX.meta;
-give the prefix, or any of the three. The .meta (the authors' graph) is neither needed nor written.
-Written checkpoints have Adam's slots as before a first step, so that the authors' graphs restore them.
+A checkpoint is three files with a common prefix: PREFIX.index, PREFIX.data-00000-of-00001 and
+PREFIX.meta; give the prefix, or any of the three. The .meta file holds the authors' graph, which is
+neither needed nor written. Written checkpoints also hold the state of Adam before the first step,
+because the authors' graphs expect it.
 
   rlsp-convert tf1 checkpoints/ckpt_rlsp_64 rlsp-7-64.keras
   rlsp-convert tf1 rlsp-7-64.keras checkpoints/mine""",
@@ -127,7 +130,11 @@ def _tf1(arguments: argparse.Namespace) -> None:
 
 
 def _to_keras(source: str, target: str) -> bool:
-    """Whether a conversion makes a ``.keras`` file, and not something else of one."""
+    """Returns whether a conversion makes a ``.keras`` file, rather than reading one.
+
+    Raises:
+        UsageError: unless exactly one of the two names ends in ``.keras``.
+    """
     to_keras = target.endswith(".keras")
     if to_keras == source.endswith(".keras"):
         raise UsageError(f"{source} and {target}: one of the two must end in .keras, the other must not.")
@@ -141,10 +148,11 @@ def _add_verify(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         _verify,
         help="compare a converted .keras file with the authors' checkpoint and graph",
         description="""\
-Compares a .keras file with the checkpoint that it was made of: names and shapes with PREFIX.index,
+Compares a .keras file with the checkpoint that it was made from: names and shapes with PREFIX.index,
 weights with PREFIX.data-00000-of-00001 bit for bit, and outputs with those of the authors' own graph
-in PREFIX.meta, over three recurrent steps of random clips of two sizes. Prints what it measured and
-what it could not compare for want of a file; fails if anything differs (outputs: 0.001 grey levels).
+in PREFIX.meta, over three recurrent steps on random clips of two sizes. Prints what it measured, and
+what it could not compare because a file is missing. Fails if anything differs; outputs may differ by
+0.001 grey levels.
 
   rlsp-convert verify checkpoints/ckpt_rlsp_64 rlsp-7-64.keras""",
     )
@@ -166,14 +174,15 @@ def _add_pytorch(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         _pytorch,
         help="convert a PyTorch checkpoint of RLSP with RGB output, or write one",
         description="""\
-Converts between checkpoints of the authors' PyTorch training, whose networks make all three colours,
-and .keras files. Whichever of the two arguments ends in .keras decides the direction. Weights stay
-equal bit for bit. Needs PyTorch: pip install 'rlsp_tf[pytorch]'.
+Converts between checkpoints of the authors' PyTorch training, whose networks have RGB output, and
+.keras files. Whichever of the two arguments ends in .keras decides the direction. Weights stay equal
+bit for bit. Needs PyTorch: pip install 'rlsp_tf[pytorch]'.
 
-A file of a state_dict alone will do. No code in a file is run: one with more than data is refused.
-The scale is taken to be the one that makes the hidden state as wide as the filters; where there is
-none, or another is right, give --scale. Written files have a new Adam, so that the authors' training
-goes on from them.
+A file that holds only a state_dict will do. No code in a file is run; a file that holds code is
+refused. A checkpoint does not say what its scale is. It is assumed to be the one for which the hidden
+state has as many channels as the other layers; if there is no such scale, or it is wrong, give
+--scale. Written files also hold the state of Adam before the first step, so that the authors'
+training can go on from them.
 
   rlsp-convert pytorch logs/checkpoints/0500000.pt rlsp-7-128-rgb.keras
   rlsp-convert pytorch rlsp-7-128-rgb.keras mine.pt""",
@@ -181,7 +190,7 @@ goes on from them.
     parser.add_argument("source", metavar="SOURCE", help="a .pt file, or a .keras file")
     parser.add_argument("target", metavar="TARGET", help="a .keras file, or a .pt file")
     parser.add_argument(
-        "--scale", type=int, metavar="N", help="of the network in a .pt file, if its widths do not tell"
+        "--scale", type=int, metavar="N", help="scale of the network in a .pt file (see above)"
     )
     parser.add_argument("--force", action="store_true", help="replace TARGET if it exists")
 
@@ -190,7 +199,7 @@ def _pytorch(arguments: argparse.Namespace) -> None:
     source, target = arguments.source, arguments.target
     to_keras = _to_keras(source, target)
     if arguments.scale is not None and not to_keras:
-        raise UsageError(f"{source}: knows its scale; leave out --scale.")
+        raise UsageError(f"{source}: a .keras file says what its scale is; leave out --scale.")
     start_tensorflow()
     from rlsp_tf.converters.pytorch import keras_from_pytorch, save_pytorch
     from rlsp_tf.network.weights import load_model

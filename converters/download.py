@@ -1,7 +1,7 @@
-"""Downloads of the authors' checkpoints: resumed, checked, and under their names only when complete.
+"""Downloads the authors' checkpoints: resumes, checks, and gives files their names when they are complete.
 
-HTTP is ``requests``: TensorFlow needs it anyway, it heeds proxies, and unlike ``pooch`` and
-``keras.utils.get_file`` it can resume.
+It uses ``requests``, which TensorFlow needs anyway: it honours proxies and, unlike ``pooch`` and
+``keras.utils.get_file``, allows resuming.
 """
 
 import os
@@ -33,12 +33,12 @@ The licence (https://creativecommons.org/licenses/by-nc-sa/4.0/) holds for the c
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file as it must arrive.
+    """A file to download, and how to recognise it.
 
     Attributes:
-        name: at the base URL and on disk.
-        size: in bytes.
-        sha256: in hexadecimal; ``None`` where it is not known.
+        name: str, name of the file at the base URL and on disk.
+        size: int, size in bytes.
+        sha256: str, SHA-256 in hexadecimal; ``None`` if it is not known.
     """
 
     name: str
@@ -81,19 +81,19 @@ FILES = {
         RemoteFile(
             "ckpt_rlsp_128.meta", 628036, "8ad52c435b824081df85b5eba8c2da702daf4d9febbb56acfad32cc5073a7997"
         ),
-        # Checked by the CRC32C of every tensor, which the index holds.
+        # No SHA-256 is known of this file; the index holds a CRC32C of every tensor in it.
         RemoteFile("ckpt_rlsp_128.data-00000-of-00001", 12964040, None),
     ),
 }
-"""The checkpoint of each of the authors' networks; the index comes first and the weights last."""
+"""The files of each of the authors' checkpoints, in the order of download: index first, weights last."""
 
 
 class _InterruptedError(Exception):
-    """The connection was lost, but the next attempt can go on from there."""
+    """Raised when a connection was lost; another attempt can go on from there."""
 
 
 class _CannotResumeError(_InterruptedError):
-    """The server does not have the rest; the next attempt has to begin anew."""
+    """Raised when the server cannot send the rest of a file; another attempt has to begin anew."""
 
 
 def download(
@@ -108,25 +108,25 @@ def download(
 ) -> Path:
     """Downloads a checkpoint of the authors and converts it.
 
-    What is there already is not fetched again, and what is there in part is resumed. The caller has
-    accepted :data:`LICENCE`.
+    Files that are already complete are not downloaded again; incomplete ones are resumed. The caller must
+    have accepted :data:`LICENCE`.
 
     Args:
-        name: one of :data:`FILES`.
-        folder: where to put the files; made if it is missing.
-        base_url: where the files are.
-        force: replace files of these names that are something else.
-        progress: show progress bars and retries on standard error.
-        timeout: seconds to wait for the server, for each answer and each piece of a file.
-        backoff: seconds before the second attempt; doubles with every further one.
+        name: name of a network in :data:`FILES`.
+        folder: path of the folder to download to; made if it is missing.
+        base_url: address under which the files are found.
+        force: bool, whether to replace existing files of the same names that are not the authors'.
+        progress: bool, whether to show progress bars and retries on standard error.
+        timeout: float, seconds to wait for each answer of the server and for each piece of a file.
+        backoff: float, seconds to wait before the second attempt; doubles with every further one.
 
     Returns:
-        The ``.keras`` file, ``folder/rlsp-NAME.keras``.
+        The path of the ``.keras`` file, ``folder/rlsp-NAME.keras``.
 
     Raises:
-        RLSPError: if a file cannot be had, or is not the authors'.
+        RLSPError: if a file cannot be downloaded, or is not the authors'.
     """
-    # TensorFlow takes seconds to import, so the licence and the names are to be had without.
+    # Imported here because TensorFlow takes seconds; the licence and the names do without it.
     from rlsp_tf.converters.tf1 import keras_from_tf1
 
     folder = Path(folder)
@@ -164,17 +164,19 @@ def fetch(
     backoff: float = 1,
     attempts: int = 5,
 ) -> None:
-    """Downloads one file, by way of ``target`` with ``.part`` behind it, which a later call resumes.
+    """Downloads one file to ``target`` with ``.part`` added, which a later call resumes, and then renames it.
 
     Args:
-        url: of the file.
-        target: gets its name when the file is complete and checked; replaced if it exists.
-        remote: what the file has to be.
-        progress, timeout, backoff: see :func:`download`.
-        attempts: how often to try before giving up.
+        url: address of the file.
+        target: path of the file once it is complete and checked; replaced if it exists.
+        remote: size and checksum that the file must have.
+        progress: bool, as for :func:`download`.
+        timeout: float, as for :func:`download`.
+        backoff: float, as for :func:`download`.
+        attempts: int, number of attempts before giving up.
 
     Raises:
-        RLSPError: if the file cannot be had in so many attempts, or is not what it has to be.
+        RLSPError: if all attempts fail, or the file is not the one expected.
     """
     part = target.with_name(f"{target.name}.part")
     for attempt in range(attempts):
@@ -202,18 +204,18 @@ def fetch(
 
 
 def _receive(url: str, part: Path, size: int, *, progress: bool, timeout: float) -> None:
-    """Brings ``part`` to ``size`` bytes."""
+    """Downloads the rest of a file, so that ``part`` has ``size`` bytes."""
     start = part.stat().st_size if part.exists() else 0
     if start == size:
         return
     if start > size:
         part.unlink()
         start = 0
-    hidden = None if progress else True  # None: unless standard error is a terminal
+    hidden = None if progress else True  # with None, tqdm hides it unless standard error is a terminal
     bar = tqdm(desc=part.stem, total=size, initial=start, unit="B", unit_scale=True, disable=hidden)
     with bar, _request(url, start, timeout) as response:
         _check_answer(response, url, start, size)
-        if start and response.status_code == 200:  # it knows no ranges
+        if start and response.status_code == 200:  # the server ignored the range and sends the whole file
             start = 0
             bar.reset()
         try:
@@ -226,7 +228,7 @@ def _receive(url: str, part: Path, size: int, *, progress: bool, timeout: float)
                         )
                     file.write(piece)
                     bar.update(len(piece))
-        except requests.RequestException as error:  # an OSError too
+        except requests.RequestException as error:  # before OSError, of which it is a subclass
             raise _InterruptedError("the connection was lost or stalled") from error
         except OSError as error:
             error.filename = os.fspath(part)
@@ -236,7 +238,7 @@ def _receive(url: str, part: Path, size: int, *, progress: bool, timeout: float)
 
 
 def _request(url: str, start: int, timeout: float) -> requests.Response:
-    """Asks for a file from byte ``start`` on."""
+    """Requests a file from byte ``start`` on."""
     headers = {"Accept-Encoding": "identity", "User-Agent": f"rlsp_tf/{__version__}"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -253,7 +255,7 @@ def _request(url: str, start: int, timeout: float) -> requests.Response:
 
 
 def _check_answer(response: requests.Response, url: str, start: int, size: int) -> None:
-    """Raises unless these bytes (206) or the whole file (200) are promised."""
+    """Raises unless the server is about to send the rest of the file (206) or all of it (200)."""
     code = response.status_code
     kind, length, held = (
         response.headers.get(name, "") for name in ("Content-Type", "Content-Length", "Content-Range")
@@ -272,6 +274,7 @@ def _check_answer(response: requests.Response, url: str, start: int, size: int) 
 
 
 def _refusal(code: int) -> str:
+    """Returns what an HTTP status code means for the download, and what to do."""
     if code in (404, 410):
         return (
             f"not found (HTTP {code}); look at https://github.com/dariofuoli/RLSP and give another --base-url"
@@ -282,8 +285,11 @@ def _refusal(code: int) -> str:
 
 
 def _intact(file: Path, remote: RemoteFile) -> bool:
-    """Whether a file is what it has to be; weights of unknown SHA-256 by the index that lies beside them."""
-    # See download() for why these are imported late.
+    """Returns whether a file is the expected one.
+
+    Weights of unknown SHA-256 are checked against the index beside them.
+    """
+    # Imported here for the reason given in download().
     from rlsp_tf.converters.tf1 import data_of, index_of, prefix_of, read_tensors
     from rlsp_tf.system.files import sha256_of
 

@@ -1,14 +1,15 @@
-"""The authors' PyTorch checkpoints, of RLSP with RGB output, to Keras models, and back.
+"""Converts the authors' PyTorch checkpoints, of RLSP with RGB output, to Keras models and back.
 
-Such a file is ``{"rlsp": weights, "optimizer": ..., "iteration": ...}`` as ``torch.save`` writes it. The
-network in it is :class:`rlsp_tf.RLSPCell` with RGB output, and it too takes and gives 0..255, so that
-weights only change places:
+Such a file holds ``{"rlsp": weights, "optimizer": ..., "iteration": ...}``, written by ``torch.save``. The
+network in it is :class:`rlsp_tf.RLSPCell` with RGB output, also for frames of 0..255, so that weights only
+have to be rearranged:
 
-- Kernels are ``(out, in, 3, 3)``; ours are ``(3, 3, in, out)``.
-- ``conv1`` takes frames, feedback, hidden state; our ``layer0`` takes frames, hidden state, feedback.
-- ``conv_out`` makes the output, then the hidden state; ours are two convolutions, first the state's.
+- Kernels are ``(out, in, 3, 3)`` there and ``(3, 3, in, out)`` here.
+- ``conv1`` takes frames, feedback, hidden state; ``layer0`` here takes frames, hidden state, feedback.
+- ``conv_out`` makes the output and then the hidden state; here these are two convolutions, the hidden
+  state's first.
 
-The sum of output and state channels is all that such a file tells of the two, hence of the scale.
+The file only tells the sum of the output and state channels, which does not always determine the scale.
 """
 
 import io
@@ -32,28 +33,29 @@ from rlsp_tf.network.model import build_model, rlsp_layer
 from rlsp_tf.system.files import atomic_file
 
 PARTS = {"rlsp", "optimizer", "iteration"}
-"""What the authors' training puts into a file."""
+"""The entries that the authors' training writes into a file."""
 ADAM = {"lr": 1e-4, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0, "amsgrad": False}
-"""The optimizer of the authors' training, which takes these from the file."""
+"""Settings of the optimizer, which the authors' training reads from the file."""
 
 
 def load_pytorch(path: str | os.PathLike[str], *, scale: int | None = None) -> keras.Model:
-    """Makes a Keras model of a PyTorch checkpoint, whatever its layers, filters, state and scale.
+    """Makes a Keras model from a PyTorch checkpoint with any number of layers, filters and state channels.
 
-    No code from the file runs.
+    No code in the file is run.
 
     Args:
-        path: the file; one of the weights alone will do.
-        scale: of the network; by default that which makes the hidden state as wide as the filters.
+        path: path of the checkpoint, or of a file that holds only a ``state_dict``.
+        scale: int, scale of the network; by default the one for which the hidden state has as many channels
+            as the other layers.
 
     Returns:
         A float32 model with RGB output as :func:`rlsp_tf.network.model.build_model` makes it, with weights
         equal bit for bit.
 
     Raises:
-        RLSPError: if the file is missing, damaged or holds more than data, if the tensors are not
-            exactly those of an RLSP network of this scale, finite and float32, if the scale is left
-            open, or if PyTorch is not installed.
+        RLSPError: if the file is missing, damaged or holds more than data, if the tensors are not exactly
+            those of an RLSP network of this scale, finite and float32, if the scale has to be given, or if
+            PyTorch is not installed.
     """
     tensors = read_tensors(path)
     config = config_of({name: tensor.shape for name, tensor in tensors.items()}, path, scale)
@@ -76,12 +78,13 @@ def keras_from_pytorch(
     """Writes a PyTorch checkpoint as a ``.keras`` file for :func:`rlsp_tf.load_model`.
 
     Args:
-        path, scale: as :func:`load_pytorch` takes them.
-        target: the ``.keras`` file.
-        force: replace a file that is there already.
+        path: path of the checkpoint, as for :func:`load_pytorch`.
+        target: path of the ``.keras`` file to write.
+        scale: int, scale of the network, as for :func:`load_pytorch`.
+        force: bool, whether to replace an existing file.
 
     Returns:
-        What the network was found to be.
+        The configuration of the network that was found.
 
     Raises:
         RLSPError: as :func:`load_pytorch` does, or if ``target`` cannot be written.
@@ -99,17 +102,17 @@ def keras_from_pytorch(
 def save_pytorch(model: keras.Model, target: str | os.PathLike[str], *, force: bool = False) -> None:
     """Writes a model's weights as a PyTorch checkpoint, equal bit for bit.
 
-    With them goes what the authors' training needs to go on from there: Adam as before a first step,
-    and iteration 0.
+    The file also holds what the authors' training needs to go on from it: the state of Adam before the first
+    step, and iteration 0.
 
     Args:
-        model: as :func:`rlsp_tf.load_model` gives it.
-        target: the file.
-        force: replace a file that is there already.
+        model: a model as :func:`rlsp_tf.load_model` returns it.
+        target: path of the file to write.
+        force: bool, whether to replace an existing file.
 
     Raises:
-        RLSPError: if the layout has no place for this network (luma output, other than three frames,
-            weights that are not RLSP's), if the file cannot be written, or if PyTorch is not installed.
+        RLSPError: if the authors' layout cannot hold this network (luma output, a window other than three
+            frames, weights other than RLSP's), if the file cannot be written, or if PyTorch is not installed.
     """
     torch = _import_torch(target)
     config = rlsp_layer(model).config
@@ -120,11 +123,11 @@ def save_pytorch(model: keras.Model, target: str | os.PathLike[str], *, force: b
         )
     ours = {name: keras.ops.convert_to_numpy(variable) for name, variable in variables_of(model).items()}
     weights = {
-        # NumPy may lend its memory read-only, which PyTorch warns of.
+        # Copied, because PyTorch warns about arrays that are read-only.
         name: torch.from_numpy(np.array(tensor, np.float32, order="C"))
         for name, tensor in _to_theirs(ours, config).items()
     }
-    # Not made by torch.optim: that loads Triton, which crashes beside TensorFlow.
+    # Written by hand, because torch.optim loads Triton, which crashes beside TensorFlow.
     optimizer = {"state": {}, "param_groups": [ADAM | {"params": list(range(len(weights)))}]}
     written = io.BytesIO()
     torch.save({"rlsp": weights, "optimizer": optimizer, "iteration": 0}, written)
@@ -137,7 +140,7 @@ def save_pytorch(model: keras.Model, target: str | os.PathLike[str], *, force: b
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The weights in a PyTorch checkpoint by name.
+    """Reads the weights in a PyTorch checkpoint by their names.
 
     Raises:
         RLSPError: if the file is missing, damaged or holds more than data, if it holds anything but
@@ -161,14 +164,14 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if tensor.dtype != torch.float32 or tensor.layout != torch.strided or tensor.is_meta:
             kind = f"{tensor.dtype}, {tensor.layout}, {tensor.device}".replace("torch.", "")
             raise RLSPError(f"{path}: {name!r} is {kind}; give a checkpoint of dense float32 tensors.")
-        # With strides of 0, a few bytes are a tensor of any shape, for which there may be no memory.
+        # With strides of 0 a few bytes can pretend to be a tensor of any size, too large for the memory.
         if tensor.nbytes > tensor.untyped_storage().nbytes():
             raise RLSPError(f"{path}: {name!r} is larger than its bytes; give a file that torch.save wrote.")
     return {name: tensor.detach().numpy() for name, tensor in contents.items()}
 
 
 def tensor_shapes(config: RLSPConfig) -> Shapes:
-    """The weights in the authors' PyTorch layout, in its order: name and shape."""
+    """Returns the shapes of a network's weights by name in the authors' PyTorch layout, in its order."""
     both = config.feedback_channels + config.hidden_channels
     names = _convolutions(config.layers)
     outputs = [config.filters] * (config.layers - 1) + [both]
@@ -183,19 +186,19 @@ def tensor_shapes(config: RLSPConfig) -> Shapes:
 def config_of(
     shapes: Mapping[str, tuple[int, ...]], path: str | os.PathLike[str], scale: int | None = None
 ) -> RLSPConfig:
-    """Reads the shape of the network off the shapes of a checkpoint's tensors.
+    """Finds the configuration of a network from the shapes of its tensors in a checkpoint.
 
     Args:
-        shapes: by name.
-        path: what to call the checkpoint in messages.
-        scale: as :func:`load_pytorch` takes it.
+        shapes: shape of every tensor by its name.
+        path: path of the checkpoint, for messages.
+        scale: int, scale of the network, as for :func:`load_pytorch`.
 
     Returns:
-        The configuration of this scale whose :func:`tensor_shapes` these are.
+        The configuration of this scale whose :func:`tensor_shapes` are ``shapes``.
 
     Raises:
-        RLSPError: if there is none, or if ``scale`` is not given and left open; lists the tensors that
-            are missing, unexpected or of wrong shape.
+        RLSPError: if there is no such configuration, or ``scale`` has to be given. The message lists the
+            tensors that are missing, unexpected or of wrong shape.
     """
     layers = 2 + sum(1 for name in shapes if re.fullmatch(r"conv_list\.\d+\.weight", name))
     names = {f"{name}.{part}" for name in _convolutions(layers) for part in ("weight", "bias")}
@@ -220,7 +223,7 @@ def config_of(
 
 
 def _scale_of(filters: int, both: int, path: str | os.PathLike[str], scale: int | None) -> int:
-    """The scale of a network whose output and hidden state have ``both`` channels together."""
+    """Returns the scale of a network whose output and hidden state together have ``both`` channels."""
     most = math.isqrt((both - 1) // 3) if both > 3 else 0
     if not most:
         raise RLSPError(
@@ -243,11 +246,12 @@ def _scale_of(filters: int, both: int, path: str | os.PathLike[str], scale: int 
 
 
 def _convolutions(layers: int) -> list[str]:
+    """Returns the names of a network's convolutions in the authors' PyTorch layout."""
     return ["conv1", *(f"conv_list.{index}" for index in range(layers - 2)), "conv_out"]
 
 
 def _to_ours(theirs: Mapping[str, np.ndarray], config: RLSPConfig) -> dict[str, np.ndarray]:
-    """Weights by the names of :func:`tensor_shapes` -> by those of :func:`.tf1.variables_of`."""
+    """Rearranges weights from the names of :func:`tensor_shapes` to those of :func:`.tf1.variables_of`."""
     ours = {}
     for index, name in enumerate(_convolutions(config.layers)):
         ours[f"layer{index}/kernel"] = theirs[f"{name}.weight"].transpose(2, 3, 1, 0)
@@ -263,7 +267,7 @@ def _to_ours(theirs: Mapping[str, np.ndarray], config: RLSPConfig) -> dict[str, 
 
 
 def _to_theirs(ours: Mapping[str, np.ndarray], config: RLSPConfig) -> dict[str, np.ndarray]:
-    """The inverse of :func:`_to_ours`."""
+    """Rearranges weights the other way than :func:`_to_ours`."""
     window = 3 * config.window
     joined = dict(ours)
     frames, hidden, feedback = np.split(
@@ -281,12 +285,12 @@ def _to_theirs(ours: Mapping[str, np.ndarray], config: RLSPConfig) -> dict[str, 
 
 
 def _damage(file: io.BytesIO) -> str | None:
-    """What is wrong with an archive that PyTorch would not notice."""
+    """Returns what is wrong with a file that PyTorch would not notice, or ``None``."""
     if not zipfile.is_zipfile(file):
-        return None  # of the older kind, or none at all
+        return None  # in the format of older versions of PyTorch, or something else
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():
-            # Not so from torch.save; a few bytes can become more than there is memory.
+            # torch.save never compresses. A small compressed file can unpack to more than fits into memory.
             if member.compress_type != zipfile.ZIP_STORED:
                 return f"{member.filename} is compressed"
         wrong = archive.testzip()
@@ -294,6 +298,7 @@ def _damage(file: io.BytesIO) -> str | None:
 
 
 def _import_torch(path: str | os.PathLike[str]) -> Any:
+    """Imports PyTorch, or raises an RLSPError that says how to install it."""
     try:
         import torch
     except ImportError as error:
@@ -304,7 +309,7 @@ def _import_torch(path: str | os.PathLike[str]) -> Any:
 
 
 def _load(torch: Any, path: Path) -> Any:
-    """What ``torch.save`` put into a file, as long as it is only data."""
+    """Loads a file that ``torch.save`` has written, if it holds nothing but data."""
     if not path.is_file():
         raise RLSPError(f"{path}: no such file; give a .pt file as torch.save writes it.")
     file = io.BytesIO(path.read_bytes())
@@ -312,7 +317,7 @@ def _load(torch: Any, path: Path) -> Any:
         damaged = _damage(file)
         file.seek(0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it warns of it then refuses
+            warnings.simplefilter("ignore")  # it also refuses what it warns about
             contents = None if damaged else torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # PyTorch's reader raises whatever its parts do
         if function := re.search(r"GLOBAL (\S+)", str(error)):
@@ -320,7 +325,7 @@ def _load(torch: Any, path: Path) -> Any:
                 f"{path}: asks to run {function[1]}, which was not done, because a file of weights is only "
                 "data; save a state_dict in it."
             ) from error
-        # PyTorch's own words are many, and advise to run the code in the file.
+        # PyTorch's own message is long and suggests running the code in the file.
         raise RLSPError(
             f"{path}: not a file that torch.save wrote, or a damaged one; copy or download it again."
         ) from error

@@ -1,7 +1,7 @@
-"""The authors' TensorFlow 1 checkpoints to Keras models, and back.
+"""Converts the authors' TensorFlow 1 checkpoints to Keras models and back.
 
-Such a checkpoint is known by its prefix: ``PREFIX.index`` says which tensors there are,
-``PREFIX.data-00000-of-00001`` holds them, and ``PREFIX.meta``, which is not needed here, the graph.
+Such a checkpoint is named by its prefix: ``PREFIX.index`` lists the tensors, ``PREFIX.data-00000-of-00001``
+holds them, and ``PREFIX.meta``, which is not needed here, holds the graph.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ from rlsp_tf.system.files import atomic_file
 
 
 def load_tf1(prefix: str | os.PathLike[str]) -> keras.Model:
-    """Makes a Keras model of a TF1 checkpoint, whatever its layers, filters and scale.
+    """Makes a Keras model from a TensorFlow 1 checkpoint with any number of layers and filters and any scale.
 
-    All tensors are read, Adam's included, so that damage anywhere in the files is found.
+    All tensors are read, those of Adam included, so that damage anywhere in the files is found.
 
     Args:
-        prefix: the checkpoint's prefix, or the path of one of its files.
+        prefix: prefix of the checkpoint, or the path of one of its files.
 
     Returns:
         A float32 model as :func:`rlsp_tf.network.model.build_model` makes it, with weights equal bit for bit.
@@ -51,12 +51,12 @@ def load_tf1(prefix: str | os.PathLike[str]) -> keras.Model:
 def keras_from_tf1(
     prefix: str | os.PathLike[str], target: str | os.PathLike[str], *, force: bool = False
 ) -> None:
-    """Writes a TF1 checkpoint as a ``.keras`` file for :func:`rlsp_tf.load_model`.
+    """Writes a TensorFlow 1 checkpoint as a ``.keras`` file for :func:`rlsp_tf.load_model`.
 
     Args:
-        prefix: as :func:`load_tf1` takes it.
-        target: the ``.keras`` file.
-        force: replace a file that is there already.
+        prefix: prefix of the checkpoint, as for :func:`load_tf1`.
+        target: path of the ``.keras`` file to write.
+        force: bool, whether to replace an existing file.
 
     Raises:
         RLSPError: as :func:`load_tf1` does, or if ``target`` cannot be written.
@@ -71,19 +71,19 @@ def keras_from_tf1(
 
 
 def save_tf1(model: keras.Model, prefix: str | os.PathLike[str], *, force: bool = False) -> None:
-    """Writes a model's weights as a TF1 checkpoint, equal bit for bit.
+    """Writes a model's weights as a TensorFlow 1 checkpoint, equal bit for bit.
 
-    Adam's slots are there too, as before a first training step, because the graphs in the authors'
-    ``.meta`` files restore them with the weights.
+    The checkpoint also holds the state of Adam before the first step, because the graphs in the authors'
+    ``.meta`` files restore it together with the weights.
 
     Args:
-        model: as :func:`rlsp_tf.load_model` gives it.
-        prefix: of the checkpoint to write, or the path of its ``.index``.
-        force: replace a checkpoint that is there already.
+        model: a model as :func:`rlsp_tf.load_model` returns it.
+        prefix: prefix of the checkpoint to write, or the path of its ``.index`` file.
+        force: bool, whether to replace an existing checkpoint.
 
     Raises:
-        RLSPError: if the layout has no place for this network (RGB output, other than three frames,
-            weights that are not RLSP's), or if the files cannot be written.
+        RLSPError: if the authors' layout cannot hold this network (RGB output, a window other than three
+            frames, weights other than RLSP's), or if the files cannot be written.
     """
     if Path(prefix).is_dir():
         raise RLSPError(f"{prefix}: is a folder; give a prefix, such as {Path(prefix) / 'rlsp'}.")
@@ -100,7 +100,7 @@ def save_tf1(model: keras.Model, prefix: str | os.PathLike[str], *, force: bool 
         tensors |= {f"{name}/{slot}": np.zeros_like(tensor) for slot in ADAM_SLOTS}
     tensors |= {name: np.float32(value) for name, value in ADAM_POWERS.items()}
     index, data = index_of(prefix), data_of(prefix)
-    # The index goes last: a reader starts from it.
+    # The index gets its name last, because readers open it first.
     with (
         atomic_file(index, force=force) as index_part,
         atomic_file(data, force=force) as data_part,
@@ -113,22 +113,22 @@ def save_tf1(model: keras.Model, prefix: str | os.PathLike[str], *, force: bool 
 
 
 def prefix_of(path: str | os.PathLike[str]) -> Path:
-    """The prefix of a checkpoint, from the prefix itself or the path of one of its files."""
+    """Returns the prefix of a checkpoint, given the prefix itself or the path of one of its files."""
     return Path(re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", os.fspath(path)))
 
 
 def index_of(prefix: Path) -> Path:
-    """The file that names a checkpoint's tensors."""
+    """Returns the path of the file that lists a checkpoint's tensors."""
     return prefix.with_name(f"{prefix.name}.index")
 
 
 def data_of(prefix: Path) -> Path:
-    """The file that holds a checkpoint's tensors."""
+    """Returns the path of the file that holds a checkpoint's tensors."""
     return prefix.with_name(f"{prefix.name}.data-00000-of-00001")
 
 
 def read_shapes(prefix: str | os.PathLike[str]) -> Shapes:
-    """The names and shapes of a checkpoint's tensors; needs the ``.index`` file only.
+    """Reads the shapes of a checkpoint's tensors by their names, for which the ``.index`` file is enough.
 
     Raises:
         RLSPError: if the file is missing or damaged.
@@ -140,7 +140,7 @@ def read_shapes(prefix: str | os.PathLike[str]) -> Shapes:
 
 
 def read_tensors(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """All tensors of a checkpoint by name; each is checked against its CRC32C in the ``.index`` file.
+    """Reads all tensors of a checkpoint by their names, and checks each against its CRC32C in the index.
 
     Raises:
         RLSPError: if a file is missing or damaged.
@@ -161,7 +161,7 @@ def read_tensors(prefix: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
-    """The weights of a model by the names they have in the authors' layout.
+    """Returns the weights of a model by their names in the authors' layout.
 
     Raises:
         RLSPError: if the model has weights besides those of its RLSP layer.
@@ -180,7 +180,10 @@ def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
 
 @contextlib.contextmanager
 def _plain_path(prefix: Path) -> Iterator[Path]:
-    """A prefix of the same content that TensorFlow can open: it takes ``[``, ``*`` and ``?`` for patterns."""
+    """Provides a prefix that TensorFlow can open, with the same files.
+
+    TensorFlow takes ``[``, ``*`` and ``?`` in a path for patterns; files with these in their path are copied.
+    """
     if not re.search(r"[][*?\\]", prefix.as_posix()):
         yield prefix
         return
@@ -193,6 +196,7 @@ def _plain_path(prefix: Path) -> Iterator[Path]:
 
 
 def _open(prefix: Path, plain: Path) -> Any:
+    """Opens a checkpoint under its plain prefix; messages use the real one."""
     index = index_of(prefix)
     if not index.is_file():
         folder = prefix if prefix.is_dir() else prefix.parent
@@ -209,6 +213,7 @@ def _open(prefix: Path, plain: Path) -> Any:
 
 
 def _write(prefix: Path, tensors: Mapping[str, np.ndarray], target: Path) -> None:
+    """Writes a checkpoint at ``prefix``; messages call it ``target``."""
     try:
         tf.raw_ops.SaveV2(
             prefix=os.fspath(prefix),
@@ -223,5 +228,5 @@ def _write(prefix: Path, tensors: Mapping[str, np.ndarray], target: Path) -> Non
 
 
 def _reason(error: Exception) -> str:
-    """The first line of TensorFlow's message without the names of its operations."""
+    """Returns the first line of TensorFlow's message without the names of operations."""
     return re.sub(r"^\{\{.*?\}\} ?| ?\[Op:.*$", "", first_line(error)).rstrip(".")

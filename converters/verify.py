@@ -1,4 +1,4 @@
-"""Proof that a converted model is the authors' network: same weights, same outputs as their own graph."""
+"""Checks that a converted model is the authors' network: same weights, and same outputs as their graph."""
 
 import contextlib
 import os
@@ -17,30 +17,30 @@ from rlsp_tf.network.model import rlsp_layer
 from rlsp_tf.network.weights import load_model
 
 STEPS = 3
-"""Recurrent steps, so that the state made from a state is compared too."""
+"""Number of recurrent steps; several, so that the state is compared, too."""
 SIZES = ((24, 40), (17, 23))
-"""Heights and widths of the low-resolution frames: blocks of eight, and primes."""
+"""Heights and widths of the low-resolution frames: once multiples of eight, once primes."""
 LARGEST_DIFFERENCE = 1e-3
-"""Largest difference of outputs in grey levels, two to three times what summing in another order makes."""
+"""Largest difference of outputs in grey levels. Summing in another order causes a half to a third of it."""
 
 
 def verify(prefix: str | os.PathLike[str], model_path: str | os.PathLike[str]) -> list[str]:
-    """Compares a ``.keras`` file with the authors' checkpoint that it was made of.
+    """Compares a ``.keras`` file with the authors' checkpoint that it was made from.
 
-    Compared are names and shapes with the ``.index``, weights with the ``.data`` bit for bit, and, on
-    random clips, outputs with those of the graph in the ``.meta`` for the same weights. Both networks
-    run in float32 on the CPU.
+    Names and shapes are compared with the ``.index`` file, weights with the ``.data`` file bit for bit, and
+    outputs on random clips with those of the graph in the ``.meta`` file. Both networks run in float32 on the
+    CPU.
 
     Args:
-        prefix: of the checkpoint, or the path of one of its files.
-        model_path: the ``.keras`` file, or the name of a weight set.
+        prefix: prefix of the checkpoint, or the path of one of its files.
+        model_path: path of the ``.keras`` file, or the name of a weight set.
 
     Returns:
-        Sentences that say what was compared, with the numbers, and what was not, for want of a file.
+        Sentences that say what was compared, with the numbers, and what was not because a file is missing.
 
     Raises:
-        RLSPError: if anything differs (outputs by more than :data:`LARGEST_DIFFERENCE`), or if a file is
-            missing without which nothing can be compared, or is damaged.
+        RLSPError: if anything differs (outputs by more than :data:`LARGEST_DIFFERENCE`), if there is no
+            ``.index`` file, or if a file is damaged.
     """
     prefix = prefix_of(prefix)
     shapes = read_shapes(prefix)
@@ -60,6 +60,7 @@ def verify(prefix: str | os.PathLike[str], model_path: str | os.PathLike[str]) -
 def _compare_weights(
     prefix: Path, weights: Mapping[str, np.ndarray], model_path: str | os.PathLike[str]
 ) -> str:
+    """Compares weights bit for bit; returns a sentence of the report."""
     if not data_of(prefix).is_file():
         return f"weights: not compared, there is no {data_of(prefix)}."
     tensors = read_tensors(prefix)
@@ -78,6 +79,7 @@ def _compare_outputs(
     model: keras.Model,
     model_path: str | os.PathLike[str],
 ) -> list[str]:
+    """Compares outputs with those of the authors' graph; returns sentences of the report."""
     meta = prefix.with_name(f"{prefix.name}.meta")
     if not meta.is_file():
         return [f"outputs: not compared, there is no {meta}, which holds the authors' graph."]
@@ -102,7 +104,7 @@ def _compare_outputs(
 
 
 def _run(graph: AuthorsGraph, clip: np.ndarray) -> np.ndarray:
-    """``(T, H, W, 3)`` to ``(T, scale*H, scale*W, 1)``, step by step, from zero states."""
+    """Upscales a clip ``(T, H, W, 3)`` to ``(T, scale*H, scale*W, 1)`` with the authors' graph."""
     length, height, width, _ = clip.shape
     state = graph.initial_state(height, width)
     outputs = []

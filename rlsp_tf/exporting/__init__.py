@@ -1,4 +1,4 @@
-"""Networks for other programs: SavedModel, ONNX and LiteRT.
+"""Writes networks for other programs: SavedModel, ONNX and LiteRT.
 
 May import: inference, network, pixels, system, errors.
 """

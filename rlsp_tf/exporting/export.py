@@ -1,4 +1,4 @@
-"""Networks outside Python: written, then run beside the Keras model before they get their name."""
+"""Exports networks, and runs every export beside the Keras model before it gets its name."""
 
 import os
 import time
@@ -40,29 +40,30 @@ OURS = named(
     r"variables/variables\.(index|data-\d{5}-of-\d{5})",
     "assets",
 )
-"""What is in the folder of a SavedModel."""
+"""The files in the folder of a SavedModel."""
 PRECISIONS: dict[Format, tuple[str, ...]] = {
     "saved_model": ("float32", "bfloat16", "float16"),
     "litert": ("float32", "dynamic", "int8"),
     "onnx": ("float32",),
 }
-"""What each format can be written in; the first is the default."""
+"""The precisions that each format can be written in; the first is the default."""
 ROUNDINGS = 4
-"""How far a float32 export may be from the Keras model, in units of how far that is from its own computation
-in float64: what rounds as well as Keras does is within twice of it, and the largest of few numbers varies.
-An absolute bound would depend on the weights, since the larger activations are, the more they round."""
+"""Largest difference between a float32 export and the Keras model, as a multiple of the difference between
+the Keras model and the same computation in float64. An export that rounds as well as Keras differs by twice
+that at most, and the maximum over a few frames varies. A limit in grey levels would have to depend on the
+weights, because larger activations have larger rounding errors."""
 TOLERANCE = 1e-3
-"""Largest difference between the clip signatures of a SavedModel and Keras, in grey levels: they are the same
-operations."""
+"""Largest difference between the clip signatures of a SavedModel and Keras, in grey levels. So small because
+both run the same operations."""
 COST = {"bfloat16": 0.05, "float16": 0.05, "dynamic": 0.5, "int8": 0.5}
-"""What a reduced precision may cost, in dB of PSNR against the truth. With 8 bits the cost depends on the
-weights and on the scene: 0.04 to 0.3 dB with the authors' and with our own."""
+"""Largest loss of PSNR that a reduced precision may cause, in dB. With 8 bits it depends on the weights and
+on the scene: 0.04 to 0.3 dB with the authors' weights and with those of this project."""
 STEPS = 12
-"""Over which an export runs beside the Keras model: differences have to stay small in the recurrence."""
+"""Number of recurrent steps that an export runs beside the Keras model, since differences could grow."""
 SIZES = ((30, 44), (41, 35))
-"""Heights and widths of low-resolution frames to compare at, where the size is open."""
+"""Heights and widths of the low-resolution frames to compare with, where the size is open."""
 LEAST = 8
-"""Height and width below which a fixed size is refused: a kernel has to have room."""
+"""Smallest accepted height and width of a fixed size."""
 
 
 def export(
@@ -74,31 +75,33 @@ def export(
     size: tuple[int, int] | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Writes a network for other programs, and proves that it does what the Keras model does.
+    """Writes a network for other programs, and checks that it computes what the Keras model computes.
 
-    The export runs beside the Keras model in float32 for ``STEPS`` recurrent steps on the demo's scene,
-    at two sizes, or at the one that is fixed. It gets its name only if it agrees: in float32 to as much as
-    the Keras model itself rounds, which a run in float64 tells.
+    The export runs beside the Keras model in float32 for ``STEPS`` recurrent steps on a rendered scene, at
+    two frame sizes, or at the fixed one. It gets its name only if the results agree. A float32 export may
+    differ by ``ROUNDINGS`` times the rounding error of the Keras model, which is measured by a run in
+    float64; for other precisions ``COST`` limits the loss of PSNR.
 
     Args:
-        model: a ``.keras`` file or the name of a weight set; see :func:`rlsp_tf.load_model`.
-        target: a folder for a SavedModel, else a file with the suffix of its format, beside which a
-            card ``NAME.json`` is written (in a SavedModel it is ``rlsp.json``).
-        format: ``"saved_model"``: clips and steps, any size (:mod:`rlsp_tf.exporting.saved_model`);
-            ``"litert"`` and ``"onnx"``: steps with explicit state (:mod:`rlsp_tf.inference.step`).
-        precision: one of ``PRECISIONS`` of the format; its first by default.
-        size: ``(height, width)`` of low-resolution frames, if it is to be fixed.
-        force: replace what exists, if it is an export.
+        model: path of a ``.keras`` file or name of a weight set, as for :func:`rlsp_tf.load_model`.
+        target: path to write: a folder for a SavedModel, otherwise a file with the suffix of the format. The
+            card is written beside a file as ``NAME.json``, and into a SavedModel as ``rlsp.json``.
+        format: ``"saved_model"`` for clips and steps of any frame size
+            (:mod:`rlsp_tf.exporting.saved_model`); ``"litert"`` or ``"onnx"`` for steps whose state is passed
+            in and out (:mod:`rlsp_tf.inference.step`).
+        precision: one of the ``PRECISIONS`` of the format; the first one by default.
+        size: ``(height, width)`` of the low-resolution frames if it is to be fixed; ``None`` leaves it open.
+        force: bool, whether to replace an existing export.
 
     Returns:
-        What is in the card: format, configuration, precision, versions, SHA-256 of the model, and for
-        every size compared ``{"height", "width", "steps", "max_difference", "psnr", "psnr_float32"}``: in
-        grey levels, and in dB of luma against the truth. In float32 there is ``"rounding"``, too: how far
-        the Keras model is from float64.
+        The content of the card: format, configuration, precision, versions, SHA-256 of the model, and for
+        every frame size compared ``{"height", "width", "steps", "max_difference", "psnr", "psnr_float32"}``.
+        The difference is in grey levels, PSNR is that of luma in dB. In float32 there is ``"rounding"``, too:
+        the largest difference between the Keras model and float64.
 
     Raises:
-        RLSPError: if the target cannot be written, the format has no such precision or size, a package
-            is missing, or the export differs by more than ``ROUNDINGS`` or costs more than ``COST``.
+        RLSPError: if the target cannot be written, the format does not have this precision or a fixed size, a
+            package is missing, or the export differs too much from the Keras model.
     """
     target = Path(target)
     precision = precision or PRECISIONS[format][0]
@@ -123,7 +126,7 @@ def export(
         else atomic_file(target, force=force)
     )
     with writing as part:
-        # The card first, because it says how to run the export.
+        # The card is written first, because load_step needs it to run the export.
         write_json(card_of(part), card, force=True)
         try:
             _write(keras_model, part, format, precision, size)
@@ -143,7 +146,11 @@ def export(
 
 
 def _check(target: Path, format: Format, precision: str, size: tuple[int, int] | None, force: bool) -> None:
-    """Refuses before anything is computed."""
+    """Checks the arguments of :func:`export` before anything is computed.
+
+    Raises:
+        RLSPError: if the export cannot be written in this way or under this name.
+    """
     if precision not in PRECISIONS[format]:
         raise RLSPError(
             f"{target}: {format} is written in {' or '.join(PRECISIONS[format])}, not in {precision}."
@@ -173,7 +180,8 @@ def _check(target: Path, format: Format, precision: str, size: tuple[int, int] |
 def _write(
     model: keras.Model, part: Path, format: Format, precision: str, size: tuple[int, int] | None
 ) -> None:
-    # Here, because each needs packages that the others do not.
+    """Writes the export in its format."""
+    # Imported here because each format needs packages that the others do not.
     if format == "saved_model":
         from rlsp_tf.exporting.saved_model import write_saved_model
 
@@ -192,29 +200,54 @@ def _write(
 
 
 def scene(height: int, width: int, scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """The demo's scene: lr ``(STEPS, height, width, 3)`` and hr, uint8 RGB."""
+    """Renders the clip that exports are compared on.
+
+    Args:
+        height: height of the low-resolution frames.
+        width: width of the low-resolution frames.
+        scale: scale of the network.
+
+    Returns:
+        The clip at low and at high resolution, uint8 RGB ``(STEPS, height, width, 3)`` and
+        ``(STEPS, scale*height, scale*width, 3)``.
+    """
     hr = np.stack(list(render_scene(STEPS, height * scale, width * scale)))
     return degrade(hr, scale), hr
 
 
 def step_inputs(model: keras.Model, height: int, width: int) -> Iterator[dict[str, np.ndarray]]:
-    """What every step of the scene is given, by name, for ranges of activations to be learned from."""
+    """Yields inputs of steps by their names, on which int8 learns the ranges of activations.
+
+    They are those of the scene, and of white frames, since activations are largest where a bright frame ends.
+    """
     step = KerasStep(model)
     lr, _ = scene(height, width, step.config.scale)
-    state = step.initial_state(1, height, width)
-    for window in windows(lr, step.config):
-        inputs = (tf.concat(window, axis=-1), *state)
-        yield {name: np.asarray(value) for name, value in zip(INPUTS, inputs, strict=True)}
-        _, state = step(window, state)
+    for clip in (lr, np.full_like(lr[:2], 255)):
+        state = step.initial_state(1, height, width)
+        for window in windows(clip, step.config):
+            inputs = (tf.concat(window, axis=-1), *state)
+            yield {name: np.asarray(value) for name, value in zip(INPUTS, inputs, strict=True)}
+            _, state = step(window, state)
 
 
 def _compare(
     step: Step, reference: Step, exact: Step | None, precision: str, height: int, width: int
 ) -> dict[str, Any]:
-    """Runs all over the scene, each with its own state.
+    """Runs an export and the Keras model on the scene, each with its own state, and compares the results.
+
+    Args:
+        step: the export.
+        reference: the Keras model in float32.
+        exact: the Keras model in float64 if the export is float32, otherwise ``None``.
+        precision: precision of the export.
+        height: height of the low-resolution frames.
+        width: width of the low-resolution frames.
+
+    Returns:
+        An entry of the card, as :func:`export` describes it.
 
     Raises:
-        RLSPError: if they differ too much.
+        RLSPError: if the results differ too much.
     """
     lr, hr = scene(height, width, reference.config.scale)
     ours, theirs = _run(reference, lr), _run(step, lr)
@@ -245,7 +278,7 @@ def _compare(
 
 
 def _run(step: Step, lr: np.ndarray) -> np.ndarray:
-    """All frames of a clip, ``(T, scale*H, scale*W, C)``."""
+    """Upscales a clip and returns its frames, ``(T, scale*H, scale*W, C)``."""
     state, frames = step.initial_state(1, *lr.shape[1:3]), []
     for window in windows(lr, step.config):
         frame, state = step(window, state)
@@ -254,11 +287,12 @@ def _run(step: Step, lr: np.ndarray) -> np.ndarray:
 
 
 def _distance(run: np.ndarray, other: np.ndarray) -> float:
+    """Returns the largest absolute difference between two arrays."""
     return float(np.abs(run - other).max())
 
 
 def _in_float64(model: keras.Model) -> keras.Model:
-    """The same weights with convolutions in float64, the result of which is exact beside float32."""
+    """Makes a model with the same weights that computes in float64, practically exact beside float32."""
     layer = RLSP(rlsp_layer(model).config, dtype="float64")
     clip = keras.Input((None, None, None, 3))
     exact = keras.Model(clip, layer(clip))
@@ -267,10 +301,13 @@ def _in_float64(model: keras.Model) -> keras.Model:
 
 
 def _compare_clip(folder: Path, model: keras.Model, height: int, width: int) -> dict[str, float]:
-    """Runs the clip signatures of a SavedModel beside what Keras and the stream make of the scene.
+    """Compares the clip signatures of a SavedModel with the Keras model and the streaming upscaler.
+
+    Returns:
+        The largest difference of each signature, in grey levels, for the card.
 
     Raises:
-        RLSPError: if they differ by more than ``TOLERANCE``, or after rounding to 8 bits by more than 1.
+        RLSPError: if luma differs by more than ``TOLERANCE``, or RGB, rounded to 8 bits, by more than 1.
     """
     from rlsp_tf.inference.upscaler import StreamingUpscaler
 

@@ -1,4 +1,4 @@
-"""One step of RLSP as a LiteRT (TensorFlow Lite) file, for phones and small devices."""
+"""Writes one step of RLSP as a LiteRT (TensorFlow Lite) file, for phones and small devices."""
 
 import os
 import tempfile
@@ -22,17 +22,18 @@ def write_litert(
     size: tuple[int, int] | None,
     examples: Callable[[], Iterable[dict[str, np.ndarray]]],
 ) -> None:
-    """Writes one step for a batch of 1, signature ``step``, with the names of :mod:`rlsp_tf.inference.step`.
+    """Writes one step, with a batch size of 1, as the signature ``step``.
 
-    Frames and states are float32 in all precisions.
+    Inputs and outputs have the names of :mod:`rlsp_tf.inference.step`, and are float32 in all precisions.
 
     Args:
-        model: as :func:`rlsp_tf.load_model` gives it, in float32.
-        file: to be written.
-        precision: ``"float32"``; ``"dynamic"`` keeps weights in 8 bits, ``"int8"`` computes in 8 bits.
-        size: ``(height, width)`` at low resolution to fix; if open, the interpreter takes any, once its
-            inputs are resized.
-        examples: inputs of steps, by name, from which the ranges of activations are learned for int8.
+        model: a float32 model as :func:`rlsp_tf.load_model` returns it.
+        file: path of the file to write.
+        precision: ``"float32"``; ``"dynamic"`` stores weights in 8 bits; ``"int8"`` also computes in 8 bits.
+        size: ``(height, width)`` of the low-resolution frames to fix. With ``None`` the interpreter takes any
+            size after its inputs have been resized.
+        examples: function that returns inputs of steps, by name, on which int8 learns the ranges of
+            activations.
     """
     layer = rlsp_layer(model)
     cell, config = layer.cell, layer.config
@@ -45,16 +46,16 @@ def write_litert(
     @tf.function(input_signature=signature, autograph=False)
     def step(window: tf.Tensor, hidden: tf.Tensor, feedback: tf.Tensor) -> dict[str, tf.Tensor]:
         _, (hidden, feedback) = cell(window, [hidden, feedback])
-        # One operation, which LiteRT has; the cell's way takes six axes.
+        # LiteRT has this operation; the cell's own way needs tensors of six axes.
         frame = tf.nn.depth_to_space(feedback, config.scale)
         return {"frame": frame, "hidden": hidden, "feedback": feedback}
 
-    # Weights as constants: LiteRT's variables cannot be read while ranges are learned.
+    # Weights become constants, because LiteRT cannot read variables while it learns ranges.
     frozen = convert_variables_to_constants_v2(step.get_concrete_function())
 
     @tf.function(input_signature=signature, autograph=False)
     def named(window: tf.Tensor, hidden: tf.Tensor, feedback: tf.Tensor) -> dict[str, tf.Tensor]:
-        # What is frozen gives a list, in the order of the names.
+        # The frozen function returns a list in alphabetical order of the names.
         return dict(zip(sorted(OUTPUTS), frozen(window, hidden, feedback), strict=True))
 
     module = tf.Module()

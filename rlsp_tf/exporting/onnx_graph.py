@@ -1,7 +1,7 @@
-"""One step of RLSP as an ONNX graph.
+"""Writes one step of RLSP as an ONNX graph.
 
-Written with ONNX's own helper rather than converted from TensorFlow: the graph is 25 nodes that correspond
-to the equation in :mod:`rlsp_tf.network.cell` line by line, and converters stop at older opsets.
+The graph is built with ONNX's own helper rather than converted from TensorFlow: it is 25 nodes that follow
+the equation in :mod:`rlsp_tf.network.cell` line by line, and converters only know older opsets.
 """
 
 import os
@@ -17,16 +17,18 @@ from rlsp_tf.network.model import rlsp_layer
 from rlsp_tf.pixels.color import LUMA_OFFSET, PAPER_WEIGHTS
 
 OPSET = 21
-"""The newest that ONNX Runtime 1.20, the oldest to run on NumPy 2 and Python 3.13, supports."""
+"""The newest opset of ONNX Runtime 1.20, which is the oldest version for NumPy 2 and Python 3.13."""
 
 
 def write_onnx(model: keras.Model, file: str | os.PathLike[str], size: tuple[int, int] | None = None) -> None:
     """Writes one step in float32, with the names and shapes of :mod:`rlsp_tf.inference.step`.
 
+    The batch size is always open.
+
     Args:
-        model: as :func:`rlsp_tf.load_model` gives it.
-        file: to be written.
-        size: ``(height, width)`` at low resolution to fix; open by default, as the batch always is.
+        model: a model as :func:`rlsp_tf.load_model` returns it.
+        file: path of the file to write.
+        size: ``(height, width)`` of the low-resolution frames to fix; ``None`` leaves it open.
 
     Raises:
         RLSPError: if onnx is not installed.
@@ -55,7 +57,7 @@ def write_onnx(model: keras.Model, file: str | os.PathLike[str], size: tuple[int
         pads = [side // 2 for side in kernel.shape[:2]] * 2
         return node("Conv", [features, weights, constant(f"{name}/bias", bias)], name, pads=pads)
 
-    # ONNX has channels first; frames and states keep the order that they have everywhere else.
+    # ONNX convolves with channels first; inputs and outputs have channels last, as everywhere else.
     window, *state = (node("Transpose", [name], f"{name}/chw", perm=[0, 3, 1, 2]) for name in INPUTS)
     features = node("Concat", [window, *state], "features", axis=1)
     *trunk, to_hidden, to_output = rlsp_layer(model).cell.convolutions
@@ -66,7 +68,7 @@ def write_onnx(model: keras.Model, file: str | os.PathLike[str], size: tuple[int
     residual = convolve("residual", window, *_residual(config))
     feedback = node("Add", [refined, residual], "feedback_next/chw")
     frame = node("DepthToSpace", [feedback], "frame/chw", blocksize=config.scale, mode="DCR")
-    # A graph may not give back a name that it takes, so states come back as the next ones.
+    # No output may have the name of an input, so new states are called hidden_next and feedback_next.
     for source, target in zip((frame, hidden, feedback), _next(OUTPUTS), strict=True):
         node("Transpose", [source], target, perm=[0, 2, 3, 1])
 
@@ -92,17 +94,18 @@ def write_onnx(model: keras.Model, file: str | os.PathLike[str], size: tuple[int
         constants,
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="rlsp_tf")
-    proto.ir_version = 10  # of that opset
+    proto.ir_version = 10  # the version that belongs to OPSET
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, os.fspath(file))
 
 
 def _next(names: tuple[str, ...]) -> list[str]:
+    """Returns what outputs are called in the graph."""
     return [name if name == "frame" else f"{name}_next" for name in names]
 
 
 def _residual(config: RLSPConfig) -> tuple[np.ndarray, np.ndarray]:
-    """The residual as a convolution of the window: kernel ``(1, 1, in, out)`` and bias."""
+    """Returns the residual as a convolution of the window: kernel ``(1, 1, in, out)`` and bias."""
     present = slice(3 * config.frames_before, 3 * config.frames_before + 3)
     kernel = np.zeros((1, 1, 3 * config.window, config.feedback_channels), np.float32)
     if config.output == "rgb":

@@ -1,4 +1,4 @@
-"""RLSP as a SavedModel, which runs wherever TensorFlow does, without this package.
+"""Writes RLSP as a SavedModel, which runs wherever TensorFlow does, without this package.
 
 =================== ==================================================== ==================================
 signature           inputs                                               outputs
@@ -16,7 +16,8 @@ and ``upscale``                                                          ``(B, T
                                                                          float32 zeros
 =================== ==================================================== ==================================
 
-Any batch, length and size; s is the network's scale, F its state's filters, C its output channels.
+Batch, length and frame size are open. s is the network's scale, F the number of channels of its hidden
+state, C that of its output.
 """
 
 import os
@@ -35,8 +36,8 @@ def write_saved_model(model: keras.Model, folder: str | os.PathLike[str]) -> Non
     """Writes a SavedModel with the signatures of this module's table.
 
     Args:
-        model: as :func:`rlsp_tf.load_model` gives it.
-        folder: to be made.
+        model: a model as :func:`rlsp_tf.load_model` returns it.
+        folder: path of the folder to make.
     """
     layer = rlsp_layer(model)
     cell, config = layer.cell, layer.config
@@ -79,7 +80,7 @@ def write_saved_model(model: keras.Model, folder: str | os.PathLike[str]) -> Non
 
 
 def _with_chroma(luma: tf.Tensor, rgb: tf.Tensor, scale: int) -> tf.Tensor:
-    """Luma ``(B, T, s*H, s*W, 1)`` with the chroma of ``(B, T, H, W, 3)``, enlarged: RGB, not rounded."""
+    """Joins luma ``(B, T, s*H, s*W, 1)`` and the enlarged chroma of RGB ``(B, T, H, W, 3)`` to RGB floats."""
     red, green, blue = tf.unstack(rgb, axis=-1)
     _, cb, cr = rgb_to_ycbcr(red, green, blue, RGB_CHROMA)
     cb, cr = (_enlarge(_enlarge(plane, 2, scale), 3, scale) for plane in (cb, cr))
@@ -88,9 +89,10 @@ def _with_chroma(luma: tf.Tensor, rgb: tf.Tensor, scale: int) -> tf.Tensor:
 
 
 def _enlarge(planes: tf.Tensor, axis: int, scale: int) -> tf.Tensor:
-    """Enlarges one axis of ``(B, T, H, W)``, of any size, as :func:`enlarge_matrix` does.
+    """Enlarges one axis of planes ``(B, T, H, W)`` of any size, as :func:`enlarge_matrix` does.
 
-    Away from its ends, that matrix has the same four weights for every output sample of a phase.
+    Away from the ends of the axis, all output samples at the same position between two input samples have the
+    same four weights.
     """
     weights = enlarge_matrix(6, scale)[2 * scale : 3 * scale, 1:5].astype("float32")
     size = tf.shape(planes)[axis]
@@ -98,7 +100,7 @@ def _enlarge(planes: tf.Tensor, axis: int, scale: int) -> tf.Tensor:
     padded = tf.gather(planes, tf.clip_by_value(around, 0, size - 1), axis=axis)
     taps = tf.stack([tf.gather(padded, tf.range(tap, tap + size), axis=axis) for tap in range(4)], axis=-1)
     phases = tf.matmul(taps, weights, transpose_b=True)
-    # (B, T, H, W, phase) -> the phases of a sample stand beside it on its axis.
+    # (B, T, H, W, phase): move the phases beside the axis that is enlarged, then merge the two.
     order = [0, 1, 2, 4, 3] if axis == 2 else [0, 1, 2, 3, 4]
     shape = tf.tensor_scatter_nd_update(tf.shape(planes), [[axis]], [size * scale])
     return tf.reshape(tf.transpose(phases, order), shape)

@@ -1,4 +1,4 @@
-"""One step of a network by whatever runs it, and steps over a stream of frames.
+"""Runs networks frame by frame: one step in Keras, in 8 bits or by an export, and streams of steps.
 
 May import: network, pixels, system, errors.
 """

@@ -1,4 +1,4 @@
-"""The inference graph of the paper's authors, out of the ``.meta`` file of a TensorFlow 1 checkpoint."""
+"""Runs the inference graph of the paper's authors, from the ``.meta`` file of a TensorFlow 1 checkpoint."""
 
 import contextlib
 import os
@@ -19,19 +19,20 @@ OPERATIONS = {
     *("Placeholder", "RealDiv", "Relu", "Shape", "SpaceToDepth", "StridedSlice", "Sum", "Unpack"),
     "VariableV2",
 }
-"""What RLSP is made of. A graph is a program: one that does anything else, write files say, is not run."""
+"""The operations that the authors' graphs consist of. A graph is a program, so one with any other operation,
+which might write files, is refused."""
 
 
 class AuthorsGraph:
-    """One step of their network on the CPU, with the state in the hands of the caller, as they made it.
+    """One step of the authors' network on the CPU; as in their code, the caller keeps the state.
 
     Args:
-        meta: the file.
-        config: the shape of the network.
-        weights: by the names that they have in the graph, such as ``"layer0/kernel"``.
+        meta: path of the ``.meta`` file.
+        config: the network's :class:`rlsp_tf.RLSPConfig`.
+        weights: float32 arrays by their names in the graph, such as ``"layer0/kernel"``.
 
     Raises:
-        RLSPError: if the file is damaged, holds another graph, or does not go with the weights.
+        RLSPError: if the file is damaged, holds another graph, or does not fit the weights.
     """
 
     def __init__(self, meta: Path, config: RLSPConfig, weights: Mapping[str, np.ndarray]) -> None:
@@ -54,23 +55,29 @@ class AuthorsGraph:
             self._session.run(assign, {values[name]: weight for name, weight in weights.items()})
 
     def initial_state(self, height: int, width: int) -> list[np.ndarray]:
-        """The state that a clip begins with, for frames of a size at low resolution: hidden, and output."""
+        """Returns the state that a clip begins with: zeros for the hidden state and for the previous output.
+
+        Args:
+            height: height of the low-resolution frames.
+            width: width of the low-resolution frames.
+        """
         scale = self._config.scale
         shapes = (height, width, self._config.hidden_channels), (scale * height, scale * width, 1)
         return [np.zeros((1, *shape), np.float32) for shape in shapes]
 
     def __call__(self, window: np.ndarray, state: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-        """One step.
+        """Computes one frame.
 
         Args:
-            window: float32 ``(1, 3, H, W, 3)``: the frames before, at and after the present, RGB 0..255.
-            state: from :meth:`initial_state` or the step before.
+            window: float32 ``(1, 3, H, W, 3)``: the previous, the present and the next frame, RGB 0..255.
+            state: what :meth:`initial_state` or the previous step returned.
 
         Returns:
-            The frame, float32 ``(1, scale*H, scale*W, 1)``, luma 16..235, not rounded; and the next state.
+            The large frame, float32 ``(1, scale*H, scale*W, 1)``, luma 16..235, not rounded; and the next
+            state.
 
         Raises:
-            RLSPError: if the graph is damaged, or no graph of theirs for these weights.
+            RLSPError: if the graph is damaged, or is not the authors' graph for these weights.
         """
         with self._refusing():
             frame, hidden = self._session.run(
@@ -81,11 +88,12 @@ class AuthorsGraph:
         return frame, [hidden, frame]
 
     def close(self) -> None:
-        """Gives back what the session holds."""
+        """Closes the TensorFlow session and frees its memory."""
         self._session.close()
 
     @contextlib.contextmanager
     def _refusing(self) -> Iterator[None]:
+        """Turns any exception of the graph into an RLSPError of one sentence."""
         try:
             yield
         except Exception as error:  # what TensorFlow and protobuf raise for a broken graph has no common type
@@ -96,17 +104,20 @@ class AuthorsGraph:
 
 
 def find_graphs(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """The ``.meta`` files in a folder, by the names of their networks, such as ``"7-64"``.
+    """Finds the authors' ``.meta`` files in a folder.
+
+    Returns:
+        Their paths by the names of their networks, such as ``"7-64"``.
 
     Raises:
-        RLSPError: if there is none, or one is damaged or of another network.
+        RLSPError: if there is none, or one is damaged or holds another graph.
     """
     found = {}
     for meta in sorted(Path(folder).glob("*.meta")):
         try:
             shapes = _variables(_step_of(meta.read_bytes())[0])
             config = config_of({name: tuple(shape) for name, shape in shapes.items()}, meta)
-        except Exception as error:  # as above
+        except Exception as error:  # the same as in AuthorsGraph
             raise RLSPError(
                 f"{meta}: holds no graph of the paper's authors, or is damaged; copy or download it again."
             ) from error
@@ -121,10 +132,13 @@ def find_graphs(folder: str | os.PathLike[str]) -> dict[str, Path]:
 
 
 def read_weights(meta: Path) -> dict[str, np.ndarray] | None:
-    """The weights beside a ``.meta`` file, by the names in its graph; ``None`` if there are none.
+    """Reads the weights beside a ``.meta`` file.
+
+    Returns:
+        Arrays by their names in the graph, or ``None`` if there are no weights beside the file.
 
     Raises:
-        RLSPError: if they are damaged.
+        RLSPError: if the weights are damaged.
     """
     prefix = meta.with_suffix("")
     if not prefix.with_name(f"{prefix.name}.data-00000-of-00001").is_file():
@@ -132,12 +146,12 @@ def read_weights(meta: Path) -> dict[str, np.ndarray] | None:
     try:
         reader = tf.train.load_checkpoint(os.fspath(prefix))
         return {name: reader.get_tensor(name) for name in _variables(_step_of(meta.read_bytes())[0])}
-    except Exception as error:  # as above
+    except Exception as error:  # the same as in AuthorsGraph
         raise RLSPError(f"{prefix}: a damaged checkpoint; copy or download it again.") from error
 
 
 def _step_of(serialized: bytes) -> tuple[Any, list[str]]:
-    """The graph of one step; its inputs (frames, state, feedback) and outputs (frame, state) by name."""
+    """Returns the graph of one step and the names of its tensors: frames, state, feedback; frame, state."""
     contents = tf.compat.v1.MetaGraphDef.FromString(serialized)
     names = ("c_input", "c_state_input", "c_fb_input", "c_output", "c_state_output")
     tensors = [contents.collection_def[name].node_list.value[0] for name in names]
@@ -148,13 +162,13 @@ def _step_of(serialized: bytes) -> tuple[Any, list[str]]:
 
 
 def _variables(graph_def: Any) -> dict[str, list[int]]:
-    """Names and shapes of the weights in a graph."""
+    """Returns the shapes of a graph's weights by their names."""
     nodes = (node for node in graph_def.node if node.op == "VariableV2")
     return {node.name: [side.size for side in node.attr["shape"].shape.dim] for node in nodes}
 
 
 def _upstream(graph_def: Any, tensors: Iterable[str]) -> Any:
-    """The part of a graph that these tensors are computed by."""
+    """Returns the part of a graph that computes the given tensors."""
     nodes = {node.name: node for node in graph_def.node}
     needed: dict[str, Any] = {}
     waiting = list(tensors)

@@ -1,4 +1,4 @@
-"""From the planes of a low-resolution frame to RGB for the network, and from its luma to planes again."""
+"""Converts low-resolution frames to RGB for the network, and its output to the planes of large frames."""
 
 from dataclasses import replace
 from typing import Literal, NamedTuple
@@ -20,19 +20,19 @@ from rlsp_tf.pixels.resample import chroma_matrices, enlarge_taps
 
 ChromaGeometry = Literal["aligned", "authors"]
 RGB_CHROMA = ColorSpec(matrix="bt601", full_range=False, subsampling=(1, 1))
-"""How the chroma of RGB frames is held on its way to high resolution: beside BT.601 luma."""
+"""The colour format in which the chroma of RGB frames is enlarged."""
 
 Grid = tuple[np.ndarray, np.ndarray]
-"""Two matrices that resample the rows and the columns of a plane."""
+"""Two matrices that resample a plane: one its rows, the other its columns."""
 
 
 class SetAside(NamedTuple):
-    """What the network does not get of a frame, to be enlarged by interpolation.
+    """The part of a frame that bypasses the network and is enlarged by interpolation.
 
     Attributes:
-        chroma: ``(2, h, w)`` float32 in codes of 8 bits.
-        beyond: how far the frame lies outside RGB 0..255, float32: ``(1, H, W)`` in BT.601 luma for a network
-            that gives luma, ``(3, H, W)`` in RGB for one that gives RGB. ``None`` if it does not.
+        chroma: float32 ``(2, h, w)``, Cb and Cr in 8-bit codes.
+        beyond: how far the frame lies outside RGB 0..255; ``None`` if it does not. Float32, ``(1, H, W)`` in
+            BT.601 luma for networks with luma output, ``(3, H, W)`` in RGB for networks with RGB output.
     """
 
     chroma: tf.Tensor
@@ -40,28 +40,29 @@ class SetAside(NamedTuple):
 
 
 class ColorPath:
-    """The colour around the network, for frames of one size.
+    """Converts colour before and after the network, for frames of one size.
 
-    On the way in planes become RGB; chroma is set aside. On the way out the network's luma meets the
-    chroma, enlarged by cubic interpolation from its own grid straight to the target's. Chroma does
-    not depend on luma in any of the matrices, so the planes of a video need no trip through RGB.
+    Before the network, planes become RGB, and their chroma is set aside. After it, the network's luma is
+    joined with that chroma, which cubic interpolation has enlarged from its own grid directly to that of the
+    target. In all supported matrices chroma is independent of luma, so it never has to pass through RGB.
 
-    The planes of a video can hold more than RGB 0..255: luma below black and above white, and colours that no
-    RGB has. Networks are not trained on that, and their output may grow without bound on it. So they get RGB
-    clipped to 0..255, and what clipping takes away is set aside like chroma and added to their output.
+    The planes of a video can hold values outside RGB 0..255: luma below black or above white, and colours
+    that RGB does not have. Networks are not trained on these, and their output may grow without bound. So the
+    network gets RGB clipped to 0..255; what clipping took away is set aside like chroma and added to the
+    output.
 
     Args:
-        height: of a low-resolution frame.
-        width: likewise.
-        scale: how many times larger the output is.
-        source: the colour of the planes that enter, ``None`` for RGB.
-        target: the colour of the planes that leave, ``None`` for RGB. Has the matrix and range of
-            ``source``, if both are given.
-        geometry: ``"aligned"``: chroma at the positions of the network's luma, where low-resolution
-            sample i is high-resolution sample ``scale * i``. ``"authors"``: as in the authors' RGB
-            frames: half-pixel centres, luma and chroma rounded to 8 bits before they meet.
-        bits: of the RGB that enters and leaves, 8 or 16.
-        output: of the network, see :class:`rlsp_tf.RLSPConfig`.
+        height: int, height of the low-resolution frames.
+        width: int, width of the low-resolution frames.
+        scale: int, how many times larger the output is.
+        source: colour format of the planes that enter; ``None`` for RGB.
+        target: colour format of the planes that leave; ``None`` for RGB. If both are given, matrix and range
+            must be the same.
+        geometry: where chroma is sampled. ``"aligned"``: at the positions of the network's luma, where
+            low-resolution sample i is high-resolution sample ``scale * i``. ``"authors"``: as in the authors'
+            RGB frames, with half-pixel centres, and luma and chroma rounded to 8 bits before they are joined.
+        bits: 8 or 16, depth of the RGB that enters and leaves.
+        output: ``"y"`` or ``"rgb"``, the output of the network as in :class:`rlsp_tf.RLSPConfig`.
     """
 
     def __init__(
@@ -103,7 +104,14 @@ class ColorPath:
         self.leave_rgb = tf.function(self._leave_rgb, autograph=False)
 
     def enter(self, planes: tuple[np.ndarray, ...]) -> tuple[tf.Tensor, SetAside]:
-        """Integer planes -> RGB ``(1, H, W, 3)`` float32 0..255 for the network, and what it does not get."""
+        """Converts a frame to the RGB that the network takes.
+
+        Args:
+            planes: integer arrays: the planes ``(y, cb, cr)`` of ``source``, or one RGB array ``(H, W, 3)``.
+
+        Returns:
+            Float32 ``(1, H, W, 3)``, RGB 0..255, and the part of the frame that bypasses the network.
+        """
         rgb, chroma = self._enter_graph(planes)
         if self._source is None:
             return rgb, SetAside(chroma, None)
@@ -111,7 +119,7 @@ class ColorPath:
         return rgb, SetAside(chroma, beyond if outside else None)
 
     def _enter(self, planes: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Integer planes -> RGB ``(1, H, W, 3)`` not clipped, chroma ``(2, h, w)`` in 8-bit codes."""
+        """Converts planes to unclipped RGB ``(1, H, W, 3)`` and chroma ``(2, h, w)`` in 8-bit codes."""
         if self._source is None:
             rgb = tf.cast(planes[0], tf.float32) * (255 / (2**self._bits - 1))
             red, green, blue = tf.unstack(rgb, axis=-1)
@@ -125,7 +133,7 @@ class ColorPath:
         return rgb[None], chroma
 
     def _clip(self, rgb: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """RGB 0..255, what clipping took away as :class:`SetAside` holds it, and whether it took anything."""
+        """Clips RGB. Returns it, what was taken away as in :class:`SetAside`, and whether that is nonzero."""
         clipped = tf.clip_by_value(rgb, 0.0, 255.0)
         beyond = rgb - clipped
         outside = tf.reduce_any(beyond != 0)
@@ -134,7 +142,7 @@ class ColorPath:
         return clipped, tf.transpose(beyond[0], (2, 0, 1)), outside
 
     def _leave_luma(self, luma: tf.Tensor, aside: SetAside) -> tuple[tf.Tensor, ...]:
-        """BT.601 luma ``(1, H, W, 1)`` and what :meth:`enter` set aside -> integer planes of the target."""
+        """Joins BT.601 luma ``(1, H, W, 1)`` and what was set aside to integer planes of the target."""
         chroma = aside.chroma
         y = luma[0, :, :, 0]
         if aside.beyond is not None:
@@ -147,8 +155,8 @@ class ColorPath:
             if self._target is None:
                 return (self._to_rgb(tf.stack(ycbcr_to_rgb(y, cb, cr, spec), axis=-1)),)
         else:
-            # The same in fewer passes over large planes: it is linear, so what chroma has to do with luma is
-            # found at low resolution. BT.601 luma is the same whatever the chroma.
+            # The same in fewer passes over large planes. The conversion is linear, so the contribution of
+            # chroma to luma is computed at low resolution; to BT.601 luma it contributes nothing.
             black, grey = (luma_from_bt601(level, 128.0, 128.0, spec) for level in (0.0, 1.0))
             gain = grey - black
             if spec.matrix != "bt601":
@@ -158,7 +166,7 @@ class ColorPath:
         return self._to_planes(y, self._rounded(_resample(chroma, self._high_chroma)))
 
     def _leave_rgb(self, rgb: tf.Tensor, aside: SetAside) -> tuple[tf.Tensor, ...]:
-        """RGB ``(1, H, W, 3)`` of a network that makes colour itself -> integer planes."""
+        """Converts RGB ``(1, H, W, 3)``, the output of the network, to integer planes of the target."""
         if aside.beyond is not None:
             rgb += tf.transpose(self._enlarge(aside.beyond), (1, 2, 0))
         if self._target is None:
@@ -168,13 +176,13 @@ class ColorPath:
         return self._to_planes(y, _resample(tf.stack([cb, cr]), self._reduce))
 
     def _enlarge(self, planes: tf.Tensor) -> tf.Tensor:
-        """``(N, H, W)`` -> ``(N, scale*H, scale*W)``, cubic, at the positions of the network's pixels."""
-        # Nearly every frame of some videos needs this, so it has to be fast: a convolution of 4x4, with a
-        # channel for each place in a low-resolution pixel, takes fewer operations than two large matrices.
+        """Enlarges ``(N, H, W)`` by cubic interpolation at the positions of the network's pixels."""
+        # Some videos need this for nearly every frame, so it has to be fast: a 4x4 convolution, with one
+        # channel for each position in a low-resolution pixel, takes fewer operations than two large matrices.
         taps = enlarge_taps(self._scale)
         kernel = np.einsum("ap,bq->pqab", taps, taps).reshape(4, 4, 1, -1)
         for axis in (1, 2):
-            # One sample before the first and two after the last are the edge again.
+            # The kernel reaches one sample before the first and two after the last: repeat the edge.
             around = np.arange(-1, planes.shape[axis] + 2).clip(0, planes.shape[axis] - 1)
             planes = tf.gather(planes, around, axis=axis)
         folded = tf.nn.conv2d(planes[..., None], kernel.astype(np.float32), 1, "VALID")
@@ -194,10 +202,10 @@ class ColorPath:
 
 
 def _resample(planes: tf.Tensor, grid: Grid | None) -> tf.Tensor:
-    """``(N, h, w)`` -> ``(N, H, W)``."""
+    """Resamples planes ``(N, h, w)`` to ``(N, H, W)``."""
     assert grid is not None
     rows, columns = grid
-    # Columns first: frames are wider than high, so the intermediate result is smaller this way.
+    # Columns go first: frames are wider than high, so the intermediate result is smaller this way.
     return tf.matmul(rows, tf.matmul(planes, columns, transpose_b=True))
 
 

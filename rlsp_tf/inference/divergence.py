@@ -1,4 +1,4 @@
-"""Notices when the output of a network runs away from the frames that it enlarges."""
+"""Notices when a network diverges: when its output no longer resembles the frames that it enlarges."""
 
 import os
 
@@ -8,57 +8,59 @@ from rlsp_tf.network.cell import luma
 from rlsp_tf.network.config import RLSPConfig
 
 LARGEST_DEPARTURE = 32.0
-"""Grey levels that an output may be away from its input in the root mean square, where that is flat."""
+"""Largest root mean square difference between an output and a flat input, in grey levels."""
 CONTRASTS = 3.0
-"""What it may be away beyond that, in standard deviations of the input: steady weights can be 2.4 away on a
-checkerboard of single pixels, the worst of :mod:`rlsp_tf.benchmarks.stability_clips`, and 1.5 on everything
-else."""
+"""What is added to :data:`LARGEST_DEPARTURE` for inputs that are not flat, in standard deviations of the
+input. Weights that do not diverge reach 2.4 on a checkerboard of single pixels, the worst clip of
+:mod:`rlsp_tf.benchmarks.stability_clips`, and 1.5 on all others."""
 SEVERAL = 5
-"""Frames in succession that have to be far away before it is told."""
+"""Number of successive frames that must be too far away before the network counts as diverged."""
 
 
 def is_far(output: tf.Tensor, rgb: tf.Tensor, config: RLSPConfig) -> bool:
-    """Whether the output of a network is too far from its input to show the same.
+    """Returns whether the output of a network is too far from its input to show the same picture.
 
-    Bicubic interpolation passes through the low-resolution pixels, which are every ``scale``-th pixel of the
-    output. So they are compared with these, and nothing is interpolated.
+    Every ``scale``-th pixel of the output is compared with the input itself. These are the pixels that
+    bicubic interpolation would leave as they are, so nothing has to be interpolated.
 
     Args:
-        output: of the network, ``(1, scale*H, scale*W, C)`` float32.
-        rgb: what it has enlarged, ``(1, H, W, 3)`` float32, 0..255.
-        config: of the network.
+        output: float32 ``(1, scale*H, scale*W, C)``, the output of the network.
+        rgb: float32 ``(1, H, W, 3)``, 0..255, the frame that it enlarges.
+        config: the network's :class:`rlsp_tf.RLSPConfig`.
 
     Returns:
-        Also true if the output holds something else than numbers.
+        True if it is too far away, or contains NaN.
     """
     frame = rgb if config.output == "rgb" else luma(rgb)
     difference = output[:, :: config.scale, :: config.scale] - frame
     away = tf.sqrt(tf.reduce_mean(tf.square(difference)))
-    # What is not a number is never less.
+    # Not "away > limit", which is false for NaN.
     return not bool(away <= limit(frame)[0])
 
 
 def limit(frames: tf.Tensor) -> tf.Tensor:
-    """How far an output may be away in the root mean square, in grey levels.
+    """Returns the largest root mean square difference that an output may have, in grey levels.
 
     Args:
-        frames: ``(B, H, W, C)`` float32, in luma or RGB, whichever the network gives.
+        frames: float32 ``(B, H, W, C)``, low-resolution frames in the colour that the network returns: luma
+            or RGB.
 
     Returns:
-        ``(B,)`` float32.
+        Float32 ``(B,)``, one limit for each frame.
     """
     centred = frames - tf.reduce_mean(frames, axis=(1, 2), keepdims=True)
     return LARGEST_DEPARTURE + CONTRASTS * tf.sqrt(tf.reduce_mean(tf.square(centred), axis=(1, 2, 3)))
 
 
 class Watch:
-    """Looks at one frame after the other, and says from which on the network has diverged.
+    """Watches one frame after the other and remembers where the network diverged.
 
     Args:
-        since: number of an earlier frame from which on it has diverged, if an earlier run has found that.
+        since: int, number of the frame at which an earlier run saw the network diverge, or ``None``.
 
     Attributes:
-        since: number of the first frame of several in succession that were far away, or ``None``.
+        since: int, number of the frame at which the network diverged: the first of several successive frames
+            that were too far away. ``None`` as long as there are none.
     """
 
     def __init__(self, since: int | None = None) -> None:
@@ -66,36 +68,37 @@ class Watch:
         self._next = self._far = 0
 
     def look(self, number: int, far: bool) -> None:
-        """Takes whether a frame :func:`is_far`.
+        """Records the next frame.
 
         Args:
-            number: of the frame; one that does not follow the frame before begins a new succession.
-            far: as :func:`is_far` says.
+            number: int, number of the frame. If it does not follow the previous one, counting starts anew.
+            far: bool, result of :func:`is_far` for this frame.
         """
         self._far = int(far) if number != self._next else self._far + 1 if far else 0
         self._next = number + 1
         if self._far == SEVERAL:
-            self._tell()
+            self._record()
 
     def end(self) -> None:
-        """No frame is left: if the last one was far away, none that follows can show that it recovers."""
+        """Ends the clip. A last frame that is too far away counts: no later one can show a recovery."""
         if self._far:
-            self._tell()
+            self._record()
 
-    def _tell(self) -> None:
+    def _record(self) -> None:
+        """Sets ``since`` to the first of the latest frames that were too far away, if it is not set yet."""
         if self.since is None:
             self.since = self._next - self._far
 
 
 def divergence_notes(path: str | os.PathLike[str], since: int | None) -> list[str]:
-    """What there is to say to the user.
+    """Returns what to tell the user about divergence.
 
     Args:
-        path: of the clip.
-        since: see :class:`Watch`.
+        path: path of the clip.
+        since: number of the frame at which the network diverged, as in :class:`Watch`, or ``None``.
 
     Returns:
-        One sentence or none.
+        A list of one sentence, empty if the network did not diverge.
     """
     if since is None:
         return []

@@ -1,4 +1,4 @@
-"""Steps of networks that ``rlsp export`` wrote: SavedModel, ONNX and LiteRT."""
+"""Runs networks that ``rlsp export`` has written: SavedModel, ONNX and LiteRT."""
 
 import hashlib
 import os
@@ -16,11 +16,19 @@ from rlsp_tf.system.files import read_json, sha256_of
 INPUTS = ("window", "hidden", "feedback")
 OUTPUTS = ("frame", "hidden", "feedback")
 CARD = "rlsp.json"
-"""In the folder of a SavedModel; that of a file has its name and ``.json``. Says what was exported."""
+"""Name of the card in the folder of a SavedModel. The card says what was exported; that of a file is called
+like the file, with ``.json`` added."""
 
 
-class _ExportedStep:
-    """What exports have in common: names, and a state of zeros."""
+class ExportedStep:
+    """Base class of the steps that run exports: reads the card, and names inputs and outputs.
+
+    Args:
+        path: path of the export.
+
+    Raises:
+        RLSPError: if the export or its card is missing, or the card is damaged.
+    """
 
     def __init__(self, path: Path) -> None:
         card = read_card(path)
@@ -30,7 +38,11 @@ class _ExportedStep:
         self.fingerprint = _fingerprint_of(path)
 
     def _check(self, channels: dict[str, Any]) -> None:
-        """Raises unless the inputs' channels, by name, are those of the network that the card describes."""
+        """Checks the numbers of channels of the inputs, by name, against the network on the card.
+
+        Raises:
+            ValueError: if they are those of another network.
+        """
         config = self.config
         sizes = (3 * config.window, config.hidden_channels, config.feedback_channels)
         if channels != (described := dict(zip(INPUTS, sizes, strict=True))):
@@ -46,17 +58,18 @@ class _ExportedStep:
         return frame, state
 
     def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+        """Computes one step: tensors named as in ``INPUTS``, to tensors in the order of ``OUTPUTS``."""
         raise NotImplementedError
 
 
-class SavedModelStep(_ExportedStep):
-    """A SavedModel that :func:`rlsp_tf.exporting.export.export` has written.
+class SavedModelStep(ExportedStep):
+    """A step that runs a SavedModel written by :func:`rlsp_tf.exporting.export.export`.
 
     Args:
-        path: its folder.
+        path: the folder of the SavedModel.
 
     Raises:
-        RLSPError: if it is another one, or damaged.
+        RLSPError: if it is damaged, or not from ``rlsp export``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -74,14 +87,14 @@ class SavedModelStep(_ExportedStep):
         return [outputs[name] for name in OUTPUTS]
 
 
-class OnnxStep(_ExportedStep):
-    """An ONNX file that :func:`rlsp_tf.exporting.export.export` has written, run by ONNX Runtime.
+class OnnxStep(ExportedStep):
+    """A step that runs an ONNX file written by :func:`rlsp_tf.exporting.export.export`, in ONNX Runtime.
 
     Args:
-        path: the file.
+        path: path of the ``.onnx`` file.
 
     Raises:
-        RLSPError: if it is another one, or damaged, or onnxruntime is not installed.
+        RLSPError: if it is damaged, or not from ``rlsp export``, or onnxruntime is not installed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -103,20 +116,20 @@ class OnnxStep(_ExportedStep):
             raise _damaged(path, error) from error
 
     def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
-        # In the order of OUTPUTS; the state stays its own arrays, only frames become tensors.
+        # The outputs come in the order of OUTPUTS. Only the frame has to become a tensor.
         arrays = {name: np.asarray(value) for name, value in inputs.items()}
         frame, *state = self._session.run(None, arrays)
         return [tf.convert_to_tensor(frame), *state]
 
 
-class LiteRTStep(_ExportedStep):
-    """A LiteRT file that :func:`rlsp_tf.exporting.export.export` has written.
+class LiteRTStep(ExportedStep):
+    """A step that runs a LiteRT file written by :func:`rlsp_tf.exporting.export.export`.
 
     Args:
-        path: the file.
+        path: path of the ``.tflite`` file.
 
     Raises:
-        RLSPError: if it is another one, or damaged, or ai-edge-litert is not installed.
+        RLSPError: if it is damaged, or not from ``rlsp export``, or ai-edge-litert is not installed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -129,7 +142,7 @@ class LiteRTStep(_ExportedStep):
             ) from error
         try:
             self._interpreter = Interpreter(os.fspath(path), num_threads=os.cpu_count())
-            # Resizes by itself where sizes are open.
+            # The signature runner resizes inputs by itself where sizes are open.
             self._runner = self._interpreter.get_signature_runner("step")
             inputs = self._runner.get_input_details()
             self._check({name: int(entry["shape"][-1]) for name, entry in inputs.items()})
@@ -138,21 +151,21 @@ class LiteRTStep(_ExportedStep):
 
     def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
         outputs = self._runner(**{name: np.asarray(value) for name, value in inputs.items()})
-        # The interpreter's own memory, which the next step overwrites.
+        # The arrays lie in the interpreter's memory, which the next step overwrites, so they are copied.
         return [tf.convert_to_tensor(outputs[name]) for name in OUTPUTS]
 
 
 EXPORTS = {".onnx": OnnxStep, ".tflite": LiteRTStep}
-"""What runs an exported file, by its suffix; a folder is a SavedModel."""
+"""The class that runs an exported file, by its suffix; a folder is a SavedModel."""
 
 
 def card_of(export: Path) -> Path:
-    """Where the card of an export lies."""
+    """Returns the path of an export's card."""
     return export / CARD if export.is_dir() else export.with_name(f"{export.name}.json")
 
 
 def read_card(export: Path) -> dict[str, Any]:
-    """The card of an export.
+    """Reads the card of an export.
 
     Raises:
         RLSPError: if the export or its card is missing, or the card is damaged.
@@ -176,10 +189,11 @@ def read_card(export: Path) -> dict[str, Any]:
 
 
 def _fingerprint_of(export: Path) -> str:
-    """SHA-256 of all files of an export."""
+    """Returns a SHA-256 over all files of an export."""
     files = sorted(path for path in export.rglob("*") if path.is_file()) if export.is_dir() else [export]
     return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()
 
 
 def _damaged(path: Path, error: Exception) -> RLSPError:
+    """Makes the error for an export that its runtime cannot load."""
     return RLSPError(f"{path}: cannot be loaded ({first_line(error)}); export it again with rlsp export.")

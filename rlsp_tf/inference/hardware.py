@@ -1,22 +1,23 @@
-"""Which precision a machine computes fastest in without losing quality."""
+"""Finds out which precision this machine computes fastest in without losing quality."""
 
 from functools import cache
 from pathlib import Path
 
 BFLOAT16_FLAGS = frozenset(("amx_bf16", "avx512_bf16"))
-"""Of /proc/cpuinfo: instructions that multiply bfloat16 and add in float32, which oneDNN uses."""
+"""Flags in /proc/cpuinfo of instructions that multiply bfloat16 and add in float32; oneDNN uses them."""
 INT8_FLAGS = frozenset(("amx_int8", "avx512_vnni", "avx_vnni"))
-"""Likewise: instructions that multiply bytes and add in 32 bits."""
+"""Flags in /proc/cpuinfo of instructions that multiply bytes and add in 32 bits."""
 
 
 @cache
 def fastest_precision() -> str:
-    """``"bfloat16"`` where the processor or every GPU has it, ``"float16"`` on older GPUs, or ``"float32"``.
+    """Returns the fastest precision of this machine that costs nearly nothing in quality.
 
-    Without such instructions bfloat16 is emulated and slower. Only Linux tells which a processor has; on
-    other systems it is taken for one without.
+    That is ``"bfloat16"`` where the processor or every GPU computes in it, ``"float16"`` on older GPUs, and
+    ``"float32"`` elsewhere, since bfloat16 is slow where it is emulated. Only Linux lists the instructions of
+    a processor; on other systems the processor is assumed not to have them.
     """
-    # Here, because what the processor can do is asked without TensorFlow, whose import takes seconds.
+    # Imported here because the functions below do without TensorFlow, which takes seconds to import.
     import tensorflow as tf
 
     gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
@@ -28,20 +29,20 @@ def fastest_precision() -> str:
 
 
 def computes_int8() -> bool:
-    """Whether the processor multiplies bytes, so that :mod:`rlsp_tf.inference.int8` is fast."""
+    """Returns whether the processor multiplies bytes, which makes :mod:`rlsp_tf.inference.int8` fast."""
     return bool(INT8_FLAGS & cpu_flags())
 
 
 def cpu_flags() -> frozenset[str]:
-    """The instructions of the first processor by their names in /proc/cpuinfo; none on other systems."""
+    """Returns the flags of the first processor in /proc/cpuinfo; none on systems without that file."""
     return frozenset(cpu_info().get("flags", "").split())
 
 
 def cpu_info() -> dict[str, str]:
-    """The entries of /proc/cpuinfo for the first processor; empty on systems that have no such file."""
+    """Returns the entries of the first processor in /proc/cpuinfo; none on systems without that file."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         return {}
-    # Of several processors the first is taken, which comes last when the order is reversed.
+    # Later keys replace earlier ones, so in reversed order the first processor remains.
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}

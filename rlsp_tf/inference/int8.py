@@ -1,16 +1,22 @@
-"""The network in 8 bits, for processors that multiply and add bytes faster than anything else.
+"""Runs a network in 8 bits, for processors that multiply and add bytes faster than any other numbers.
 
-Frames, feedback and features are unsigned bytes, kernels signed ones, sums have 32 bits; residual, feedback
-and output stay float32. What a byte of a feature stands for is learned before the first frame, on a rendered
-scene and its negative: channel c of a layer reaches ``m[c]`` there and gets the range
+Frames, feedback and features are unsigned bytes, kernels signed bytes, and sums have 32 bits. The residual,
+the feedback that is kept as state, and the output stay float32.
+
+The range of numbers that the 256 bytes of a feature stand for is learned before the first frame, on a
+rendered scene, its negative, and white frames. White frames are among them because features are largest where
+a bright frame ends, beside the zeros that convolutions pad with; ranges that are too small for them cost up
+to 50 grey levels there. If channel c of a layer reaches at most ``m[c]``, its range is
 
     r[c] = sqrt(m[c] * max(m))
 
-halfway between one range for all channels, with which kernels round well, and one for each, with which
-features do. Since ReLU lets positive factors pass, ranges become part of the kernels that write and read a
-channel (Nagel et al. 2019, arXiv 1906.04721, section 4.1). Kernels are rounded one input after the other, and
-those that follow make good on the scene what a rounding has changed (GPTQ, Frantar et al. 2022, arXiv
-2210.17323); rounded to the nearest, they would cost two to ten times as much PSNR.
+which is halfway between one range for all channels, with which kernels round well, and one range for each
+channel, with which features round well. ReLU commutes with positive factors, so ranges become part of the
+kernels that write and read a channel (Nagel et al. 2019, arXiv 1906.04721, section 4.1).
+
+Kernels are rounded one input after the other. Each rounding error is compensated by the inputs that follow,
+so that the sums on the learning clips change least (GPTQ, Frantar et al. 2022, arXiv 2210.17323). Rounding to
+the nearest would cost two to ten times as much PSNR.
 """
 
 import copy
@@ -37,23 +43,25 @@ Layer = Callable[[tf.Tensor], tf.Tensor]
 
 SCENE = (6, 75, 100)
 """Frames, height and width at low resolution of the scene that ranges are learned on."""
+WHITE_FRAMES = 2
+"""Number of white frames that ranges are learned on, too. The second one has seen the state of the first;
+more of them would crowd the scene out of the samples on which kernels are rounded."""
 SAMPLES = 8192
-"""Places of the scene that kernels are rounded by."""
+"""Number of random positions in the learning clips on which kernels are rounded."""
 DAMPING = 1e-3
-"""Share of their mean that is added to the inputs' powers, so that large numbers make no rounding good."""
-LEAST = 1e-3
-"""Share of the largest channel that a channel is taken to reach at least."""
+"""Share of the mean power of the inputs that is added to each, which keeps compensations small (GPTQ)."""
+SMALLEST_MAXIMUM = 1e-3
+"""Smallest maximum of a channel, as a share of the largest one in its layer; inactive channels have less."""
 LARGEST_COST = 0.5
-"""What 8 bits may cost on the scene, in dB of a typical network; see :func:`rlsp_tf.pixels.metrics.cost`."""
+"""Largest loss of PSNR on the learning clips, in dB, as :func:`rlsp_tf.pixels.metrics.cost` estimates it."""
 
 
 class Int8Convolution(NamedTuple):
-    """A convolution from bytes to bytes: ``relu(scale * sum(byte * kernel) + bias)``, rounded.
+    """A convolution of bytes: ``relu(scale * sum(byte * kernel) + bias)``, rounded to bytes.
 
     Attributes:
         kernel: int8 ``(3, 3, I, O)``, -127..127.
-        scale: float32 ``(O,)``. One number for all channels of the output layer, whose sums are neither
-            rectified nor rounded.
+        scale: float32 ``(O,)``. In the output layer, which has no ReLU and is not rounded, all are equal.
         bias: float32 ``(O,)``.
     """
 
@@ -62,19 +70,20 @@ class Int8Convolution(NamedTuple):
     bias: np.ndarray
 
     def to_bytes(self, features: tf.Tensor) -> tf.Tensor:
-        """The layer with its ReLU: uint8 ``(B, H, W, I)`` to uint8 ``(B, H, W, O)``."""
+        """Computes a layer with its ReLU: uint8 ``(B, H, W, I)`` to uint8 ``(B, H, W, O)``."""
         sums = tf.raw_ops.QuantizedConv2DWithBiasAndReluAndRequantize(
             **self._inputs(features), out_type=tf.quint8, min_freezed_output=0.0, max_freezed_output=255.0
         )
         return tf.bitcast(sums.output, tf.uint8)
 
     def to_float(self, features: tf.Tensor) -> tf.Tensor:
-        """The layer without a ReLU: uint8 ``(B, H, W, I)`` to float32 ``(B, H, W, O)``."""
+        """Computes a layer without ReLU: uint8 ``(B, H, W, I)`` to float32 ``(B, H, W, O)``."""
         sums = tf.raw_ops.QuantizedConv2DWithBias(**self._inputs(features), out_type=tf.qint32)
         return tf.cast(tf.bitcast(sums.output, tf.int32), tf.float32) * self.scale[0]
 
     def _inputs(self, features: tf.Tensor) -> dict[str, Any]:
-        # The operations know numbers by the ends of their ranges.
+        """Returns the arguments that TensorFlow's two operations have in common."""
+        # The operations take scales as the ends of the ranges that bytes stand for.
         return {
             "input": tf.bitcast(features, tf.quint8),
             "filter": tf.constant(self.kernel.astype(tf.qint8.as_numpy_dtype), tf.qint8),
@@ -89,17 +98,17 @@ class Int8Convolution(NamedTuple):
 
 
 class Int8Step:
-    """A Keras model in 8 bits, compiled for each size of frames: a :class:`rlsp_tf.inference.step.Step`.
+    """A :class:`rlsp_tf.inference.step.Step` that runs a Keras model in 8 bits, compiled for each frame size.
 
-    The hidden state is uint8. The window is rounded to bytes, the residual is not. All sums are of integers,
-    so strips give what whole frames give, bit for bit.
+    The hidden state is uint8. Frames are rounded to bytes for the network, but not for the residual. All sums
+    are of integers, so strips equal whole frames bit for bit.
 
     Args:
-        model: one with an :class:`rlsp_tf.RLSP` layer, in float32.
+        model: a float32 model with an :class:`rlsp_tf.RLSP` layer.
 
     Raises:
-        RLSPError: if the processor or TensorFlow does not multiply bytes, or the weights lose more than
-            ``LARGEST_COST`` on the scene.
+        RLSPError: if the processor or TensorFlow cannot multiply bytes, or the weights lose more than
+            ``LARGEST_COST`` on the learning clips.
     """
 
     precision = "int8"
@@ -113,10 +122,12 @@ class Int8Step:
             )
         self._cell = rlsp_layer(model).cell
         self.config: RLSPConfig = self._cell.config
-        clips = _scene(self.config.scale)
+        clips = _learning_clips(self.config.scale)
         inputs, frames = _learn(self._cell, clips)
         if not np.isfinite(frames).all():
-            raise RLSPError("this network gives something else than numbers; its weights are damaged.")
+            raise RLSPError(
+                "the output of this network has NaN or infinity, so its weights are damaged; give other ones."
+            )
         self.convolutions = quantize(self._cell, inputs)
         *others, output = self.convolutions
         layers = [*(each.to_bytes for each in others), output.to_float]
@@ -138,7 +149,7 @@ class Int8Step:
             )
 
     def fresh_copy(self) -> "Int8Step":
-        """A step of the same numbers that has not been compiled yet; nothing is learned anew."""
+        """Returns a step with the same numbers that is not compiled yet; nothing is learned again."""
         step = copy.copy(self)
         step._step = tf.function(self._step.python_function, autograph=False)
         return step
@@ -154,22 +165,23 @@ class Int8Step:
 
 
 def quantize(cell: RLSPCell, inputs: Sequence[np.ndarray]) -> list[Int8Convolution]:
-    """A network's convolutions in 8 bits.
+    """Converts a network's convolutions to 8 bits.
 
     Args:
-        cell: the network, in float32.
-        inputs: of every layer but the last, which has that of the one before: float32 ``(N, H, W, I)``, what
-            it reads when the network runs.
+        cell: the network in float32.
+        inputs: what every layer but the last reads on the learning clips, float32 ``(N, H, W, I)``. The last
+            layer reads the same as the one before.
 
     Returns:
-        One for each layer. Features are bytes of learned ranges; window and feedback stand for themselves.
+        The convolutions of all layers. A byte of a feature stands for a share of its range, a byte of the
+        window or the feedback for itself.
     """
     config = cell.config
     hidden = slice(3 * config.window, 3 * config.window + config.hidden_channels)
     ranges = [_ranges(each) for each in inputs]
     ranges[0] = np.full(config.input_channels, 255.0)
     ranges[0][hidden] = _ranges(inputs[0][..., hidden])
-    # What a byte stands for in what every layer reads, and in what it writes.
+    # The ranges of the channels that each layer reads and writes.
     read = [*ranges, ranges[-1]]
     written = [*ranges[1:], ranges[0][hidden], np.full(config.feedback_channels, 255.0)]
     convolutions = []
@@ -193,9 +205,17 @@ def quantize(cell: RLSPCell, inputs: Sequence[np.ndarray]) -> list[Int8Convoluti
 
 
 def _round(kernel: np.ndarray, scale: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-    """Rounds a kernel ``(K, O)`` to multiples of ``scale`` so that its products with inputs ``(N, K)`` stay.
+    """Rounds a kernel to multiples of ``scale``, such that its products with the inputs change least.
 
-    What rounding a row changes is made good, in the least squares, by the rows that follow.
+    The error of each rounded row is compensated by the rows that follow, in the sense of least squares.
+
+    Args:
+        kernel: float64 ``(K, O)``.
+        scale: ``(O,)``, step size of each column.
+        inputs: float64 ``(N, K)``, samples of what the kernel is multiplied with.
+
+    Returns:
+        The multiples, whole numbers of -127..127, float64 ``(K, O)``.
     """
     powers = inputs.T @ inputs
     powers[np.diag_indices_from(powers)] += DAMPING * max(np.trace(powers) / len(powers), 1.0)
@@ -209,14 +229,14 @@ def _round(kernel: np.ndarray, scale: np.ndarray, inputs: np.ndarray) -> np.ndar
 
 
 def _ranges(features: np.ndarray) -> np.ndarray:
-    """The range of every channel, see the module."""
+    """Returns the range of every channel, by the formula in the module docstring."""
     reached = features.max(axis=(0, 1, 2)).astype(np.float64)
     most = reached.max() or 1.0
-    return np.sqrt(np.maximum(reached, LEAST * most) * most)
+    return np.sqrt(np.maximum(reached, SMALLEST_MAXIMUM * most) * most)
 
 
 def _patches(features: np.ndarray) -> np.ndarray:
-    """What a kernel lies on at random places: ``(N, H, W, I)`` to float64 ``(SAMPLES, 9 * I)``."""
+    """Cuts 3x3 patches at random positions: ``(N, H, W, I)`` to float64 ``(SAMPLES, 9 * I)``."""
     count, height, width, _ = features.shape
     rng = np.random.default_rng(0)
     n, y, x = (rng.integers(0, size, SAMPLES) for size in (count, height, width))
@@ -225,15 +245,19 @@ def _patches(features: np.ndarray) -> np.ndarray:
     return np.concatenate(taps, axis=1).astype(np.float64)
 
 
-def _scene(scale: int) -> list[np.ndarray]:
-    """Clips to learn from, uint8 RGB ``(T, H, W, 3)`` at low resolution."""
+def _learning_clips(scale: int) -> list[np.ndarray]:
+    """Returns the clips that ranges are learned on, uint8 RGB ``(T, H, W, 3)`` at low resolution."""
     frames, height, width = SCENE
     lr = degrade(np.stack(list(render_scene(frames, height * scale, width * scale))), scale)
-    return [lr, 255 - lr]
+    return [lr, 255 - lr, np.full_like(lr[:WHITE_FRAMES], 255)]
 
 
 def _learn(cell: RLSPCell, clips: Sequence[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
-    """What every layer but the last reads on clips, and the frames that come out, in float32."""
+    """Runs the network in float32 on clips.
+
+    Returns:
+        What every layer but the last reads, each float32 ``(N, H, W, I)``, and the frames that come out.
+    """
     *others, output = cell.convolutions
     read: list[list[np.ndarray]] = [[] for _ in others]
 
@@ -253,7 +277,15 @@ def _learn(cell: RLSPCell, clips: Sequence[np.ndarray]) -> tuple[list[np.ndarray
 def _advance(
     cell: RLSPCell, layers: Sequence[Layer], enter: Layer, window: Sequence[tf.Tensor], state: Any
 ) -> tuple[tf.Tensor, Any]:
-    """One step of a cell with other layers than its own; ``enter`` makes frames what the first reads."""
+    """Computes one step of a cell with other layers than its own.
+
+    Args:
+        cell: the network, of which only the residual is used.
+        layers: all convolutions with their ReLU, the output layer without one.
+        enter: function that converts frames and feedback to what the first layer reads.
+        window: frames as :class:`rlsp_tf.inference.step.Step` takes them.
+        state: hidden state and feedback.
+    """
     hidden, feedback = state
     features = tf.concat([*map(enter, window), hidden, enter(feedback)], axis=-1)
     *trunk, to_hidden, to_output = layers
@@ -269,7 +301,7 @@ def _run(
     clips: Sequence[np.ndarray],
     config: RLSPConfig,
 ) -> np.ndarray:
-    """All frames that a step makes of clips, each of which begins with a state of its own."""
+    """Returns the frames that a step makes of clips, each of which begins with a new state."""
     frames = []
     for clip in clips:
         state = initial_state(1, *clip.shape[1:3])
@@ -280,5 +312,5 @@ def _run(
 
 
 def _to_bytes(values: tf.Tensor) -> tf.Tensor:
-    """Float to uint8, rounded to the nearest and clipped."""
+    """Rounds floats to the nearest bytes, and clips them."""
     return tf.saturate_cast(tf.round(values), tf.uint8)

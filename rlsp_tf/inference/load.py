@@ -1,4 +1,4 @@
-"""From a file or a name to a step, in the precision asked for."""
+"""Loads a network from a file or by name, ready to run frame by frame in a chosen precision."""
 
 import os
 from collections.abc import Callable
@@ -8,28 +8,28 @@ from pathlib import Path
 import keras
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.inference.exported import EXPORTS, SavedModelStep, _ExportedStep
+from rlsp_tf.inference.exported import EXPORTS, ExportedStep, SavedModelStep
 from rlsp_tf.inference.hardware import fastest_precision
 from rlsp_tf.inference.step import KerasStep, Step
 from rlsp_tf.network.weights import load_model
 
 
 def load_step(path_or_name: str | os.PathLike[str], *, precision: str | None = None) -> Step:
-    """Makes a network ready to run frame by frame.
+    """Loads a network to run it frame by frame.
 
     Args:
-        path_or_name: a ``.keras`` file or the name of a weight set, as :func:`rlsp_tf.load_model` takes
-            them; or an export: the folder of a SavedModel, an ``.onnx`` or a ``.tflite`` file.
-        precision: see :func:`rlsp_tf.load_model`; or ``"auto"``: the fastest here that costs nearly nothing,
-            see :func:`rlsp_tf.inference.hardware.fastest_precision`; or ``"int8"``, see
-            :mod:`rlsp_tf.inference.int8`. Exports have theirs.
+        path_or_name: path of a ``.keras`` file or name of a weight set, as for :func:`rlsp_tf.load_model`; or
+            path of an export: the folder of a SavedModel, an ``.onnx`` or a ``.tflite`` file.
+        precision: a precision of :func:`rlsp_tf.load_model`; ``"auto"`` for the fastest one on this machine
+            that costs nearly nothing (:func:`rlsp_tf.inference.hardware.fastest_precision`); or ``"int8"``
+            (:mod:`rlsp_tf.inference.int8`). An export can only run in the precision it was written in.
 
     Raises:
-        RLSPError: if it is none of these or damaged, if an export is to have another precision, or if the
-            network cannot be run in 8 bits.
+        RLSPError: if the file is missing, damaged or of another kind, if ``precision`` is not that of the
+            export, or if the network cannot run in 8 bits.
     """
     path = Path(path_or_name)
-    kind: type[_ExportedStep] | None = EXPORTS.get(path.suffix.lower())
+    kind: type[ExportedStep] | None = EXPORTS.get(path.suffix.lower())
     if (path / "saved_model.pb").is_file():
         kind = SavedModelStep
     if kind is None:
@@ -41,19 +41,19 @@ def load_step(path_or_name: str | os.PathLike[str], *, precision: str | None = N
 
 
 def step_maker(load: Callable[..., keras.Model], precision: str | None) -> Callable[[], Step]:
-    """What makes steps of one Keras model, each of which compiles for itself.
+    """Loads a Keras model and returns a function that makes steps of it, each compiled separately.
 
     Args:
-        load: gives the model in the precision that it is called with, as ``precision``.
+        load: function that returns the model; called with the keyword ``precision``.
         precision: as for :func:`load_step`.
 
     Raises:
-        RLSPError: if the network cannot be loaded, or not be run in 8 bits.
+        RLSPError: if the network cannot be loaded, or cannot run in 8 bits.
     """
     if precision == "auto":
         precision = fastest_precision()
     if precision == "int8":
-        # Here, because what ranges are learned on takes half a second to import.
+        # Imported here because SciPy and Pillow, which render the scene, take half a second to import.
         from rlsp_tf.inference.int8 import Int8Step
 
         return Int8Step(load(precision="float32")).fresh_copy

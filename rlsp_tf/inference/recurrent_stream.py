@@ -1,4 +1,4 @@
-"""The network over a stream of frames, with the state that it carries from one to the next."""
+"""Runs a network over a stream of frames and carries its state from frame to frame."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ from rlsp_tf.inference.step import KerasStep, Step
 
 
 class RecurrentStream:
-    """The network over a stream of frames: what :class:`rlsp_tf.RLSP` gives for the whole clip.
+    """Computes frame by frame what :class:`rlsp_tf.RLSP` computes for a whole clip.
 
-    The first frame has itself as its past, the last one itself as its future. The output lags
+    The first frame stands in for its missing past, the last one for its missing future. The output lags
     ``frames_after`` frames behind the input, and at the start of a clip ``warm_start`` more.
 
     Args:
-        model: a model that holds an :class:`rlsp_tf.RLSP` layer, or an export of one.
-        warm_start: frames after the first that are run backwards in time before the clip begins, so that its
-            first frames find a state; see :class:`rlsp_tf.RLSP`.
+        model: a Keras model with an :class:`rlsp_tf.RLSP` layer, or a :class:`rlsp_tf.inference.step.Step`.
+        warm_start: int, number of frames after the first that the network sees in reverse order before the
+            clip begins; as for :class:`rlsp_tf.RLSP`.
     """
 
     def __init__(self, model: keras.Model | Step, *, warm_start: int = 0) -> None:
@@ -29,23 +29,23 @@ class RecurrentStream:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets the clip: the next frame is the first of another."""
+        """Forgets the clip: the next frame is the first of another one."""
         self._window: deque[tf.Tensor] = deque(maxlen=self.config.window)
         self._state: Any = None
         self._first: list[tf.Tensor] = []
 
     def push(self, frame: tf.Tensor) -> Iterator[tf.Tensor]:
-        """Takes the next frame, gives those that are ready, each computed when it is asked for.
+        """Takes the next frame and yields the outputs that are ready.
 
-        All of them have to be taken before another frame is pushed. That a shot begins with several, which
-        are large, so takes no more memory than one.
+        Each output is computed only when it is asked for, so that the several large frames with which a shot
+        begins take no more memory than one. Take all of them before pushing another frame.
 
         Args:
             frame: float32 ``(B, H, W, 3)``, RGB 0..255, of one shape throughout the clip.
 
         Yields:
-            Tensors ``(B, scale*H, scale*W, C)`` float32, as :class:`rlsp_tf.RLSPCell` gives: none, one, or
-            after a warm start several.
+            Float32 tensors ``(B, scale*H, scale*W, C)``, the outputs of :class:`rlsp_tf.RLSPCell`: none, one,
+            or after a warm start several.
         """
         if self._state is not None:
             yield from self._advance(frame)
@@ -55,10 +55,10 @@ class RecurrentStream:
             yield from self._begin()
 
     def flush(self) -> Iterator[tf.Tensor]:
-        """Gives the frames that still waited for a future one, and resets.
+        """Ends the clip: yields the outputs that were still waiting for a future frame, then resets.
 
         Yields:
-            As many tensors as :meth:`push` has withheld.
+            Tensors as from :meth:`push`, so that every frame pushed has had its output.
         """
         if self._first:
             yield from self._begin()
@@ -69,12 +69,12 @@ class RecurrentStream:
         self.reset()
 
     def _begin(self) -> Iterator[tf.Tensor]:
-        """Starts with the frames that were kept."""
+        """Starts the clip with the frames collected for the warm start."""
         frames, self._first = self._first, []
         self._state = self._step.initial_state(*frames[0].shape[:3])
         last = len(frames) - 1
         for t in (range(last, 0, -1) or (0,)) if self._warm_start else ():
-            # Time runs backwards: what comes after has been before.
+            # Time is reversed, so the window goes from later to earlier frames.
             around = range(t + self.config.frames_before, t - self.config.frames_after - 1, -1)
             window = [frames[min(max(index, 0), last)] for index in around]
             self._state = self._step(window, self._state)[1]

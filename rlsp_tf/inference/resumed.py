@@ -1,4 +1,4 @@
-"""A network that goes on where an earlier run has stopped."""
+"""Continues a clip where an earlier run stopped, without computing the frames before."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,13 +10,13 @@ from rlsp_tf.inference.step import Step, StepWrapper
 
 
 class Stretch(NamedTuple):
-    """Consecutive steps that are to be computed.
+    """A range of consecutive steps to compute.
 
     Attributes:
-        after: how many steps come before the first of them.
-        until: the number of the last one, counted from 1; ``None`` for no end.
-        state: gives the state that the first one takes, as :meth:`ResumedStep.kept` has given it; an empty
-            one if the first one begins a shot.
+        after: int, number of steps before the first step of the range.
+        until: int, number of the last step, counted from 1; ``None`` for no end.
+        state: function that returns the state for the first step, as :meth:`ResumedStep.kept` returned it; an
+            empty list if that step begins a shot.
     """
 
     after: int
@@ -24,33 +24,33 @@ class Stretch(NamedTuple):
     state: Callable[[], Sequence[np.ndarray]]
 
     def __contains__(self, number: object) -> bool:
-        """Whether the step of a number, counted from 1, is one of them."""
+        """Returns whether the step with this number, counted from 1, is in the range."""
         assert isinstance(number, int)
         return self.after < number and (self.until is None or number <= self.until)
 
 
 EVERYTHING = (Stretch(0, None, list),)
-"""All steps, from the beginning of a clip."""
+"""One range with all steps, from the beginning of a clip."""
 
 
 class Stopped(Exception):
-    """Raised instead of a step by a :class:`ResumedStep` that is to stop."""
+    """Raised by a :class:`ResumedStep` whose ``stop`` said yes, instead of computing."""
 
 
 class ResumedStep(StepWrapper):
-    """A step that counts, and leaves out those that an earlier run has computed.
+    """A step that counts, and skips the steps that an earlier run has computed.
 
-    Frames are pushed through it from the beginning of the clip, so that all that depends on them comes about
-    anew; only the network does not run before its turn. It is a :class:`rlsp_tf.inference.step.Step` that
-    gives ``None`` for frames and an empty state where it leaves out.
+    All frames of the clip go through it from the beginning, so that shot cuts, windows and colour are found
+    as in the first run; only the network is skipped. For a skipped step it returns ``None`` instead of a
+    frame, and the state from which the next range goes on, or an empty one.
 
     Args:
-        step: what to compute with.
-        stretches: which steps are computed, in order and apart from each other.
-        stop: asked before every step; if it says yes, :class:`Stopped` is raised instead.
+        step: the :class:`rlsp_tf.inference.step.Step` that computes.
+        stretches: ranges of steps to compute, in ascending order and with a gap between each two.
+        stop: function called before every step; if it returns true, :class:`Stopped` is raised.
 
     Attributes:
-        count: steps so far, with those left out.
+        count: int, number of steps so far, skipped ones included.
     """
 
     def __init__(
@@ -78,14 +78,15 @@ class ResumedStep(StepWrapper):
         return None, self._state
 
     def kept(self) -> list[np.ndarray]:
-        """The state after the step before, as arrays that later steps do not change."""
-        # A tensor never changes, so a view of it will do; states are large.
+        """Returns the state after the latest step, as arrays that later steps do not change."""
+        # States are large. A tensor never changes, so a view of it is enough; an array has to be copied.
         return [each.numpy() if tf.is_tensor(each) else each.copy() for each in self._state]
 
     def _computes(self, number: int) -> bool:
         return any(number in stretch for stretch in self._stretches)
 
     def _restored(self, saved: Sequence[np.ndarray]) -> list[Any]:
+        """Converts saved arrays to a state as the step takes it."""
         like = self._step.initial_state(*self._shape) if saved else ()
         state: list[Any] = []
         for array, model in zip(saved, like, strict=True):

@@ -1,8 +1,8 @@
-"""One step of a network, whatever runs it: Keras, a SavedModel, ONNX Runtime, LiteRT.
+"""One step of a network, whatever runs it: Keras, a SavedModel, ONNX Runtime or LiteRT.
 
-Outside Python the state is in the hands of the client: a step takes ``window`` ``(B, H, W, 3 * frames)``,
-``hidden`` and ``feedback`` and gives ``frame``, ``hidden`` and ``feedback``, all float32; see
-:class:`rlsp_tf.RLSPCell` for what they hold.
+In exported networks the client keeps the state. Their step has the inputs ``window``
+``(B, H, W, 3 * frames)``, ``hidden`` and ``feedback`` and the outputs ``frame``, ``hidden`` and ``feedback``,
+all float32; :class:`rlsp_tf.RLSPCell` says what they hold.
 """
 
 import hashlib
@@ -18,13 +18,14 @@ from rlsp_tf.network.model import rlsp_layer
 
 
 class Step(Protocol):
-    """Runs a network frame by frame.
+    """The interface of everything that runs a network frame by frame.
 
     Attributes:
-        config: the network's shape.
-        precision: of the convolutions, by its name.
-        itemsize: bytes per number in them.
-        fingerprint: the same for the same numbers only: a SHA-256.
+        config: the network's :class:`rlsp_tf.RLSPConfig`.
+        precision: str, in which the convolutions compute, such as ``"bfloat16"``.
+        itemsize: int, bytes of a number in that precision.
+        fingerprint: str, a SHA-256 of all that decides the results: two steps with the same fingerprint have
+            the same shape, weights and precision.
     """
 
     config: RLSPConfig
@@ -33,25 +34,32 @@ class Step(Protocol):
     fingerprint: str
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
-        """The state that a clip begins with, for frames of a size at low resolution."""
-
-    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
-        """One step.
+        """Returns the state that a clip begins with.
 
         Args:
-            window: the frames around the present one, oldest first, float32 ``(B, H, W, 3)``, RGB 0..255.
-            state: from :meth:`initial_state` or the step before.
+            batch: number of clips.
+            height: height of the low-resolution frames.
+            width: width of the low-resolution frames.
+        """
+
+    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
+        """Computes one frame.
+
+        Args:
+            window: the present frame and its neighbours, oldest first, each float32 ``(B, H, W, 3)``, RGB
+                0..255.
+            state: what :meth:`initial_state` or the previous step returned.
 
         Returns:
-            The frame, float32 ``(B, scale*H, scale*W, C)``, and the next state.
+            The large frame, float32 ``(B, scale*H, scale*W, C)``, and the next state.
         """
 
 
 class StepWrapper:
-    """A step around another one, with the same network: the base of those that add something to it.
+    """Base class of steps that add something to another step of the same network.
 
     Args:
-        step: what to compute with.
+        step: the :class:`Step` that computes.
     """
 
     def __init__(self, step: Step) -> None:
@@ -67,10 +75,10 @@ class StepWrapper:
 
 
 class KerasStep:
-    """A Keras model, compiled for each size of frames.
+    """A :class:`Step` that runs a Keras model, compiled for each frame size.
 
     Args:
-        model: one with an :class:`rlsp_tf.RLSP` layer.
+        model: a Keras model with an :class:`rlsp_tf.RLSP` layer.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -95,14 +103,14 @@ class KerasStep:
 
 
 def windows(clip: np.ndarray, config: RLSPConfig) -> Iterator[list[tf.Tensor]]:
-    """The window of every frame of a clip, the edge frame again where neighbours are missing.
+    """Iterates over the windows of a clip. Missing neighbours are the first or the last frame again.
 
     Args:
         clip: uint8 RGB ``(T, H, W, 3)``.
-        config: of the network.
+        config: the network's :class:`rlsp_tf.RLSPConfig`.
 
     Yields:
-        Frames as a :class:`Step` takes them.
+        For every frame of the clip its window, as a :class:`Step` takes it.
     """
     frames = [tf.constant(frame[None], tf.float32) for frame in clip]
     for t in range(len(frames)):

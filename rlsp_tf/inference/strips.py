@@ -1,10 +1,10 @@
-"""Large frames in strips, so that a step takes less memory.
+"""Computes large frames in strips of rows, so that a step takes less memory.
 
-A step reads its input no further than ``layers`` low-resolution pixels away: that many convolutions of 3x3
-lie between them. So a strip of rows that is computed together with ``layers`` rows more on either side is
-what the whole frame gives. The state is kept for whole frames and every strip reads its surroundings from
-there, so strips agree with whole frames after any number of steps, however far the receptive field has grown
-in time: there is no seam that could show.
+A pixel of the output depends on inputs at most ``layers`` low-resolution pixels away, since ``layers``
+convolutions of 3x3 lie between them. A strip of rows that is computed together with ``layers`` more rows on
+either side is therefore the same as in the whole frame. The state is kept for whole frames, and every strip
+reads its surroundings from there, so strips equal whole frames after any number of steps: there are no
+seams.
 """
 
 import itertools
@@ -19,20 +19,20 @@ from rlsp_tf.inference.step import Step, StepWrapper
 from rlsp_tf.network.config import RLSPConfig
 
 BASE = 0.7e9
-"""Bytes of a process that has not seen a frame: Python and TensorFlow."""
+"""Bytes that Python and TensorFlow take before the first frame."""
 PER_PIXEL = 1000
-"""Bytes per low-resolution pixel around the network at scale 4: frames that wait, chroma, and an encoder
-without lookahead; measured with frames of 1920x1080 that become 7680x4320."""
+"""Bytes per low-resolution pixel at scale 4 outside the network: waiting frames, chroma, and an encoder
+without lookahead. Measured with frames of 1920x1080 that become 7680x4320."""
 
 
 class StripStep(StepWrapper):
     """A step that is computed strip by strip.
 
-    The same numbers as the step itself, but for the order in which a convolution may sum.
+    The results are those of the step itself, except that a convolution may sum in another order.
 
     Args:
-        step: what to compute with.
-        rows: of a strip, at low resolution; see :func:`strips`.
+        step: the :class:`rlsp_tf.inference.step.Step` that computes each strip.
+        rows: int, largest height of a strip in low-resolution rows, as for :func:`strips`.
     """
 
     def __init__(self, step: Step, rows: int) -> None:
@@ -44,7 +44,7 @@ class StripStep(StepWrapper):
         return [np.zeros((batch, height, width, each.shape[-1]), each.dtype.as_numpy_dtype) for each in small]
 
     def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
-        """One step; see :class:`rlsp_tf.inference.step.Step`. The state is overwritten with the next."""
+        """Computes one frame, as :class:`rlsp_tf.inference.step.Step` says. Overwrites the state in place."""
         batch, height, width, _ = window[0].shape
         scale, reach = self.config.scale, self.config.layers
         frame = np.empty((batch, scale * height, scale * width, self.config.output_channels), np.float32)
@@ -54,7 +54,7 @@ class StripStep(StepWrapper):
             around = [
                 tf.concat([kept, each[:, top:last]], axis=1) for kept, each in zip(above, state, strict=True)
             ]
-            # What the next strip needs of the state before.
+            # The next strip needs these rows of the old state, which are overwritten below.
             above = [each[:, bottom - reach : bottom].copy() for each in state]
             output, following = self._step([each[:, first:last] for each in window], around)
             inner = slice(scale * (top - first), scale * (bottom - first))
@@ -65,12 +65,15 @@ class StripStep(StepWrapper):
 
 
 def strips(height: int, rows: int, reach: int) -> list[tuple[int, int]]:
-    """``(top, bottom)`` of strips that cover a frame, all about as high.
+    """Divides a frame into strips of about the same height.
 
     Args:
-        height: of the frame.
-        rows: that a strip has at most, but for what ``reach`` asks.
-        reach: rows that a strip has at least, if the frame has.
+        height: int, height of the frame in rows.
+        rows: int, largest height of a strip. ``reach`` goes first where the two contradict each other.
+        reach: int, smallest height of a strip, unless the frame itself is lower.
+
+    Returns:
+        The strips as ``(top, bottom)``, bottom excluded, from the top of the frame to its end.
     """
     count = max(1, min(-(-height // rows), height // reach))
     edges = [height * index // count for index in range(count + 1)]
@@ -78,16 +81,17 @@ def strips(height: int, rows: int, reach: int) -> list[tuple[int, int]]:
 
 
 def within_memory(step: Step, height: int, width: int, memory: float, *, at_once: int = 1) -> Step:
-    """The step itself if upscaling fits into memory with it, or else in strips that are as high as fits.
+    """Returns the step itself if it fits into memory, or else one in strips as high as fit.
 
     Args:
-        step: what to compute with.
-        height, width: of low-resolution frames.
-        memory: bytes for the whole process.
-        at_once: frames of the network that are held at a time.
+        step: the :class:`rlsp_tf.inference.step.Step` to run.
+        height: int, height of the low-resolution frames.
+        width: int, width of the low-resolution frames.
+        memory: float, bytes that the whole process may use.
+        at_once: int, number of output frames that are held at a time.
 
     Raises:
-        RLSPError: if even low strips do not fit.
+        RLSPError: if even the lowest strips do not fit.
     """
     config, pixels = step.config, height * width
     held = PER_PIXEL * (config.scale / 4) ** 2 + (at_once - 1) * 4 * config.feedback_channels
@@ -109,10 +113,10 @@ def within_memory(step: Step, height: int, width: int, memory: float, *, at_once
 
 
 def _bytes_of_convolutions(config: RLSPConfig, itemsize: int) -> int:
-    """Per low-resolution pixel: the first layer's input, what a layer reads and what it writes."""
+    """Returns the bytes per low-resolution pixel of the first input and of a layer's input and output."""
     return itemsize * (config.input_channels + 2 * config.filters) + 4 * 3 * config.window
 
 
 def _bytes_of_state(config: RLSPConfig, itemsize: int) -> int:
-    """Per low-resolution pixel: hidden state, feedback, and the frame made of it."""
+    """Returns the bytes per low-resolution pixel of hidden state, feedback and output frame."""
     return itemsize * config.hidden_channels + 2 * 4 * config.feedback_channels

@@ -1,4 +1,4 @@
-"""The network over a stream of frames, at a memory that does not depend on the length of the clip."""
+"""Upscales a stream of frames in colour, in memory that does not depend on the length of the clip."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from rlsp_tf.pixels.color import ColorSpec
 
 
 class PreparedFrame(NamedTuple):
-    """A frame as the network takes it, and what its colour needs later.
+    """A frame as the network takes it, and what is needed later to give the result its colour.
 
     Attributes:
         rgb: float32 ``(1, H, W, 3)``, 0..255.
-        aside: what the network does not get of it; see :class:`rlsp_tf.inference.color_path.ColorPath`.
-        path: of its colour.
+        aside: the part of the frame that bypasses the network.
+        path: the :class:`rlsp_tf.inference.color_path.ColorPath` that converts this frame.
     """
 
     rgb: tf.Tensor
@@ -35,47 +35,51 @@ class PreparedFrame(NamedTuple):
 
 @dataclass(frozen=True)
 class DeferredFrame:
-    """A frame that the network has made larger; to be called to get it with its colour.
+    """An upscaled frame that has no colour yet. Call it to convert it to its target colour format.
 
     Attributes:
-        entered: the frame as the network took it.
-        output: what the network made of it.
-        config: of the network.
-        planar: whether the frame shall be planes.
+        prepared: the frame as the network took it.
+        output: float32 ``(1, scale*H, scale*W, C)``, the output of the network.
+        config: the network's :class:`rlsp_tf.RLSPConfig`.
+        planar: bool, whether to return planes instead of RGB.
     """
 
-    entered: PreparedFrame
+    prepared: PreparedFrame
     output: tf.Tensor
     config: RLSPConfig
     planar: bool
 
     def __call__(self) -> Any:
-        """The frame, as :meth:`StreamingUpscaler.push` gives it."""
-        path = self.entered.path
+        """Returns the frame as :meth:`StreamingUpscaler.push` does."""
+        path = self.prepared.path
         leave = path.leave_rgb if self.config.output == "rgb" else path.leave_luma
-        planes = tuple(plane.numpy() for plane in leave(self.output, self.entered.aside))
+        planes = tuple(plane.numpy() for plane in leave(self.output, self.prepared.aside))
         return planes if self.planar else planes[0]
 
     def is_far(self) -> bool:
-        """Whether the output is too far from the input to show the same; see :func:`is_far`."""
-        return is_far(self.output, self.entered.rgb, self.config)
+        """Returns whether the output is too far from the input to show the same picture."""
+        return is_far(self.output, self.prepared.rgb, self.config)
 
 
 class StreamingUpscaler:
-    """Makes frames larger one after the other: luma by the network, chroma by interpolation.
+    """Upscales one frame after the other: luma by the network, chroma by cubic interpolation.
 
-    One frame of latency (``frames_after`` of the model). By default RGB in, RGB out; with ``source``
-    or ``target`` frames are the planes of a video instead, and neither its matrix, nor its range, nor
-    the siting of its chroma costs a rounding on the way.
+    Results lag one frame behind (``frames_after`` of the model). Frames are RGB by default. With ``source``
+    or ``target`` they are the planes of a video instead; its matrix, range and chroma siting are honoured
+    without any rounding between input and output.
 
     Args:
-        model: as :func:`rlsp_tf.load_model` or :func:`rlsp_tf.inference.load.load_step` gives it. One with
-            RGB output makes colour itself.
-        chroma: ``"aligned"`` samples chroma where the network puts luma; ``"authors"`` as in the
-            authors' RGB frames: 1.5 pixels off (at scale 4), all planes rounded to 8 bits on the way.
-        source: the colour of pushed frames if they are ``(y, cb, cr)`` planes.
-        target: the colour of returned frames if they shall be planes.
-        warm_start: see :class:`RecurrentStream`.
+        model: a Keras model from :func:`rlsp_tf.load_model`, or a step from
+            :func:`rlsp_tf.inference.load.load_step`. A network with RGB output makes chroma, too.
+        chroma: ``"aligned"`` interpolates chroma at the positions of the network's luma. ``"authors"``
+            reproduces the authors' RGB frames, in which chroma is 1.5 pixels off (at scale 4) and all planes
+            are rounded to 8 bits on the way.
+        source: :class:`rlsp_tf.pixels.color.ColorSpec` of the frames pushed if they are ``(y, cb, cr)``
+            planes; ``None`` for RGB.
+        target: :class:`rlsp_tf.pixels.color.ColorSpec` of the frames returned if they are to be planes;
+            ``None`` for RGB.
+        warm_start: int, number of frames after the first that the network sees in reverse order before a clip
+            or shot begins; as for :class:`rlsp_tf.RLSP`.
 
     Raises:
         ValueError: if ``chroma`` is unknown, or ``target`` has another matrix or range than ``source``.
@@ -100,37 +104,38 @@ class StreamingUpscaler:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets the clip: the next frame is the first of another, of any size."""
+        """Forgets the clip: the next frame is the first of another one, of any size."""
         self._stream.reset()
         self._path: ColorPath | None = None
         self._form: tuple[Any, ...] = ()
         self._waiting: deque[PreparedFrame] = deque()
 
     def push(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> list[Any]:
-        """Takes the next frame, gives those that are ready.
+        """Takes the next frame and returns the upscaled frames that are ready.
 
         Args:
-            frame: RGB ``(H, W, 3)``, uint8 or uint16, 0 to the type's largest number; or, with
-                ``source``, the planes ``(y, cb, cr)`` in its depth and subsampling.
+            frame: RGB ``(H, W, 3)``, uint8 or uint16, over the full range of the type; or, with ``source``,
+                planes ``(y, cb, cr)`` in its depth and subsampling.
 
         Returns:
-            Frames, mostly one: RGB ``(scale*H, scale*W, 3)`` in the type of ``frame`` (uint8 where
+            A list of frames, usually one: RGB ``(scale*H, scale*W, 3)`` in the type of ``frame`` (uint8 where
             planes were pushed); or, with ``target``, planes in its depth and subsampling.
 
         Raises:
-            RLSPError: if the frame has a type or shape that it should not have, or other ones than
-                the frames before it.
+            RLSPError: if the frame has an unsupported type or shape, or another type or shape than the
+                frames before it.
         """
         return list(map(_call, self.advance(self.enter(frame))))
 
     def enter(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> PreparedFrame:
-        """The first part of :meth:`push`: a frame as the network takes it.
+        """Converts a frame to what the network takes; first of the three parts of :meth:`push`.
 
-        The parts may have a thread each, so that the network does not wait for colour: this one, frame after
-        frame; :meth:`advance`, in the same order; and what that gives.
+        Each part may run in a thread of its own, so that the network does not wait for colour. The other two
+        are :meth:`advance`, called in the same order, and the call of the :class:`DeferredFrame` that it
+        yields.
 
         Args:
-            frame: as for :meth:`push`.
+            frame: a frame as for :meth:`push`.
 
         Raises:
             RLSPError: as :meth:`push` does.
@@ -143,7 +148,7 @@ class StreamingUpscaler:
                 raise RLSPError(f"the frame size changes {sizes} within the clip; split it there.")
             self._check(planes)
             self._form = form
-            # Every size has its own graph: the matrices in it and the shapes TensorFlow plans for.
+            # Every frame size has its own graph, since the matrices in it and all shapes depend on the size.
             height, width = planes[0].shape[:2]
             self._path = _color_path(
                 height,
@@ -160,44 +165,47 @@ class StreamingUpscaler:
         return PreparedFrame(rgb, aside, self._path)
 
     def advance(self, frame: PreparedFrame | None) -> Iterator[DeferredFrame | None]:
-        """The second part of :meth:`push`, and of :meth:`end_shot`: the network.
+        """Runs the network; second of the three parts of :meth:`push`, and of :meth:`end_shot`.
 
-        All that is ready has to be taken before another frame is given, each computed when it is asked for.
+        Each frame is computed only when it is asked for. Take all of them before the next call.
 
         Args:
-            frame: from :meth:`enter`; ``None`` at the end of a shot.
+            frame: what :meth:`enter` returned, or ``None`` at the end of a shot.
 
         Yields:
-            Frames without their colour. ``None`` where a :class:`rlsp_tf.inference.resumed.ResumedStep`
-            leaves one out.
+            Upscaled frames that have no colour yet; ``None`` for a frame that a
+            :class:`rlsp_tf.inference.resumed.ResumedStep` skips.
         """
         if frame is None:
             outputs = self._stream.flush()
         else:
             self._waiting.append(frame)
             outputs = self._stream.push(frame.rgb)
-        # Not in a loop, whose variable would keep every output until the next one is there.
-        yield from map(self._unfinished, outputs)
+        # With a loop, its variable would keep an output in memory until the next one is computed.
+        yield from map(self._deferred, outputs)
 
     def end_shot(self) -> list[Any]:
-        """Gives the frames that still waited for a future one. The next frame begins another shot.
+        """Ends the shot: returns the frames that were still waiting for a future one.
+
+        The next frame begins another shot.
 
         Returns:
-            A list of frames as :meth:`push` gives them.
+            A list of frames as :meth:`push` returns them.
         """
         return list(map(_call, self.advance(None)))
 
     def flush(self) -> list[Any]:
-        """As :meth:`end_shot`, and resets.
+        """Ends the clip: returns the frames that were still waiting for a future one, and resets.
 
         Returns:
-            A list of frames as :meth:`push` gives them.
+            A list of frames as :meth:`push` returns them.
         """
         frames = self.end_shot()
         self.reset()
         return frames
 
     def _check(self, planes: tuple[np.ndarray, ...]) -> None:
+        """Raises an RLSPError if a frame is not of a supported type and shape."""
         shapes = ", ".join(f"{plane.dtype} {plane.shape}" for plane in planes)
         if self._source is None:
             plane = planes[0]
@@ -213,22 +221,23 @@ class StreamingUpscaler:
                 f"a frame must be planes (y, cb, cr), chroma {across}x{down} times smaller, not {shapes}."
             )
 
-    def _unfinished(self, output: tf.Tensor | None) -> DeferredFrame | None:
+    def _deferred(self, output: tf.Tensor | None) -> DeferredFrame | None:
         frame = self._waiting.popleft()
         if output is None:
             return None
         return DeferredFrame(frame, output, self._stream.config, self._target is not None)
 
 
-# Clips of one size share the graphs, which take longer to make than to run on some frames.
+# Clips of the same size share their graphs: making one takes longer than upscaling a few frames.
 _color_path = lru_cache(maxsize=8)(ColorPath)
 
 
 def _call(frame: DeferredFrame | None) -> Any:
-    assert frame is not None  # nothing is left out here
+    assert frame is not None  # only a ResumedStep skips frames, and nobody pushes frames through one
     return frame()
 
 
 def _size_of(form: tuple[Any, ...]) -> str:
+    """Returns the size of frames of a form, as messages call it."""
     (_, (height, width, *_)), *_ = form
     return f"{width}x{height}"

@@ -1,4 +1,4 @@
-"""The weights of the paper's authors by name and shape, as their TensorFlow 1 files have them."""
+"""Names and shapes of the tensors in the TensorFlow 1 checkpoints of the paper's authors."""
 
 import math
 import os
@@ -11,13 +11,17 @@ from rlsp_tf.network.config import RLSPConfig
 Shapes = dict[str, tuple[int, ...]]
 
 ADAM_SLOTS = ("Adam", "Adam_1")
-"""Suffixes of the first and second moment that the authors' training left beside every weight."""
+"""Suffixes of the tensors with the first and second moment of Adam, which the authors' training saved beside
+every weight."""
 ADAM_POWERS = {"beta1_power": 0.9, "beta2_power": 0.999}
-"""Running powers of Adam's decay rates, and their values before the first step."""
+"""Tensors with the running powers of Adam's decay rates, and their values before the first step."""
 
 
 def tensor_shapes(config: RLSPConfig) -> Shapes:
-    """The weights in the authors' layout: name and shape, kernels ``(3, 3, in, out)``."""
+    """Returns the shapes of a network's weights by their names in the authors' layout.
+
+    Kernels are ``(3, 3, in, out)``, biases ``(out,)``.
+    """
     shapes: Shapes = {}
     for index in range(config.layers + 1):
         inputs, outputs = config.channels(index)
@@ -27,17 +31,18 @@ def tensor_shapes(config: RLSPConfig) -> Shapes:
 
 
 def config_of(shapes: Mapping[str, tuple[int, ...]], prefix: str | os.PathLike[str]) -> RLSPConfig:
-    """Reads the shape of the network off the shapes of a checkpoint's tensors.
+    """Finds the configuration of a network from the shapes of its tensors in a checkpoint.
 
     Args:
-        shapes: by name; Adam's slots and powers may be among them.
-        prefix: what to call the checkpoint in messages.
+        shapes: shape of every tensor by its name; Adam's slots and powers may be among them.
+        prefix: path of the checkpoint, for messages.
 
     Returns:
-        The one configuration whose :func:`tensor_shapes` these are.
+        The one configuration whose :func:`tensor_shapes` are ``shapes``.
 
     Raises:
-        RLSPError: if there is none; lists the tensors that are missing, unexpected or of wrong shape.
+        RLSPError: if there is no such configuration. The message lists the tensors that are missing,
+            unexpected or of wrong shape.
     """
     layers = sum(1 for name in shapes if re.fullmatch(r"layer\d+/kernel", name)) - 1
     names = {f"layer{index}/{part}" for index in range(layers + 1) for part in ("kernel", "bias")}
@@ -68,7 +73,7 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], prefix: str | os.PathLike[s
 
 
 def misshapen(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Says of every tensor that is expected if it has another shape."""
+    """Returns a sentence for every tensor that does not have its expected shape."""
     return [
         f"{name} has shape {shapes[name]} instead of {shape}"
         for name, shape in expected.items()
@@ -77,6 +82,6 @@ def misshapen(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tupl
 
 
 def listed(names: Iterable[str]) -> str:
-    """At most twelve of them, separated by commas."""
+    """Joins names by commas; after twelve it only counts the rest."""
     names = list(names)
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -1,4 +1,8 @@
-"""One step of RLSP: the whole network, as a Keras RNN cell."""
+"""One time step of RLSP, as a Keras RNN cell: the equation of the paper.
+
+Second of the four modules that are the network; :mod:`rlsp_tf.network.model` comes next and runs the cell
+over a clip.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,28 +18,34 @@ from rlsp_tf.pixels.color import LUMA_OFFSET, PAPER_WEIGHTS
 class RLSPCell(keras.layers.Layer):
     r"""Recurrent latent space propagation, one time step (Fuoli et al. 2019, section 3, figure 2).
 
-    With ``x`` the window of RGB frames around time t, ``h`` the hidden state and ``y`` the output of
-    the step before, folded to low resolution (the feedback), and s the scale::
+    Let ``x`` be the RGB frames, ``h`` the hidden state and ``y`` the feedback, which is the output of the
+    previous step folded to low resolution. L is the number of layers, s the scale, and C the number of
+    channels of the output. Then::
 
         l  = concat(x[t-1], x[t], x[t+1], h, y)
-        l  = relu(conv3x3(l))                  layer0 ... layer(L-2), ``filters`` channels
+        l  = relu(conv3x3(l))                  layer0 ... layer(L-2), each of ``filters`` channels
         h' = relu(conv3x3(l))                  layer(L-1), ``state_filters`` channels
         y' = conv3x3(l) + residual(x[t])       layer(L), s*s*C channels
         output = depth_to_space(y', s)
 
-    The residual repeats s*s times the BT.601 luma ``(65.738 R + 129.057 G + 25.064 B) / 256 + 16``
-    of the present frame (C = 1), or the frame itself (C = 3). Convolutions pad with zeros. The
-    feedback needs no ``space_to_depth``: it never leaves low resolution.
+    For luma output (C = 1) the residual is the BT.601 luma of the present frame,
+    ``(65.738 R + 129.057 G + 25.064 B) / 256 + 16``, repeated s*s times; for RGB output (C = 3) it is the
+    frame itself, repeated s*s times. Convolutions pad with zeros. The paper folds each output with
+    ``space_to_depth`` to feed it back; here ``y'`` is kept folded, which is the same.
+
+    Args:
+        config: an :class:`rlsp_tf.RLSPConfig`.
 
     Call arguments:
-        inputs: ``(B, H, W, 3 * window)``, RGB frames 0..255, oldest first, on the channel axis.
-        states: ``[hidden, feedback]``, ``(B, H, W, state_filters)`` in the compute dtype and
-            ``(B, H, W, scale**2 * C)`` float32; see :meth:`get_initial_state`.
+        inputs: tensor ``(B, H, W, 3 * window)``, the RGB frames of the window, 0..255, side by side on the
+            channel axis, oldest first.
+        states: list ``[hidden, feedback]``: tensors ``(B, H, W, state_filters)`` in the compute dtype and
+            ``(B, H, W, s*s*C)`` in float32; :meth:`get_initial_state` makes the first ones.
 
     Returns:
-        ``(output, [hidden, feedback])``; output ``(B, scale*H, scale*W, C)`` float32, on the scale of
-        luma (16..235) or RGB (0..255), neither rounded nor clipped. Convolutions run in the compute
-        dtype of the policy; residual, feedback and output are always float32.
+        ``(output, [hidden, feedback])``. The output is float32 ``(B, s*H, s*W, C)``, luma 16..235 or RGB
+        0..255, neither rounded nor clipped. Convolutions run in the compute dtype of the Keras dtype policy;
+        residual, feedback and output are always float32.
     """
 
     def __init__(self, config: RLSPConfig, **kwargs: Any) -> None:
@@ -47,7 +57,7 @@ class RLSPCell(keras.layers.Layer):
         channels += [config.hidden_channels, config.feedback_channels]
         initializers: list[Any] = ["he_normal"] * len(channels)
         initializers[0] = _BlindToBrightness(config)
-        # Untrained, the network all but repeats its residual.
+        # So small that the output of an untrained network is nearly its residual.
         initializers[-1] = keras.initializers.VarianceScaling(2e-4, "fan_in", "untruncated_normal")
         self.convolutions = [
             keras.layers.Conv2D(
@@ -63,7 +73,7 @@ class RLSPCell(keras.layers.Layer):
         ]
 
     def build(self, input_shape: tuple[int | None, ...], states_shape: Any = None) -> None:
-        """Creates the weights; only the rank and the channels of ``input_shape`` matter."""
+        """Creates the weights. Of ``input_shape`` only the number of channels matters."""
         config = self.config
         if input_shape[-1] != 3 * config.window:
             raise ValueError(
@@ -80,10 +90,12 @@ class RLSPCell(keras.layers.Layer):
         self.built = True
 
     def get_initial_state(self, batch_size: Any, height: Any, width: Any) -> list[Any]:
-        """Zero hidden state and feedback, what a clip begins with.
+        """Returns the state that a clip begins with: a hidden state and a feedback of zeros.
 
         Args:
-            batch_size, height, width: integers or integer tensors, at low resolution.
+            batch_size: int or integer tensor, number of clips.
+            height: int or integer tensor, height of the low-resolution frames.
+            width: int or integer tensor, width of the low-resolution frames.
 
         Returns:
             ``[hidden, feedback]`` as :meth:`call` takes them.
@@ -94,7 +106,7 @@ class RLSPCell(keras.layers.Layer):
         ]
 
     def call(self, inputs: Any, states: Any) -> tuple[Any, list[Any]]:
-        """One step; see the class."""
+        """Computes one time step; the class docstring describes arguments and result."""
         config = self.config
         hidden, feedback = states
         window = ops.cast(inputs, "float32")
@@ -109,24 +121,24 @@ class RLSPCell(keras.layers.Layer):
         return depth_to_space(feedback, config.scale), [hidden, feedback]
 
     def enter(self, parts: Sequence[Any]) -> Any:
-        """The first convolution, of tensors beside each other on the channel axis.
+        """Joins the inputs of a step on the channel axis and applies the first convolution.
 
         Args:
-            parts: window, hidden state and feedback ``(B, H, W, ...)``, all in the compute dtype.
+            parts: window, hidden state and feedback, tensors ``(B, H, W, ...)`` in the compute dtype.
 
         Returns:
-            ``(B, H, W, filters)`` in that dtype, before the ReLU.
+            Tensor ``(B, H, W, filters)`` in the same dtype, before the ReLU.
         """
         return self.convolutions[0](ops.concatenate(parts, axis=-1))
 
     def residual(self, frame: Any) -> Any:
-        """What the last convolution is added to, folded to low resolution.
+        """Returns the residual, to which the result of the last convolution is added.
 
         Args:
-            frame: the present one, float32 ``(B, H, W, 3)``, RGB 0..255.
+            frame: the present frame, float32 ``(B, H, W, 3)``, RGB 0..255.
 
         Returns:
-            ``(B, H, W, scale**2 * C)`` float32; see the class.
+            Float32 ``(B, H, W, s*s*C)``, folded to low resolution.
         """
         repeats = self.config.scale**2
         if self.config.output == "rgb":
@@ -134,7 +146,7 @@ class RLSPCell(keras.layers.Layer):
         return ops.repeat(luma(frame), repeats, axis=-1)
 
     def compute_output_shape(self, input_shape: Any, states_shape: Any = None) -> tuple[Any, list[Any]]:
-        """Shapes of ``(output, [hidden, feedback])``; unknown dimensions stay ``None``."""
+        """Returns the shapes of ``(output, [hidden, feedback])``; unknown dimensions stay ``None``."""
         batch, height, width = input_shape[:3]
         scale = self.config.scale
         enlarged = (None if side is None else side * scale for side in (height, width))
@@ -152,10 +164,10 @@ class RLSPCell(keras.layers.Layer):
 
 
 class _BlindToBrightness(keras.initializers.Initializer):
-    """He's initialisation, less its mean over the inputs of 0..255: the window, and the feedback.
+    """He initialisation with kernels that sum to zero over the window and over the feedback.
 
-    Brightness would drown the structure in what an untrained filter answers to such inputs, and takes
-    most of a training to unlearn.
+    Window and feedback hold numbers of 0..255. Plain He filters respond mostly to their mean, the
+    brightness, and hardly to structure; unlearning that takes most of a training.
     """
 
     def __init__(self, config: RLSPConfig) -> None:
@@ -172,23 +184,23 @@ class _BlindToBrightness(keras.initializers.Initializer):
 
 
 def luma(rgb: Any) -> Any:
-    """BT.601 luma of RGB, as the authors trained with and as the paper's numbers are measured on.
+    """Converts RGB to BT.601 luma, in which the authors train and the paper measures PSNR.
 
     Args:
         rgb: tensor ``(..., 3)``, 0..255, any numeric dtype.
 
     Returns:
-        ``(..., 1)`` float32, 16..235, not rounded.
+        Float32 tensor ``(..., 1)``, 16..235, not rounded.
     """
     red, green, blue = (ops.cast(channel, "float32") for channel in ops.split(rgb, 3, axis=-1))
     return red * PAPER_WEIGHTS[0] + green * PAPER_WEIGHTS[1] + blue * PAPER_WEIGHTS[2] + LUMA_OFFSET
 
 
 def depth_to_space(packed: Any, scale: int) -> Any:
-    """Unfolds ``(B, H, W, scale**2 * C)`` to ``(B, scale*H, scale*W, C)`` in TensorFlow's channel order.
+    """Unfolds ``(B, H, W, scale**2 * C)`` to ``(B, scale*H, scale*W, C)``, as ``tf.nn.depth_to_space`` does.
 
-    A reshape and a transposition, because on a CPU they are several times faster than TensorFlow's
-    own operation for one output channel.
+    On a CPU, reshaping and transposing is several times faster than TensorFlow's operation when there is one
+    output channel.
     """
     batch, height, width, depth = ops.shape(packed)
     channels = depth // scale**2

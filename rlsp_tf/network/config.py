@@ -1,4 +1,7 @@
-"""The shape of an RLSP network."""
+"""The numbers that describe an RLSP network, and the four networks of the paper.
+
+First of the four modules that are the network; :mod:`rlsp_tf.network.cell` comes next.
+"""
 
 import re
 import reprlib
@@ -15,7 +18,8 @@ RANGES = {
     "frames_before": (0, 100),
     "frames_after": (0, 100),
 }
-"""Least and most of each number of an :class:`RLSPConfig`; the most is far beyond what can be computed."""
+"""Smallest and largest value of each number in an :class:`RLSPConfig`; the largest ones are far beyond what
+any machine can compute."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,14 @@ class RLSPConfig:
     The paper names its networks "layers-filters": 7-64 has seven layers of 64 filters.
 
     Attributes:
-        filters: channels of every hidden convolution.
-        layers: depth: convolutions that a frame passes before it is an output, the last of which stands
-            beside the one that makes the hidden state.
-        state_filters: channels of the hidden state; ``None`` means as many as ``filters``.
-        scale: how many times larger the output is in each direction.
+        filters: int, number of channels of every hidden convolution.
+        layers: int, depth of the network: the number of convolutions between a frame and its output. The
+            last one has a sibling that makes the hidden state, so there are ``layers + 1`` convolutions.
+        state_filters: int, number of channels of the hidden state; ``None`` means the same as ``filters``.
+        scale: int, how many times larger the output is in each direction.
         output: ``"y"`` for BT.601 luma (16..235 for RGB 0..255), ``"rgb"`` for three colour channels.
-        frames_before: how many past frames the network sees beside the present one.
-        frames_after: how many future frames it sees; as many frames of latency when streaming.
+        frames_before: int, number of past frames that the network sees beside the present one.
+        frames_after: int, number of future frames that the network sees. Streaming lags by as many frames.
 
     Raises:
         ValueError: if a number is out of range.
@@ -51,7 +55,7 @@ class RLSPConfig:
             object.__setattr__(self, "state_filters", self.filters)
         for name, (least, most) in RANGES.items():
             value = getattr(self, name)
-            # A type of its own, not a subclass: True is no number of filters.
+            # isinstance would accept True and False, which are integers to Python.
             if type(value) is not int or not least <= value <= most:
                 shown = reprlib.repr(value)
                 raise ValueError(f"{name} must be an integer from {least} to {most}, not {shown}")
@@ -60,32 +64,37 @@ class RLSPConfig:
 
     @property
     def window(self) -> int:
-        """Frames that the network sees at once."""
+        """Number of frames that the network sees at once."""
         return self.frames_before + 1 + self.frames_after
 
     @property
     def hidden_channels(self) -> int:
-        """Channels of the hidden state."""
+        """Number of channels of the hidden state."""
         assert self.state_filters is not None  # __post_init__ filled it in
         return self.state_filters
 
     @property
     def output_channels(self) -> int:
-        """Channels of an output frame: 1 for luma, 3 for RGB."""
+        """Number of channels of an output frame: 1 for luma, 3 for RGB."""
         return 1 if self.output == "y" else 3
 
     @property
     def feedback_channels(self) -> int:
-        """Channels of an output frame folded to low resolution: ``scale**2 * output_channels``."""
+        """Number of channels of an output frame folded to low resolution: ``scale**2 * output_channels``."""
         return self.scale**2 * self.output_channels
 
     @property
     def input_channels(self) -> int:
-        """Channels that enter the first convolution: RGB window, hidden state, feedback."""
+        """Number of channels that enter the first convolution: RGB window, hidden state, feedback."""
         return 3 * self.window + self.hidden_channels + self.feedback_channels
 
     def channels(self, layer: int) -> tuple[int, int]:
-        """Channels that enter and leave the convolution ``layer0`` ... ``layer{layers}``."""
+        """Numbers of channels that enter and leave one convolution.
+
+        Args:
+            layer: int, index of the convolution, 0 to ``layers``. The one before the last makes the hidden
+                state, the last one the output.
+        """
         inputs = self.filters if layer else self.input_channels
         outputs = {self.layers - 1: self.hidden_channels, self.layers: self.feedback_channels}
         return inputs, outputs.get(layer, self.filters)
@@ -96,15 +105,15 @@ class RLSPConfig:
         return f"{self.layers}-{self.filters}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON can hold them."""
+        """Returns the fields as a dictionary that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "RLSPConfig":
-        """The opposite of :meth:`to_dict`.
+        """Makes a configuration from the dictionary that :meth:`to_dict` returned.
 
         Raises:
-            ValueError: if it is no dictionary, or a field is unknown or out of range.
+            ValueError: if ``values`` is not a dictionary, or a field is unknown or out of range.
         """
         if not isinstance(values, dict):
             raise ValueError(f"the fields of RLSPConfig must be a dictionary, not {type(values).__name__}")
@@ -115,7 +124,10 @@ class RLSPConfig:
 
     @classmethod
     def from_name(cls, name: str) -> "RLSPConfig":
-        """The configuration of a name in the paper's style, ``"7-64"``: seven layers of 64 filters.
+        """Makes the configuration that a name in the paper's style stands for.
+
+        Args:
+            name: layers and filters, such as ``"7-64"`` for seven layers of 64 filters.
 
         Raises:
             RLSPError: if the name has another form, or a number is out of range.

@@ -1,8 +1,9 @@
-"""Networks out of ``.keras`` files, of which nothing is run.
+"""Reads networks from ``.keras`` files without running anything in them.
 
-Keras makes whatever objects the configuration in such a file names, down to functions and files of other
-names. From here come only the numbers of an :class:`rlsp_tf.RLSPConfig`, the name of a precision, and
-arrays of exactly the shapes that follow from them; the network around them is made by our own code.
+``keras.models.load_model`` creates whatever objects a file names, which lets a file from a stranger call
+functions and open other files. This module reads three things only: the numbers of an
+:class:`rlsp_tf.RLSPConfig`, the name of a precision, and arrays of exactly the shapes that follow from the
+numbers. The package's own code then builds the network.
 """
 
 import contextlib
@@ -16,26 +17,29 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, first_line
 from rlsp_tf.network.config import RLSPConfig
 
 LAYERS = {"rlsp_tf>RLSP": "rlsp", "rlsp_tf>CarriedRLSP": "carried_rlsp"}
-"""Layers that hold a network, by the names of their classes, and what Keras calls their weights."""
+"""Layers that hold a network, by registered name, and the group in which Keras saves their weights."""
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
-"""What is in the archive."""
+"""Names of the files in the archive."""
 LARGEST = 2**30
-"""Bytes of a member, unpacked; the paper's largest network has 60 MB in the middle of training."""
+"""Largest accepted size of a file in the archive, in bytes, unpacked. The paper's largest network takes 60 MB
+in the middle of a training."""
 LARGEST_TEXT = 2**20
-"""Bytes of a member that is JSON; Keras writes some thousand. Brackets take 30 times as many when parsed."""
+"""Largest accepted size of a JSON file in the archive, in bytes. Keras writes a few thousand; parsed, nested
+brackets take 30 times as much memory."""
 
 
 class SavedNetwork(NamedTuple):
-    """What a file holds.
+    """The content of a ``.keras`` file.
 
     Attributes:
-        config: the network's shape.
-        policy: the name of the Keras dtype policy with which it was saved; any text.
-        weights: float32, kernel ``(3, 3, in, out)`` and bias ``(out,)`` of one convolution after the other.
+        config: the network's :class:`rlsp_tf.RLSPConfig`.
+        policy: str, the name of the Keras dtype policy that it was saved with. Not checked: any text.
+        weights: float32 arrays, kernel ``(3, 3, in, out)`` and bias ``(out,)`` of one convolution after the
+            other.
     """
 
     config: RLSPConfig
@@ -44,20 +48,22 @@ class SavedNetwork(NamedTuple):
 
 
 def read_network(path: str | os.PathLike[str]) -> SavedNetwork:
-    """Reads a network that Keras has saved, in training or not.
+    """Reads a network that Keras has saved, during a training or after it.
 
-    It takes not much more memory than the file has bytes, unpacked, whatever the file says of itself.
+    Memory use is limited by the size of the unpacked file, even if its headers announce larger arrays.
 
     Args:
-        path: a ``.keras`` file with a model of one :class:`rlsp_tf.RLSP` layer.
+        path: path of a ``.keras`` file that holds a model of one :class:`rlsp_tf.RLSP` layer.
 
     Raises:
-        RLSPError: if the file is missing, damaged, of something else, or has anything beside.
+        RLSPError: if the file is missing, damaged, not an RLSP model, or holds anything else beside it.
     """
     if not zipfile.is_zipfile(path):
         raise RLSPError(f"{path}: not a .keras file; convert checkpoints with rlsp-convert first.")
-    sentence = _sentence(path, "no RLSP model, or a damaged one", "convert or download it again")
-    with sentence, zipfile.ZipFile(path) as archive:
+    as_one_sentence = _as_one_sentence(
+        path, "no RLSP model, or a damaged one", "convert or download it again"
+    )
+    with as_one_sentence, zipfile.ZipFile(path) as archive:
         layer, group = _layer(json.loads(_read(archive, "config.json")))
         config = RLSPConfig.from_dict(layer["config"])
         dtype = layer["dtype"]
@@ -79,31 +85,29 @@ def read_network(path: str | os.PathLike[str]) -> SavedNetwork:
 
 
 def check_weights(path: str | os.PathLike[str]) -> None:
-    """Makes sure that the arrays of a training's ``.keras`` file lie in it, before Keras loads them.
+    """Checks that a training's ``.keras`` file contains all its arrays, before Keras loads them.
 
     Raises:
-        RLSPError: if the file is missing or damaged, or if something in it lies elsewhere.
+        RLSPError: if the file is missing or damaged, or if it refers to data in other files.
     """
-    sentence = _sentence(path, "is damaged", "begin another run")
-    with sentence, zipfile.ZipFile(path) as archive, _weights_file(archive):
+    as_one_sentence = _as_one_sentence(path, "is damaged", "begin another run")
+    with as_one_sentence, zipfile.ZipFile(path) as archive, _weights_file(archive):
         pass
 
 
 @contextlib.contextmanager
-def _sentence(path: str | os.PathLike[str], problem: str, advice: str) -> Iterator[None]:
-    """Turns what is raised for a file into one sentence."""
+def _as_one_sentence(path: str | os.PathLike[str], problem: str, advice: str) -> Iterator[None]:
+    """Turns any exception raised while a file is read into an RLSPError of one sentence."""
     try:
         yield
     except MemoryError:
         raise
     except Exception as error:  # readers of archives and of HDF5 raise whatever their parts do
-        lines = str(error).strip().splitlines()
-        reason = lines[0].rstrip(".") if lines else type(error).__name__
-        raise RLSPError(f"{path}: {problem} ({reason}); {advice}.") from error
+        raise RLSPError(f"{path}: {problem} ({first_line(error)}); {advice}.") from error
 
 
 def _layer(model: Any) -> tuple[dict[str, Any], str]:
-    """The configuration of the layer with the network, and the group of its weights."""
+    """Returns the configuration of the RLSP layer, and the name of the group that holds its weights."""
     layers = model["config"]["layers"]
     kinds = [layer.get("registered_name") or layer["class_name"] for layer in layers]
     for kind, group in LAYERS.items():
@@ -113,7 +117,7 @@ def _layer(model: Any) -> tuple[dict[str, Any], str]:
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> bytes:
-    """A member of an archive, whose checksum is looked at as well."""
+    """Reads one file of the archive and checks its checksum, and the archive's list of files."""
     if others := sorted(set(archive.namelist()) - MEMBERS):
         raise ValueError(f"{others[0]!r} beside the network")
     for member in archive.infolist():
@@ -125,24 +129,24 @@ def _read(archive: zipfile.ZipFile, name: str) -> bytes:
 
 @contextlib.contextmanager
 def _weights_file(archive: zipfile.ZipFile) -> Iterator[h5py.File]:
-    """The arrays of a model, after a look at all of them."""
+    """Opens the HDF5 file with a model's weights after checking every entry."""
     content = _read(archive, "model.weights.h5")
     with h5py.File(io.BytesIO(content), "r") as file:
-        _look_through(file, len(content))
+        _check_entries(file, len(content))
         yield file
 
 
-def _look_through(file: h5py.File, size: int) -> None:
-    """Raises unless every group and every array lies in the file itself, where its bytes are.
+def _check_entries(file: h5py.File, size: int) -> None:
+    """Raises unless the bytes of every array are in the file itself.
 
-    HDF5 has links and arrays into other files, and arrays of any size that take no space.
+    HDF5 allows links to other files, arrays stored in other files, and arrays of any size that take no space.
     """
     waiting, seen = [file], set()
     while waiting:
         group = waiting.pop()
         for name in group:
-            # By its lowest functions, since the others follow a link to tell what it is. With a slash, which
-            # nothing that HDF5 writes has in a name, these would follow one too.
+            # The low-level functions do not follow a link, as h5py's others do to find out what it is. Even
+            # they would follow one in a name with a slash, which HDF5 itself never writes.
             if "/" in name or group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
                 raise ValueError(f"{name!r} is a link")
             found = group[name]
@@ -155,6 +159,6 @@ def _look_through(file: h5py.File, size: int) -> None:
             elif not isinstance(found, h5py.Dataset):
                 raise ValueError(f"{name!r} is no array")
             else:
-                start = found.id.get_offset()  # none unless it lies in one piece
+                start = found.id.get_offset()  # None unless the array is stored in one piece
                 if start is None or start + found.nbytes > size:
                     raise ValueError(f"the bytes of {name!r} are not in it")

@@ -1,4 +1,8 @@
-"""RLSP over time as a Keras layer, and the Keras model around it."""
+"""RLSP over time: the cell repeated over a clip, as a Keras layer and as a Keras model.
+
+Third of the four modules that are the network; :mod:`rlsp_tf.network.weights` comes last and fills the model
+with trained weights.
+"""
 
 from typing import Any, Literal
 
@@ -10,38 +14,38 @@ from rlsp_tf.network.config import RLSPConfig
 
 Border = Literal["replicate", "given"]
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-"""Precisions by name, and the Keras dtype policy behind each; all keep weights and outputs in float32."""
+"""The Keras dtype policy of each precision; all of them keep weights and outputs in float32."""
 
 
 @keras.saving.register_keras_serializable(package="rlsp_tf")
 class RLSP(keras.layers.RNN):
-    """The RLSP cell run over a clip.
+    """Runs the RLSP cell over a clip, like ``keras.layers.LSTM`` runs its cell over a sequence.
 
-    Any number of frames, height and width at run time. At both ends of the clip the missing
-    neighbours of a frame are the edge frame again, as the authors have it. Trains by
-    back-propagation through time.
+    The number of frames, their height and their width are free, and may change from call to call. Where the
+    first and the last frames of a clip lack neighbours, the first or last frame is repeated, as the authors
+    do. Training is by back-propagation through time.
 
     Args:
-        config: the network's shape.
-        return_state: also return the last hidden state and feedback.
-        unroll: trace every step of a clip of known length instead of looping (faster training
-            steps, longer tracing).
-        border: ``"replicate"`` as above; or ``"given"``: the first ``frames_before`` and the last
-            ``frames_after`` frames of a clip are neighbours only and give no output, so that a clip
-            can be a piece of a longer one.
-        warm_start: so many frames after the first are run backwards in time before the clip begins: t =
-            ``warm_start`` ... 1, then 0, 1, 2 ... Without a past, the first frames of a clip are 1 to 2 dB
-            below the others; this gives them one. Not with ``border="given"``.
+        config: an :class:`rlsp_tf.RLSPConfig`.
+        return_state: bool, whether to return the last hidden state and feedback, too.
+        unroll: bool, whether to trace every step of a clip of known length instead of a loop. Training steps
+            become faster, tracing takes longer.
+        border: ``"replicate"`` repeats the first and the last frame as described above. With ``"given"``, the
+            first ``frames_before`` and the last ``frames_after`` frames of a clip serve as neighbours only
+            and have no output of their own; use it where a clip is a piece of a longer one.
+        warm_start: int, number of frames after the first that the cell sees in reverse order before the clip
+            begins: t = ``warm_start`` ... 1, then 0, 1, 2 ... The first frames of a clip have no past, which
+            costs them 1 to 2 dB; this makes one up. It cannot be combined with ``border="given"``.
 
     Call arguments:
-        sequences: ``(B, T, H, W, 3)``, RGB 0..255, any numeric dtype.
-        initial_state: ``[hidden, feedback]`` as :meth:`RLSPCell.get_initial_state` makes them;
-            zeros by default.
+        sequences: tensor ``(B, T, H, W, 3)``, RGB 0..255, any numeric dtype.
+        initial_state: list ``[hidden, feedback]`` as :meth:`RLSPCell.get_initial_state` makes it, which is
+            also the default.
 
     Returns:
-        ``(B, T, scale*H, scale*W, C)`` float32 (T less the neighbours if these are given), luma
-        16..235 (C = 1) or RGB 0..255 (C = 3), neither rounded nor clipped; with ``return_state``, a
-        list of that, hidden and feedback.
+        Float32 ``(B, T, scale*H, scale*W, C)``, luma 16..235 (C = 1) or RGB 0..255 (C = 3), neither rounded
+        nor clipped. With ``border="given"``, T is smaller by the number of neighbours. With
+        ``return_state``, a list of this tensor, the hidden state and the feedback.
     """
 
     def __init__(
@@ -69,27 +73,28 @@ class RLSP(keras.layers.RNN):
         self.warm_start = warm_start
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
-        """Creates the weights; only rank and channels of ``sequences_shape`` matter."""
+        """Creates the weights. Of ``sequences_shape`` only the rank and the number of channels matter."""
         if len(sequences_shape) != 5 or sequences_shape[-1] != 3:
             raise ValueError(f"expected a clip of shape (B, T, H, W, 3), got {tuple(sequences_shape)}")
         self.cell.build((None, None, None, 3 * self.config.window))
         self.built = True
 
     def get_initial_state(self, batch_size: Any, height: Any, width: Any) -> list[Any]:
-        """Zero states; see :meth:`RLSPCell.get_initial_state`."""
+        """Returns states of zeros, as :meth:`RLSPCell.get_initial_state` does."""
         return self.cell.get_initial_state(batch_size, height, width)
 
     def call(
         self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
     ) -> Any:
-        """Runs the cell over every frame; see the class."""
+        """Runs the cell over every frame; the class docstring describes arguments and result."""
         sequences = ops.cast(sequences, "float32")
         if initial_state is None:
             batch, _, height, width, _ = ops.shape(sequences)
             initial_state = self.get_initial_state(batch, height, width)
         if self.warm_start:
             first = sequences[:, : self.warm_start + 1]
-            # Neighbours in reversed time; without the frame with which the clip begins, unless it is alone.
+            # Windows in reversed time. The first frame is left out, since the clip begins with it, unless it
+            # is the only one.
             count = ops.maximum(ops.shape(first)[1] - 1, 1)
             backwards = self._windows(ops.flip(first, axis=1))[:, :count]
             _, _, initial_state = self.inner_loop(
@@ -104,7 +109,10 @@ class RLSP(keras.layers.RNN):
         return [outputs, *states] if self.return_state else outputs
 
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
-        """Shape of the output, and of the states with ``return_state``; unknown sides stay ``None``."""
+        """Returns the shape of the output, with ``return_state`` also those of the states.
+
+        Unknown dimensions stay ``None``.
+        """
         batch, time, *frame = sequences_shape
         if self.border == "given" and time is not None:
             time -= self.config.window - 1
@@ -113,7 +121,7 @@ class RLSP(keras.layers.RNN):
         return [output, *states] if self.return_state else output
 
     def compute_output_spec(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
-        """Shapes and dtypes without running the loop, so that symbolic calls of unknown length work."""
+        """Returns shapes and dtypes without running the loop, for symbolic calls of unknown length."""
         shapes = self.compute_output_shape(sequences.shape)
         if not self.return_state:
             return keras.KerasTensor(shapes, dtype="float32")
@@ -135,7 +143,7 @@ class RLSP(keras.layers.RNN):
         return cls(RLSPConfig.from_dict(config.pop("config")), **config)
 
     def _windows(self, clip: Any) -> Any:
-        """Frames beside their neighbours on the channel axis: ``(B, T, H, W, 3 * window)``."""
+        """Puts every frame beside its neighbours on the channel axis: ``(B, T, H, W, 3 * window)``."""
         if self.border == "replicate":
             before, after = self.config.frames_before, self.config.frames_after
             clip = ops.concatenate([clip[:, :1]] * before + [clip] + [clip[:, -1:]] * after, axis=1)
@@ -144,16 +152,16 @@ class RLSP(keras.layers.RNN):
 
 
 def build_model(config: RLSPConfig, *, precision: str | None = None, unroll: bool = False) -> keras.Model:
-    """A Keras model of an untrained RLSP network.
+    """Makes a Keras model of an untrained RLSP network.
 
-    ``model.predict(clip)`` takes ``(B, T, H, W, 3)``, uint8 or float 0..255, and gives
+    ``model.predict(clip)`` takes ``(B, T, H, W, 3)``, uint8 or float 0..255, and returns
     ``(B, T, scale*H, scale*W, C)`` float32.
 
     Args:
-        config: the network's shape.
-        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` for the convolutions; by default
-            Keras's global dtype policy.
-        unroll: see :class:`RLSP`.
+        config: an :class:`rlsp_tf.RLSPConfig`.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``, in which the convolutions compute; by
+            default what Keras's global dtype policy says.
+        unroll: bool, as in :class:`RLSP`.
 
     Raises:
         ValueError: if ``precision`` is unknown.
@@ -164,7 +172,7 @@ def build_model(config: RLSPConfig, *, precision: str | None = None, unroll: boo
 
 
 def policy_of(precision: str | None) -> str | None:
-    """The Keras dtype policy of a precision's name; ``None`` stays ``None``.
+    """Returns the Keras dtype policy of a precision's name; ``None`` stays ``None``.
 
     Raises:
         ValueError: if the name is unknown.
@@ -178,10 +186,10 @@ def policy_of(precision: str | None) -> str | None:
 
 
 def rlsp_layer(model: keras.Model) -> RLSP:
-    """The :class:`RLSP` layer of a model.
+    """Returns the :class:`RLSP` layer of a model.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the model has no such layer.
     """
     for layer in model.layers:
         if isinstance(layer, RLSP):

@@ -1,4 +1,7 @@
-"""Weights on disk: those that come with the package, by name, and ``.keras`` files."""
+"""Trained weights: those that come with the package, loaded by name, and ``.keras`` files.
+
+Last of the four modules that are the network.
+"""
 
 import importlib.resources
 import os
@@ -14,20 +17,23 @@ from rlsp_tf.system.files import read_json, sha256_of
 
 
 def load_model(path_or_name: str | os.PathLike[str], *, precision: str | None = None) -> keras.Model:
-    """Loads an RLSP model. Nothing that the file names is run; see :mod:`rlsp_tf.network.keras_file`.
+    """Loads an RLSP model.
+
+    Only numbers are read from the file; no code in it is run (:mod:`rlsp_tf.network.keras_file`).
 
     Args:
-        path_or_name: a ``.keras`` file, or the name of a weight set in ``checkpoints/manifest.json``,
-            whose file must have the SHA-256 that stands there.
-        precision: as in :func:`build_model`; by default what the file was saved with.
+        path_or_name: path of a ``.keras`` file, or the name of a weight set in
+            ``checkpoints/manifest.json``. The file of a weight set must have the SHA-256 given there.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``, in which the convolutions compute; by
+            default the precision that the file was saved in.
 
     Returns:
-        A model as :func:`build_model` makes it, with the file's weights: a layer that was saved in training,
-        or with options of its own, such as ``warm_start``, comes back without them.
+        A Keras model as :func:`build_model` makes it, with the file's weights. Options of the saved layer,
+        such as ``warm_start``, and the state of a training are not restored.
 
     Raises:
-        RLSPError: if the file is missing, damaged or no RLSP model, or was saved in a precision that is
-            none of these.
+        RLSPError: if the file is missing, damaged or not an RLSP model, or was saved in a precision other
+            than these.
         ValueError: if ``precision`` is unknown.
     """
     policy_of(precision)
@@ -44,10 +50,10 @@ def load_model(path_or_name: str | os.PathLike[str], *, precision: str | None = 
 
 
 def checkpoints() -> Path:
-    """The folder of the weights that come with the package.
+    """Returns the folder of the weights that come with the package.
 
     Raises:
-        RLSPError: if it is missing, as where only some of the package's files were copied.
+        RLSPError: if it is missing, for example because only some of the package's files were copied.
     """
     try:
         return Path(str(importlib.resources.files("rlsp_tf.checkpoints")))
@@ -59,7 +65,12 @@ def checkpoints() -> Path:
 
 
 def find_weights(path_or_name: str | os.PathLike[str]) -> Path:
-    """The file behind a path or the name of a weight set, checked as :func:`load_model` says."""
+    """Returns the weights file that a path or the name of a weight set stands for.
+
+    Raises:
+        RLSPError: if there is no such file or name, or the file of a weight set does not have the SHA-256
+            of the manifest.
+    """
     path = Path(path_or_name)
     if path.is_file():
         return path
@@ -81,7 +92,9 @@ def find_weights(path_or_name: str | os.PathLike[str]) -> Path:
 
 
 def read_manifest() -> dict[str, dict[str, Any]]:
-    """The weight sets that come with the package, by name; see ``checkpoints/README.md``.
+    """Returns the entries of the manifest by name: the weight sets that come with the package.
+
+    ``checkpoints/README.md`` describes the fields of an entry.
 
     Raises:
         RLSPError: if the manifest is damaged, or names a file in another folder.

@@ -111,7 +111,7 @@ def test_verify_prints_what_it_compared_and_fails_on_differences(prefix, tmp_pat
 
 
 class Terminal(io.StringIO):
-    """Somebody who types."""
+    """A standard input at which somebody types."""
 
     def isatty(self) -> bool:
         return True

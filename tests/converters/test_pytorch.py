@@ -161,7 +161,7 @@ def test_weights_alone_and_the_format_of_old_are_read_too(network, tmp_path) -> 
 
 
 class TestScale:
-    """Which of the networks of the same shapes it is."""
+    """Networks of several scales can have the same shapes; ``scale`` chooses one."""
 
     def test_any_that_fits_can_be_given(self, checkpoint: Path) -> None:
         for scale in (1, 2, 3, 4):  # 48 + 4 channels
@@ -439,11 +439,11 @@ def test_importing_the_converter_or_asking_for_help_does_not_load_pytorch() -> N
 
 
 PLAIN = ("--precision", "float32", "--warm-start", "0", "--scene-cuts", "off")
-"""Nothing but the network."""
+"""Options of ``rlsp upscale`` with which it does nothing but run the network in float32."""
 
 
 class TestCommandLine:
-    """rlsp-convert pytorch, and what rlsp makes of the result."""
+    """rlsp-convert pytorch, and what rlsp does with the result."""
 
     def test_both_ways(self, network, checkpoint, tmp_path, capsys) -> None:
         model, back = tmp_path / "model.keras", tmp_path / "back.pt"

@@ -22,7 +22,7 @@ AUTHORS = {"7-48": "ckpt_rslp_48", "7-64": "ckpt_rlsp_64"}  # the first is missp
 
 
 def authors_tensors(rng: np.random.Generator, filters: int, layers: int = 7, scale: int = 4, state: int = 0):
-    """Random tensors in the layout of the authors' files, written down from their ``.index``."""
+    """Makes random tensors with the names and shapes that the ``.index`` of the authors' files lists."""
     state = state or filters
     outputs = [filters] * (layers - 1) + [state, scale**2]
     inputs = [9 + state + scale**2] + [filters] * layers
@@ -36,7 +36,7 @@ def authors_tensors(rng: np.random.Generator, filters: int, layers: int = 7, sca
 
 
 def write(prefix: Path, tensors: dict) -> Path:
-    """TensorFlow's own writer, without the project's."""
+    """Writes a checkpoint with TensorFlow alone, without code of the project."""
     tf.raw_ops.SaveV2(
         prefix=str(prefix),
         tensor_names=list(tensors),
@@ -47,7 +47,7 @@ def write(prefix: Path, tensors: dict) -> Path:
 
 
 def weights_of(tensors: dict) -> list[np.ndarray]:
-    """Kernel and bias of layer 0, 1, ..., as the reference takes them."""
+    """Returns kernel and bias of layer 0, 1, ..., as the reference takes them."""
     layers = sum(name.endswith("/bias") for name in tensors)
     return [tensors[f"layer{layer}/{part}"] for layer in range(layers) for part in ("kernel", "bias")]
 

@@ -1,4 +1,4 @@
-"""A converted model is held against the authors' files: names, weights and their own graph."""
+"""A converted model is compared with the authors' files: names, weights, and outputs of their graph."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from rlsp_tf.network.config import RLSPConfig
 
 @pytest.fixture
 def converted(tmp_path: Path, rng: np.random.Generator) -> tuple[Path, Path]:
-    """A checkpoint of three files, by its prefix, and the model made of it."""
+    """The prefix of a checkpoint of three files, and the model converted from it."""
     prefix, model = tmp_path / "ckpt", tmp_path / "model.keras"
     save_tf1(small_model(rng, CONFIG), prefix)
     write_meta(tmp_path / "ckpt.meta")
@@ -40,7 +40,7 @@ def test_the_authors_graph_computes_what_the_converted_model_does(
 def test_the_authors_graph_for_7_128_computes_what_ours_does_with_any_weights(
     data: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:
-    """There are its names, shapes and graph, but no weights."""
+    """Of this network only names, shapes and graph are there, no weights, so random ones are used."""
     small_model(rng, RLSPConfig.from_name("7-128")).save(tmp_path / "model.keras")
     names, weights, *outputs = verify(
         data / "rlsp-original/checkpoints/ckpt_rlsp_128", tmp_path / "model.keras"

@@ -111,6 +111,11 @@ def test_other_precisions_and_fixed_sizes(tmp_path, kind, precision, size):
         # which add up like noise.
         bound = 8**0.5 if precision == "int8" else 2e-3
         assert np.abs(run_stream(load_step(target), clip) - reference).mean() < bound
+        # At the edges of bright frames features are largest. Of some thousand errors like these, the largest
+        # may be four times as large as usual.
+        white = np.full_like(clip, 255)
+        reference = run_stream(KerasStep(load_model("7-48", precision="float32")), white)
+        assert np.abs(run_stream(load_step(target), white) - reference).max() < 4 * bound
         with pytest.raises(Exception, match=r"(?i)dimension|shape"):
             run_stream(load_step(target), make_clip(2, 13, 17))
 

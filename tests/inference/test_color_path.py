@@ -1,4 +1,4 @@
-"""What lies outside RGB 0..255 is kept from the network and comes out as it went in."""
+"""Colours outside RGB 0..255 bypass the network and come out as they went in."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ SPECS = [
 
 
 def residual_only(output="y", scale=4):
-    """A network that gives the luma, or the colour, of each low-resolution pixel ``scale**2`` times."""
+    """Makes a network that only repeats the luma, or the colour, of each low-resolution pixel."""
     model = small_model(np.random.default_rng(0), RLSPConfig(filters=2, layers=2, output=output, scale=scale))
     model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
     return model
@@ -35,7 +35,7 @@ def stream(upscaler, frames):
 
 
 def planes_like(y, spec, chroma=128):
-    """Planes of a luma plane in codes of ``spec``, with one colour everywhere."""
+    """Makes planes from a luma plane in codes of ``spec``, with the same chroma everywhere."""
     across, down = spec.subsampling
     dtype = np.uint8 if spec.depth == 8 else np.uint16
     shape = (-(-y.shape[0] // down), -(-y.shape[1] // across))
@@ -146,8 +146,10 @@ def test_the_weights_in_the_box_stay_calm_below_black_and_above_white(precision)
         return np.stack([y for y, _, _ in frames]).astype(int)
 
     black, white = field(16), field(235)
-    assert np.abs(black - 16).max() <= 3  # that of the network, at the edges of the frame
-    assert np.abs(white - 235).max() <= 3
+    # The network itself is off by up to 3 at the edges of the frame, and 8 bits add at most 1 to that.
+    edge = 4 if precision == "int8" else 3
+    assert np.abs(black - 16).max() <= edge
+    assert np.abs(white - 235).max() <= edge
     for code, of_range in ((5, black), (15, black), (236, white), (250, white)):
         expected = of_range + code - (16 if of_range is black else 235)
         # Numbers of bfloat16 often lie on halves, which float32 rounds to either side after an addition.

@@ -1,4 +1,4 @@
-"""Weights that diverge while a clip is upscaled are noticed, and told of once."""
+"""Weights that diverge while a clip is upscaled are noticed, and the user is told once."""
 
 import json
 
@@ -20,11 +20,11 @@ from rlsp_tf.upscaling.upscale import Recipe, upscale
 
 GREY = 20
 LUMA = GREY * 219.859 / 256 + 16
-"""Of a grey of 20, by the weights of the paper."""
+"""Luma of that grey, with the paper's coefficients."""
 
 
 def first_far(gain):
-    """The first frame of a flat grey that is more than 32 grey levels away: y = gain * y + luma."""
+    """Computes y = gain * y + luma and returns the first frame that is more than 32 grey levels off."""
     y, frame = LUMA, 0
     while abs(y - LUMA) <= 32:
         y, frame = gain * y + LUMA, frame + 1
@@ -76,7 +76,7 @@ def test_the_frame_is_named_from_which_on_the_output_is_far_away(gain, grey, tmp
 
 
 def test_weights_that_stay_near_are_not_told_of(grey, tmp_path):
-    """An echo of a tenth stays nine times as near as the limit."""
+    """With a gain of a tenth the output is off by a ninth of the luma at most, far below the limit."""
     assert about(upscale(grey, tmp_path / "large", echo(0.1), **OPTIONS)) == []
     clip = write_frames(tmp_path / "clip", make_clip(6, 24, 32))
     assert about(upscale(clip, tmp_path / "own", KerasStep(echo(0.0)), **OPTIONS)) == []
@@ -117,7 +117,7 @@ def test_an_interrupted_run_remembers_what_it_has_seen(grey, tmp_path):
 
 
 def test_ranges_count_the_frames_of_the_clip(tmp_path):
-    """A white field begins at frame 9, where the network starts anew; it diverges on white, not on black."""
+    """The clip turns white at frame 9, where the network starts anew. It diverges on white, not on black."""
     frames = [np.full((6, 8, 3), level, np.uint8) for level in [0] * 9 + [255] * 9]
     clip = write_frames(tmp_path / "clip", frames)
     step, recipe = KerasStep(echo(0.6)), Recipe(warm_start=0, segment=3)

@@ -28,7 +28,7 @@ def run_stream(step, clip):
     "config", [RLSPConfig(filters=5, layers=3), RLSPConfig(filters=4, layers=5, output="rgb")]
 )
 def test_strips_give_what_whole_frames_give(rng, config, rows):
-    """For more steps than it takes the receptive field to cross the frame."""
+    """The clip is long enough for the receptive field to grow across the whole frame."""
     step = KerasStep(small_model(rng, config, precision="float32"))
     clip = make_clip(12, 23, 9)
     # float32 sums in another order, carried on over twelve steps.
@@ -36,7 +36,7 @@ def test_strips_give_what_whole_frames_give(rng, config, rows):
 
 
 def test_strips_see_as_far_as_the_network_reaches_and_no_further(rng):
-    """One row less around a strip, and its edge differs: the overlap is what it has to be."""
+    """With one row less around a strip its edge differs, so the overlap is not larger than necessary."""
     config = RLSPConfig(filters=5, layers=4)
     model = small_model(rng, config, precision="float32")
     clip = make_clip(3, 24, 9)
@@ -80,7 +80,7 @@ def test_frames_that_fit_are_left_whole_and_large_ones_are_cut(rng):
 
 
 def test_the_command_line_cuts_and_refuses(rng, tmp_path, capsys, monkeypatch):
-    """With a budget that frames of this size would not exceed, if a process without frames took nothing."""
+    """The memory of an idle process is taken to be zero, so that small frames can be too large."""
     monkeypatch.setattr("rlsp_tf.inference.strips.BASE", 0.0)
     small_model(rng, precision="float32").save(tmp_path / "m.keras")
     (tmp_path / "lr").mkdir()
