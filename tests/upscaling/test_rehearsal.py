@@ -108,7 +108,7 @@ def test_the_longest_names_are_names(name, film, step, tmp_path):
     # A folder of images, and a run that was interrupted.
     folder = target.parent / ("漢" * 84)
     with pytest.raises(RLSPError, match="frames are finished"):
-        upscale(path, folder, step, stop=StopSoon(30), **OPTIONS)
+        upscale(path, folder, step, stop=StopSoon(10), **OPTIONS)
     upscale(path, folder, step, **OPTIONS)
     assert len(list(folder.iterdir())) == 25
     assert {each.name for each in target.parent.iterdir()} == {target.name, folder.name}
