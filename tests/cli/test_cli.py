@@ -54,7 +54,7 @@ def times(path: Path) -> list[float]:
 def test_help_needs_no_tensorflow() -> None:
     script = (
         "import sys\n"
-        "from rlsp_tf.cli.main.main import main\n"
+        "from rlsp_tf.cli.main import main\n"
         "try:\n    main(['upscale', '--help'])\n"
         "except SystemExit as exit:\n    assert exit.code == 0\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
