@@ -71,7 +71,8 @@ def test_frames_that_do_not_fit_end_in_a_sentence_and_leave_nothing(tmp_path):
     script = """if True:
         import resource, sys
         import psutil
-        from rlsp_tf.cli.main import main, start_tensorflow
+        from rlsp_tf.cli.common import start_tensorflow
+        from rlsp_tf.cli.main import main
         start_tensorflow()
         limit = psutil.Process().memory_info().vms + 1_500_000_000
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
