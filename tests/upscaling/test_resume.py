@@ -589,13 +589,13 @@ def test_stale_work_is_cleaned_away_and_nothing_else(interrupted, tmp_path, caps
     theirs.mkdir()
     (theirs / "novel.txt").write_text("It was a dark and stormy night.")
     before = set(tmp_path.iterdir())
-    assert cli.main(["clean", str(tmp_path)]) == 0  # young
+    assert cli(["clean", str(tmp_path)]) == 0  # young
     assert set(tmp_path.iterdir()) == before
     with journal.WorkFolder(interrupted):
-        assert cli.main(["clean", str(tmp_path), "--older-than", "0"]) == 0  # at work
+        assert cli(["clean", str(tmp_path), "--older-than", "0"]) == 0  # at work
     assert set(tmp_path.iterdir()) == before
     assert capsys.readouterr().out == ""
-    assert cli.main(["clean", str(tmp_path), "--older-than", "0"]) == 0
+    assert cli(["clean", str(tmp_path), "--older-than", "0"]) == 0
     assert re.match(r"removed .*large.mp4.rlsp: 8 frames, 0\.\d MB\n$", capsys.readouterr().out)
     assert before - set(tmp_path.iterdir()) == {tmp_path / "large.mp4.rlsp"}
 
