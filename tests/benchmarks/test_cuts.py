@@ -28,7 +28,7 @@ def test_a_new_start_at_a_cut_is_the_beginning_of_a_clip(hr, tmp_path, capsys):
     model, out = tmp_path / "net.keras", tmp_path / "cuts.json"
     small_model(np.random.default_rng(0), SMALL).save(model)
     assert main(["benchmark", "cuts", "--hr", str(hr), "--model", str(model), "--json", str(out)]) == 0
-    assert "1 of 1 cuts found, 0 that are none, in 34 frames" in capsys.readouterr().out
+    assert "| sequences one after the other | 34 | 1 | 1 | 0 |" in capsys.readouterr().out
     result = json.loads(out.read_text())
     assert result["size"] == [96, 64]
     assert list(result["after"]) == list(result["none"]) == list(WAYS)
