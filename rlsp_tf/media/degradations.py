@@ -25,7 +25,7 @@ KEY_FRAMES = (12, 25, 250)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class SampledDegradation:
     """One way to make low resolution, everything decided.
 
     Low-resolution pixel i lies on high-resolution pixel ``scale * i`` for every kernel. A kernel that
@@ -112,13 +112,15 @@ class Degradation:
             f"{self.crf[1]}"
         )
 
-    def draw(self, rng: np.random.Generator) -> Recipe:
+    def draw(self, rng: np.random.Generator) -> SampledDegradation:
         """One of its recipes."""
         kernel = str(rng.choice(self.kernels))
         sigma = float(rng.uniform(*self.sigmas)) if kernel == "gaussian" else SIGMA
         noise = float(rng.uniform(0, self.noise)) if self.noise and rng.random() >= NOISELESS else 0.0
         grain = bool(noise and rng.random() < GRAINY)
-        recipe = Recipe(kernel, sigma, noise, grain, seed=int(rng.integers(2**31)) if noise else 0)
+        recipe = SampledDegradation(
+            kernel, sigma, noise, grain, seed=int(rng.integers(2**31)) if noise else 0
+        )
         if not self.codecs:
             return recipe
         names, shares = zip(*self.codecs, strict=True)
@@ -178,7 +180,7 @@ class DegradingStream:
         scale: how many times smaller frames become.
     """
 
-    def __init__(self, recipe: Recipe, scale: int) -> None:
+    def __init__(self, recipe: SampledDegradation, scale: int) -> None:
         self._recipe, self._scale = recipe, scale
         self._noise = np.random.default_rng(recipe.seed)
         self._recompressor = Recompressor(recipe.codec) if recipe.codec else None
@@ -196,7 +198,7 @@ class DegradingStream:
 
     def reduce(self, frame: np.ndarray) -> np.ndarray:
         """The first half of :meth:`push`: filters a frame, makes it smaller and adds noise."""
-        if frame.dtype == np.uint16 and self._recipe != Recipe():
+        if frame.dtype == np.uint16 and self._recipe != SampledDegradation():
             frame = np.rint(frame / 257).astype(np.uint8)
         if self._recipe.kernel == "gaussian" and self._recipe.sigma == SIGMA:
             return self._add_noise(degrade(frame, self._scale))

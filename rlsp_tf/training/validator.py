@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from rlsp_tf.media.degradations import PAPER, Degradation, Recipe
+from rlsp_tf.media.degradations import PAPER, Degradation, SampledDegradation
 from rlsp_tf.network.model import rlsp_layer
 from rlsp_tf.pixels.metrics import PROTOCOLS, decibels, luma, luma_of, mse
 from rlsp_tf.training.clips.camera import draw_view
@@ -54,7 +54,7 @@ def clip_excerpts(clips: Sequence[Clip], degradation: Degradation = PAPER) -> Ex
         y, x = (np.subtract(clip.shape[1:], sides)) // 2
         part = (slice(start, start + frames), slice(y, y + sides[0]), slice(x, x + sides[1]))
         recipe = degradation.draw(np.random.default_rng(index))
-        if recipe == Recipe():
+        if recipe == SampledDegradation():
             lr.append(clip.blurred[part][:, ::scale, ::scale])
         else:
             whole = clip.hr[part[0], y % scale :, x % scale :]

@@ -18,14 +18,15 @@ from tqdm import tqdm
 from rlsp_tf.benchmarks.faults.kill_points import record, recorded, watch
 from rlsp_tf.errors import Interrupted
 from rlsp_tf.inference import upscaler as streaming
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.system.signals import Stop
 from rlsp_tf.upscaling import cluster as ray_engine
-from rlsp_tf.upscaling.upscale import Recipe, upscale
+from rlsp_tf.upscaling.upscale import Recipe, upscale_clip
 from rlsp_tf.upscaling.work_folder import JOURNAL, SUFFIX
 
 SIZE = (32, 24)
-OPTIONS = {"segment": 1, "warm_start": 1, "codec": "mpeg4"}
+RECIPE = Recipe(segment=1, warm_start=1, encoder=EncoderOptions(codec="mpeg4"))
 
 
 class NumPyStep:
@@ -69,14 +70,14 @@ class NumPyColor:
 
 def upscale_one(source, target, scene_cuts="off"):
     """A run in one process."""
-    upscale(source, target, NumPyStep(), scene_cuts=scene_cuts, **OPTIONS)
+    upscale_clip(source, target, NumPyStep(), RECIPE, scene_cuts=scene_cuts)
 
 
 def upscale_in_ranges(source, target):
     """What a cluster does, its tasks one after the other."""
     ray_engine._step_of = lambda model, precision: NumPyStep()
     job = ray_engine.Job(
-        *(str(source), str(target), "stand-in", "float32", Recipe(**OPTIONS), frozenset({2})),
+        *(str(source), str(target), "stand-in", "float32", RECIPE, frozenset({2})),
         **{"memory": None, "force": False, "resume": True, "length": 1},
     )
     plan = ray_engine._plan(job)
@@ -98,7 +99,7 @@ def leave_damaged_work(source, target):
 
     asked = []
     with contextlib.suppress(Interrupted):
-        upscale(source, target, NumPyStep(), scene_cuts="off", stop=StopAfterThreeSteps(), **OPTIONS)
+        upscale_clip(source, target, NumPyStep(), RECIPE, scene_cuts="off", stop=StopAfterThreeSteps())
     work = target.with_name(target.name + SUFFIX)
     (segment,) = work.glob("000000*")
     segment.write_bytes(bytes(segment.stat().st_size))

@@ -57,6 +57,6 @@ def test_the_oldest_gpu_decides(monkeypatch, capabilities, expected):
 
 def test_models_are_loaded_in_it_where_auto_is_asked_for(tmp_path, rng, monkeypatch):
     small_model(rng, precision="float32").save(tmp_path / "m.keras")
-    monkeypatch.setattr("rlsp_tf.inference.step.fastest_precision", lambda: "bfloat16")
+    monkeypatch.setattr("rlsp_tf.inference.load.fastest_precision", lambda: "bfloat16")
     assert load_step(tmp_path / "m.keras", precision="auto").itemsize == 2
     assert load_step(tmp_path / "m.keras").itemsize == 4

@@ -16,7 +16,7 @@ from rlsp_tf.media.degradations import (
     PAPER,
     VIDEO,
     DegradingStream,
-    Recipe,
+    SampledDegradation,
     degradation_named,
     filter_and_skip,
     kernel_taps,
@@ -49,7 +49,7 @@ def test_names_lead_to_degradations_that_say_what_they_are():
 
 def test_the_paper_s_degradation_has_one_recipe_which_is_degrade(clip, rng):
     recipe = PAPER.draw(rng)
-    assert recipe == Recipe()
+    assert recipe == SampledDegradation()
     np.testing.assert_array_equal(recipe.apply(clip, 4), degrade(clip))
     deep = clip.astype(np.uint16) * 257
     np.testing.assert_array_equal(recipe.apply(deep, 4), degrade(deep))
@@ -88,13 +88,13 @@ def test_kernels_are_their_formulas_centred_on_the_pixel_that_is_kept(clip, kern
     ours = filter_and_skip(clip[0], kernel_taps(kernel, 4, 0.3), 4)
     # Taps below a ten-thousandth of the largest are left out; float32.
     np.testing.assert_allclose(ours, full[::4, ::4], atol=0.05)
-    assert Recipe(kernel, 0.3).margin * 4 >= len(kernel_taps(kernel, 4, 0.3)) // 2
+    assert SampledDegradation(kernel, 0.3).margin * 4 >= len(kernel_taps(kernel, 4, 0.3)) // 2
 
 
 def test_noise_has_its_strength_and_grain_is_grey_and_smooth():
     grey = np.full((4, 256, 256, 3), 128, np.uint8)
     for grain in (False, True):
-        noise = Recipe(noise=3.0, grain=grain).apply(grey, 4).astype(float) - 128
+        noise = SampledDegradation(noise=3.0, grain=grain).apply(grey, 4).astype(float) - 128
         # 4096 pixels a frame; rounding adds a twelfth to the variance.
         assert noise.std() == pytest.approx(np.sqrt(9 + 1 / 12), rel=0.03)
         neighbours = np.corrcoef(noise[:, :, 1:, 0].ravel(), noise[:, :, :-1, 0].ravel())[0, 1]
@@ -112,7 +112,7 @@ def test_noise_has_its_strength_and_grain_is_grey_and_smooth():
 @pytest.mark.parametrize("name", CODECS)
 def test_a_codec_gives_every_frame_back_worse_at_a_higher_crf(clip, name):
     lr = degrade(clip)
-    values = [psnr(Recipe(codec=Codec(name, crf)).apply(clip, 4), lr) for crf in (15, 25, 35)]
+    values = [psnr(SampledDegradation(codec=Codec(name, crf)).apply(clip, 4), lr) for crf in (15, 25, 35)]
     assert values[0] > values[1] + 1 > values[2] + 2
     assert values[0] > 28
 
@@ -122,7 +122,7 @@ def test_recompression_is_the_same_every_time(name):
     """With frames of odd and of small sizes, with which FFmpeg's x264 and x265 are not."""
     for height, width in ((48, 48), (33, 70)):
         clip = make_clip(9, height, width, seed=2)
-        recipe = Recipe(codec=Codec(name, 18))
+        recipe = SampledDegradation(codec=Codec(name, 18))
         first = recipe.apply(clip.repeat(4, 1).repeat(4, 2), 4)
         assert first.shape == clip.shape
         for _ in range(3):
@@ -142,7 +142,7 @@ def test_x264_s_picture_is_that_of_a_file_made_by_ffmpeg(tmp_path):
         container.mux(stream.encode())
     with av.open(str(tmp_path / "grey.mkv")) as container:
         luma = np.stack([frame.to_ndarray()[:128] for frame in container.decode(video=0)])
-    stream = DegradingStream(Recipe(codec=Codec(crf=28)), 4)
+    stream = DegradingStream(SampledDegradation(codec=Codec(crf=28)), 4)
     frames = [each for frame in grey for each in stream.encode(frame)] + stream.flush()
     # Full range again; one level for the two roundings of swscale.
     assert np.abs(np.stack(frames)[..., 1] - np.clip((luma - 16.0) * 255 / 219, 0, 255)).max() <= 1.5
@@ -152,14 +152,14 @@ def test_colours_are_not_darkened_on_the_way():
     """Swscale without its exact flags loses half a grey level, which a network would learn to add."""
     ramp = np.repeat(np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1), 3, axis=-1)
     ramp = ramp.repeat(8, 1).repeat(8, 2)
-    stream = DegradingStream(Recipe(codec=Codec(crf=0)), 4)
+    stream = DegradingStream(SampledDegradation(codec=Codec(crf=0)), 4)
     (decoded,) = [*stream.encode(ramp[0]), *stream.flush()]
     assert abs(np.mean(decoded.astype(float) - ramp[0])) < 0.1
 
 
 def test_a_lead_moves_the_key_frame_before_the_clip(clip):
     """A codec that has seen more frames has them in mind, so that the first one is not a key frame."""
-    recipe = Recipe(codec=Codec(crf=30))
+    recipe = SampledDegradation(codec=Codec(crf=30))
     plain, led = recipe.apply(clip, 4), recipe.apply(clip, 4, lead=4)
     assert led.shape == plain.shape
     assert (led[0] != plain[0]).any()

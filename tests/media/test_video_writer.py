@@ -326,7 +326,7 @@ REFUSED = [
     ({"encoder": EncoderOptions(codec="gif")}, r"^gif: takes none of the usual pixel formats"),
     (
         {"encoder": EncoderOptions(preset="quick")},
-        r"^quick: no preset of libx264; choose one of ultrafast, superfast",
+        r"^quick: not a preset of libx264; choose one of ultrafast, superfast",
     ),
     (
         {"encoder": EncoderOptions(codec="libvpx-vp9", preset="fast")},

@@ -274,7 +274,7 @@ def test_no_module_asks_a_library_to_be_careless():
         r"import pickle|pickle\.load|allow_pickle=True|weights_only=False|safe_mode=False"
         r"|enable_unsafe_deserialization|saving\.load_model|models\.load_model|\beval\(|\bexec\("
     )
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     for file in [*root.glob("rlsp_tf/**/*.py"), *root.glob("converters/*.py")]:
         assert not careless.search(file.read_text("utf-8")), file
 

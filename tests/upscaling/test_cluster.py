@@ -228,7 +228,7 @@ def test_wrong_usage_is_said(film, model, tmp_path, capsys):
     assert "--split-shots needs --engine ray" in capsys.readouterr().err
     ray_options = ["--engine", "ray", "--address", "head:6379", "--workers", "2"]
     assert main(["upscale", str(film), "--out", "x", *ray_options]) == 2
-    assert "where --address names no cluster" in capsys.readouterr().err
+    assert "cannot be combined with --address" in capsys.readouterr().err
 
 
 def test_without_a_cluster_many_inputs_come_one_after_the_other(film, model, tmp_path, capsys):

@@ -13,10 +13,11 @@ from helpers.videos import gradient, make_video
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.step import KerasStep, StepWrapper
 from rlsp_tf.inference.transparency import enlarge_alpha
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.images import write_png
 from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.upscaling.plan import join_ranges, make_plan, render_range
-from rlsp_tf.upscaling.upscale import Recipe, upscale
+from rlsp_tf.upscaling.upscale import Recipe, upscale, upscale_clip
 
 OPTIONS = {"segment": 3, "warm_start": 2}
 
@@ -192,8 +193,8 @@ def test_stopped_and_gone_on_with_it_is_the_same(target, encoder, step, tmp_path
 def test_ranges_of_a_transparent_film_are_the_film(target, encoder, step, tmp_path):
     path = film(tmp_path / "vp9.webm", "libvpx-vp9", "yuva420p")
     once, joined = tmp_path / f"once-{target}", tmp_path / f"ranges-{target}"
-    recipe, cuts = Recipe(codec=encoder, **OPTIONS), frozenset({3, 6})
-    upscale(path, once, step, scene_cuts=cuts, **vars(recipe))
+    recipe, cuts = Recipe(encoder=EncoderOptions(codec=encoder), **OPTIONS), frozenset({3, 6})
+    upscale_clip(path, once, step, recipe, scene_cuts=cuts)
     plan = make_plan(path, step, recipe, cuts, length=3)
     assert len(plan.ranges) == 3
     work = tmp_path / "work"

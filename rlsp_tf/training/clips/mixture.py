@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.media.degradations import PAPER, Degradation, Recipe
+from rlsp_tf.media.degradations import PAPER, Degradation, SampledDegradation
 from rlsp_tf.training.clips.camera import draw_clip
 from rlsp_tf.training.clips.flat_content import draw_flat_clip
 from rlsp_tf.training.clips.photographs import Photograph
@@ -70,11 +70,11 @@ class Plan:
         source: ``"clip"``, ``"photograph"`` or ``"flat"``.
         recipe: how it is degraded.
         margins: low-resolution pixels rendered above and left of it, and below and right of it.
-        lead: frames that the codec has seen before; see :meth:`rlsp_tf.media.degradations.Recipe.apply`.
+        lead: frames that the codec has seen before; see :meth:`rlsp_tf.media.degradations.SampledDegradation.apply`.
     """
 
     source: str
-    recipe: Recipe
+    recipe: SampledDegradation
     margins: np.ndarray
     lead: int
 
@@ -112,7 +112,7 @@ class MixedSampler:
         piece = self._clips.piece(step)
         for index, (window, rng) in enumerate(zip(windows, self._generators(step), strict=True)):
             plan = self._plan(rng)
-            if plan.source == "clip" and plan.recipe == Recipe():
+            if plan.source == "clip" and plan.recipe == SampledDegradation():
                 window = window._replace(frames=window.frames[piece], offsets=window.offsets[piece])
                 self._clips.cut(window, lr[index], hr[index])
             else:

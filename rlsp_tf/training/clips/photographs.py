@@ -7,6 +7,7 @@ option of their own, so that a folder of frames is never taken for one of photog
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,12 +21,14 @@ from tqdm import tqdm
 from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.media.frames import IMAGE_SUFFIXES
 from rlsp_tf.media.images import read_image
-from rlsp_tf.system.files import atomic_folder, read_json, sha256_of
+from rlsp_tf.system.files import atomic_folder, named, read_json, sha256_of
 from rlsp_tf.training.clips.index import default_cache, mark_used
 
 VERSION = 1
 """Part of the key of a cached photograph: to be raised when the same file would give other pixels."""
 CARD, PIXELS = "photograph.json", "pixels.raw"
+OURS = named(re.escape(CARD), re.escape(PIXELS))
+"""Which files are those of a prepared photograph, by their names in its folder."""
 LARGEST = 2**21
 """Pixels that a photograph keeps. Larger ones are reduced by area, which makes them sharper."""
 SMALLEST = 96
@@ -183,7 +186,7 @@ def _prepare(file: Path, cache: Path) -> Path:
     if smaller < 1:
         size = (max(SMALLEST, round(width * smaller)), max(SMALLEST, round(height * smaller)))
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    with atomic_folder(folder, force=True) as part:
+    with atomic_folder(folder, force=True, ours=OURS) as part:
         (part / PIXELS).write_bytes(np.ascontiguousarray(pixels).tobytes())
         card = {"source": str(file), "sha256": sha256_of(file), "shape": pixels.shape[:2]}
         (part / CARD).write_text(json.dumps(card, indent=1), "utf-8")

@@ -132,7 +132,7 @@ def test_the_page_says_what_was_not_survived(found, tmp_path):
     )
     text = (tmp_path / "page.md").read_text()
     assert "Of 17 runs in which something went wrong or could have, 12 ended" in text
-    assert "4 frames were lost" in text
+    assert "Together they lost 4 frames." in text
     for line in (
         "- film.mp4, cut off (seed 0): written, 11 of 12 frames written.",
         "7 packets different, left nothing.",

@@ -111,7 +111,9 @@ def test_two_workers_give_the_weights_of_one_with_the_whole_batch(one, two):
         for column in ("loss", "val_psnr"):
             assert bool(ours[column]) == bool(theirs[column])
             assert float(ours[column] or 0) == pytest.approx(float(theirs[column] or 0), rel=1e-4)
-    assert re.fullmatch(r".*two: step 50 of 50; best validation \d+\.\d+ dB: .*best\.keras\n", first)
+    assert re.fullmatch(
+        r".*two: step 50 of 50; best validation \d+\.\d+ dB: .*best\.keras\n.*averaged\.keras\n", first
+    )
     assert re.fullmatch(r".*two: step 50 of 50\n", second)
 
 
