@@ -1,6 +1,6 @@
 """Reads networks from ``.keras`` files without running anything in them.
 
-``keras.models.load_model`` creates whatever objects a file names, which lets a file from a stranger call
+The loader of Keras creates whatever objects a file names, which lets a file from a stranger call
 functions and open other files. This module reads three things only: the numbers of an
 :class:`rlsp_tf.RLSPConfig`, the name of a precision, and arrays of exactly the shapes that follow from the
 numbers. The package's own code then builds the network.

@@ -70,7 +70,7 @@ class Plan:
         source: ``"clip"``, ``"photograph"`` or ``"flat"``.
         recipe: how it is degraded.
         margins: low-resolution pixels rendered above and left of it, and below and right of it.
-        lead: frames that the codec has seen before; see :meth:`rlsp_tf.media.degradations.SampledDegradation.apply`.
+        lead: frames that the codec has seen before; see :meth:`SampledDegradation.apply`.
     """
 
     source: str
