@@ -144,12 +144,12 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _train_here(arguments: argparse.Namespace) -> None:
     from rlsp_tf.training.cpu import prepare_training
-    from rlsp_tf.training.workers.join import join
+    from rlsp_tf.training.workers.join import join_group
 
     if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
         prepare_training(arguments.batch)
         start_tensorflow()
-    group = join()  # before --init is read, since that computes
+    group = join_group()  # before --init is read, since that computes
     from rlsp_tf.training.clips.mixture import Mixture
     from rlsp_tf.training.train import TrainingOptions, network_of, train
 

@@ -19,10 +19,10 @@ def steps_of_row(every: int) -> int:
     return max(1, every // 10)
 
 
-class Pace(keras.callbacks.Callback):
+class TrainingCallback(keras.callbacks.Callback):
     """The callback of a training for workers that only compute.
 
-    Worker 0 has a :class:`rlsp_tf.training.monitor.Monitor` instead, which also validates and saves.
+    Worker 0 has a :class:`LeadCallback` instead, which also validates and saves.
 
     Args:
         group: of the workers.

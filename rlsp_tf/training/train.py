@@ -36,14 +36,14 @@ from rlsp_tf.training.clips.photographs import Photograph, index_photographs, sp
 from rlsp_tf.training.clips.sampler import ClipSampler
 from rlsp_tf.training.closing import ClosableSampler
 from rlsp_tf.training.cpu import parts_of
+from rlsp_tf.training.lead_callback import LeadCallback
 from rlsp_tf.training.loss import CLIP_NORM, DECAY, WarmUpAndDecay, frame_loss
-from rlsp_tf.training.monitor import Monitor
 from rlsp_tf.training.run_folder import RunFolder, differences
-from rlsp_tf.training.schedule import Pace, steps_of_row, variables_of
+from rlsp_tf.training.schedule import TrainingCallback, steps_of_row, variables_of
 from rlsp_tf.training.truncated import CarriedRLSP
 from rlsp_tf.training.validator import Validator, clip_excerpts, photograph_excerpts
 from rlsp_tf.training.workers.group import Group
-from rlsp_tf.training.workers.join import join
+from rlsp_tf.training.workers.join import join_group
 
 AT_ONCE = (10, 5, 2, 1)
 """Steps between looks at the loss and at signals, for which the device has to be waited for: after each step,
@@ -194,7 +194,7 @@ def train(
         minutes: stop after this time, counted from the call, with everything saved.
         resume: go on where the run stopped, or begin it if it is not there.
         progress: show a progress bar and notes on standard error.
-        group: the devices and workers to train on; by default :func:`rlsp_tf.training.workers.join.join`.
+        group: the devices and workers to train on; by default what :func:`join_group` returns.
 
     Returns:
         ``{"step", "steps", "best_psnr", "best", "averaged"}``: where it stands, the best validation PSNR in
@@ -208,7 +208,7 @@ def train(
             Also after SIGINT or SIGTERM to any worker, when everything is saved.
         WorkerGone: if another worker has ended.
     """
-    group = group or join()
+    group = group or join_group()
     stop = Stop(minutes)
     group.check_batch(options.batch, options.pieces)
     leads = group.worker == 0
@@ -265,14 +265,14 @@ def train(
         group.hand_out(variables_of(model), values)
         step = int(model.optimizer.iterations.numpy())
     course: dict[str, Any] = {"start": step, "steps": options.steps, "every": options.every, "stop": stop}
-    pace = Pace(group, **course)
+    callback = TrainingCallback(group, **course)
     if whole is not None:
         averaged = build_model(options.network, precision=options.precision)
         degradation = options.mixture.degradation
         validators = [Validator(clip_excerpts(validation, degradation))]
         if photographs:
             validators.append(Validator(photograph_excerpts(photos[1], options.network.scale, degradation)))
-        pace = Monitor(
+        callback = LeadCallback(
             *(run, sampler, validators, whole, averaged, group),
             rows=rows,
             progress=progress,
@@ -284,19 +284,19 @@ def train(
             stop.on_signals(),
             stop.asked_often(),
             group.training(),
-            feed(part, step, options.steps, pace.waits) as batches,
+            feed(part, step, options.steps, callback.waits) as batches,
         ):
-            model.fit(batches, callbacks=[pace], shuffle=False, verbose=0)
-    if pace.interrupted:
+            model.fit(batches, callbacks=[callback], shuffle=False, verbose=0)
+    if callback.interrupted:
         group.leave()
         raise RLSPError(
-            f"{out}: stopped by {stop.signal or 'a signal to another worker'} at step {pace.step}; "
+            f"{out}: stopped by {stop.signal or 'a signal to another worker'} at step {callback.step}; "
             "everything is saved, go on with --resume."
         )
     return {
-        "step": pace.step,
+        "step": callback.step,
         "steps": options.steps,
-        "best_psnr": pace.best_psnr,
+        "best_psnr": callback.best_psnr,
         "best": None if whole is None else str(run.best),
         "averaged": None if whole is None else str(run.averaged),
     }

@@ -36,7 +36,7 @@ def workers_named(environment: Mapping[str, str] = os.environ) -> int:
     return int(workers)
 
 
-def join() -> Group:
+def join_group() -> Group:
     """The group that this process belongs to. With others, it waits for them to come.
 
     To be called once, before anything is computed.

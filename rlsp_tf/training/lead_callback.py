@@ -20,12 +20,12 @@ from rlsp_tf.system.signals import Stop
 from rlsp_tf.training.clips.mixture import MixedSampler
 from rlsp_tf.training.clips.sampler import ClipSampler
 from rlsp_tf.training.run_folder import RunFolder, best_psnr_of, draw_curve
-from rlsp_tf.training.schedule import Pace, variables_of
+from rlsp_tf.training.schedule import TrainingCallback, variables_of
 from rlsp_tf.training.validator import Validator
 from rlsp_tf.training.workers.group import Group
 
 
-class Monitor(Pace):
+class LeadCallback(TrainingCallback):
     """The callback of a training: everything that is not a step. In a group, that of worker 0.
 
     Args:
@@ -36,7 +36,7 @@ class Monitor(Pace):
         averaged: a model like the one in training, to hold its averaged weights.
         group: of the workers.
         rows: of the log so far.
-        start, steps, every, stop: see :class:`rlsp_tf.training.schedule.Pace`.
+        start, steps, every, stop: see :class:`rlsp_tf.training.schedule.TrainingCallback`.
         progress: show a progress bar.
 
     Raises:
