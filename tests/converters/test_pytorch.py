@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from helpers.networks import small_model
 from helpers.synthetic import make_clip
 from helpers.videos import make_video
+from rlsp_tf.cli.main import main as rlsp
 from rlsp_tf.converters.cli import main
 from rlsp_tf.converters.pytorch import config_of, keras_from_pytorch, load_pytorch, save_pytorch
 from rlsp_tf.errors import RLSPError
@@ -133,12 +134,16 @@ def test_the_authors_training_goes_on_from_what_is_written(tmp_path, rng) -> Non
     # As above.
     np.testing.assert_allclose(model.predict(clip, verbose=0), network.upscale(clip), rtol=0, atol=1e-3)
     program = (
-        "from reference_pytorch import train_on, RLSPConfig\n"
+        "from helpers.reference_pytorch import train_on, RLSPConfig\n"
         f"steps = train_on({str(path)!r}, {SMALL!r})\n"
         "print(*steps['conv_out.bias'][:48].tolist())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     # Adam's first step is the learning rate, less what float32 loses beside a bias of about 2.
     np.testing.assert_allclose(np.array(done.stdout.split(), float), np.full(48, -1e-4), rtol=0.01)
@@ -499,7 +504,7 @@ class TestCommandLine:
         for index, frame in enumerate(clip):
             iio.imwrite(tmp_path / "lr" / f"{index}.png", frame)
         command = ["upscale", str(tmp_path / "lr"), str(tmp_path / "hr"), "--model", str(model), *PLAIN]
-        assert main(command) == 0
+        assert rlsp(command) == 0
         made = np.stack([iio.imread(tmp_path / "hr" / f"{index}.png") for index in range(3)])
         difference = np.abs(made.astype(int) - eight_bits(network.upscale(clip[None])[0]))
         # float64 here, float32 there: a number close to half rounds the other way.
@@ -515,7 +520,7 @@ class TestCommandLine:
         ]
         make_video(source, range(0, 160, 40), time_base=MS, codec="ffv1", size=(30, 22), frames=frames)
         command = ["upscale", str(source), str(target), "--model", str(model), "--codec", "ffv1", *PLAIN]
-        assert main(command) == 0
+        assert rlsp(command) == 0
 
         # BT.601 in its limited range, as videos of this size are that do not say.
         level = (grey[..., None].repeat(3, -1) - 16.0) * 255 / 219
@@ -542,7 +547,7 @@ class TestCommandLine:
             iio.imwrite(tmp_path / "hr" / f"{index}.png", frame)
         command = ["evaluate", "--model", str(model), "--hr", str(tmp_path / "hr"), "--protocol", "full"]
         report = ["--json", str(tmp_path / "numbers.json"), "--report", str(tmp_path / "report")]
-        assert main([*command, *report]) == 0
+        assert rlsp([*command, *report]) == 0
 
         truth = clip[:, :48, :64].astype(float)
         made = eight_bits(network.upscale(degrade(clip[:, :48, :64])[None])[0])
