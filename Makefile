@@ -19,7 +19,7 @@ demo: $(RUNTIME)  ## Upscales something and shows it.
 # Two processes, each with modules of its own; in the order of their names, the largest are not among the last.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10
 
-test: $(INSTALLED)  ## Runs every test that is not marked as slow: five minutes on two cores.
+test: $(INSTALLED)  ## Runs every test that is not marked as slow.
 	$(PYTEST) -m "not slow"
 
 test-all: $(INSTALLED)  ## Runs every test.
