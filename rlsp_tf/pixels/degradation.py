@@ -1,14 +1,9 @@
 """The degradation from high resolution to low resolution, which RLSP reverses."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from rlsp_tf.errors import RLSPError
-
-if TYPE_CHECKING:
-    pass
 
 SIGMA = 1.5 / 4
 """Standard deviation of the blur in low-resolution pixels: 1.5 high-resolution pixels at scale 4."""
