@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -28,9 +28,9 @@ from rlsp_tf.serving.middleware import CountAndDrain
 from rlsp_tf.serving.openapi import describe_api
 from rlsp_tf.serving.prometheus import Metrics
 from rlsp_tf.serving.rate_limit import RateLimit
-from rlsp_tf.serving.refusals import on_exception
+from rlsp_tf.serving.refusals import log, on_exception
 from rlsp_tf.serving.sessions import Backend, Sessions, check_model, shutting_down
-from rlsp_tf.serving.wire import MEDIA_TYPES, max_bytes
+from rlsp_tf.serving.wire import MEDIA_TYPES, PLANES, Answer, max_bytes
 
 CONTAINERS = {"mp4": "video/mp4", "mkv": "video/x-matroska"}
 """Containers for the result of a video, with their media types."""
@@ -48,6 +48,7 @@ class VideoBackend(Backend, JobBackend, Protocol):
     """Computes sessions and videos, see :class:`rlsp_tf.serving.ray_backend.RayBackend`."""
 
     async def about(self) -> dict[str, dict[str, Any]]: ...
+    async def reload(self) -> dict[str, str | None]: ...
 
 
 class App:
@@ -74,7 +75,7 @@ class App:
     def __init__(
         self,
         backend: VideoBackend,
-        models: Mapping[str, Mapping[str, Any]],
+        models: dict[str, dict[str, Any]],
         limits: Limits,
         folder: Path,
         *,
@@ -132,6 +133,16 @@ class App:
         """Refuses new work from now on. Sessions can still be flushed, and videos are finished."""
         self.sessions.draining = self.jobs.draining = True
 
+    async def reload(self) -> None:
+        """Loads the models anew, and logs what came of it. What is at work ends with the weights it has."""
+        for name, failure in (await self._backend.reload()).items():
+            if failure:
+                log.error("the weights of %s were not loaded anew, the old ones stay: %s", name, failure)
+            else:
+                log.info("the weights of %s were loaded anew.", name)
+        # The same mapping is used by sessions and jobs.
+        self._models.update(await self._backend.about())
+
     async def run(self) -> None:
         """Begins jobs and forgets what is idle, until it is cancelled."""
         computing = asyncio.create_task(self.jobs.run())
@@ -145,10 +156,9 @@ class App:
             computing.cancel()
 
     async def stop_videos(self) -> None:
-        """Stops the videos that are computed. Requests for them are answered with 503; jobs wait again."""
+        """Stops the videos that are computed. Requests for them are answered with 503."""
         for name in list(self._plain):
             await self._backend.stop(name)
-        await self.jobs.stop()
 
     async def expire(self) -> None:
         """Forgets idle sessions. To be called now and then."""
@@ -207,11 +217,15 @@ class App:
     async def _frame(self, request: Request) -> Response:
         index = _index_of(request)
         session = self.sessions.get(request.state.client, request.path_params["session"])
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        media_type, parameter = (
+            part.strip() for part in request.headers.get("content-type", "").lower().partition(";")[::2]
+        )
         if media_type not in MEDIA_TYPES:
             raise Refused(
                 f"frames must be {' or '.join(MEDIA_TYPES)}, not {media_type[:40]!r}; set Content-Type.", 415
             )
+        if media_type == PLANES and parameter:
+            media_type = f"{media_type}; {parameter}"
         if self.sessions.draining:
             raise shutting_down()
         self.sessions.queue.check(session.client)
@@ -230,12 +244,13 @@ class App:
             answer = await self.sessions.flush(session)
             return self._frame_response(answer, session.media_type, held.pop_all())
 
-    def _frame_response(self, answer: bytes | None, media_type: str, held: contextlib.ExitStack) -> Response:
-        if answer is None:
+    def _frame_response(self, answer: Answer, media_type: str, held: contextlib.ExitStack) -> Response:
+        headers = {"X-Notes": json.dumps(answer.notes)} if answer.notes else None
+        if answer.data is None:
             held.close()
-            return Response(status_code=204)
-        self.metrics.bytes.labels("out").inc(len(answer))
-        response = _BlockResponse(answer, media_type=media_type)
+            return Response(status_code=204, headers=headers)
+        self.metrics.bytes.labels("out").inc(len(answer.data))
+        response = _BlockResponse(answer.data, media_type=media_type, headers=headers)
         response.held = held
         return response
 

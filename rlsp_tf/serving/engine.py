@@ -18,15 +18,18 @@ import av
 import tensorflow as tf
 from av.stream import Disposition
 
-from rlsp_tf.errors import Interrupted, RLSPError
+from rlsp_tf.errors import Interrupted, RLSPError, first_line
+from rlsp_tf.inference.divergence import divergence_notes
 from rlsp_tf.inference.load import step_maker
 from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.media.video_reader import VideoSource, open_input
 from rlsp_tf.network.weights import load_model
+from rlsp_tf.pixels.color import ColorSpec
 from rlsp_tf.serving.batching import CPU_PIXELS, BatchingStep
 from rlsp_tf.serving.limits import SERVER_ERRORS, Refused, SessionLost, TooLarge, server_error
-from rlsp_tf.serving.wire import decode_frame, encode_frame
+from rlsp_tf.serving.wire import Answer, color_of, decode_frame, encode_frame
 from rlsp_tf.system.signals import Stop
+from rlsp_tf.upscaling.segments import OtherRun
 from rlsp_tf.upscaling.upscale import upscale
 
 MAX_RATE = 60
@@ -50,10 +53,27 @@ class Progress:
 
 
 @dataclass
+class _Network:
+    """The weights of a model, and how many sessions and videos compute with them.
+
+    Attributes:
+        step: computes.
+        users: how many need it.
+        replaced: whether other weights have taken its place, so that it ends with its last user.
+    """
+
+    step: BatchingStep
+    users: int = 0
+    replaced: bool = False
+
+
+@dataclass
 class _Stream:
     """The state of a session, and how many frames it has seen."""
 
     upscaler: StreamingUpscaler
+    network: _Network
+    color: ColorSpec | None
     size: tuple[int, int]
     pushed: int = 0
     busy: threading.Lock = field(default_factory=threading.Lock)
@@ -76,17 +96,8 @@ class Engine:
     """
 
     def __init__(self, models: Mapping[str, str], *, precision: str = "auto", sessions: int) -> None:
-        pixels = math.inf if tf.config.list_physical_devices("GPU") else CPU_PIXELS
-        self._steps: dict[str, BatchingStep] = {}
-        for name, path in models.items():
-            make = step_maker(functools.partial(load_model, path), precision)
-            step = BatchingStep(make, pixels=pixels)
-            self._steps[name] = step
-            if step.config.frames_after > 1:
-                raise RLSPError(
-                    f"{path}: looks {step.config.frames_after} frames ahead, but rlsp serve can do with one "
-                    "only; give another model."
-                )
+        self._models, self._precision = dict(models), precision
+        self._networks = {name: self._load(path) for name, path in self._models.items()}
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
         self._sessions = sessions
         self._lock = threading.Lock()
@@ -99,12 +110,33 @@ class Engine:
                 "latency": step.config.frames_after,
                 "bits": 8 * step.itemsize,
             }
-            for name, step in self._steps.items()
+            for name, step in ((name, network.step) for name, network in self._networks.items())
         }
+
+    def reload(self) -> dict[str, str | None]:
+        """Loads all models anew. What is at work ends with the weights that it began with.
+
+        Returns:
+            For each model, by its name, ``None``, or a sentence that says why the old weights were kept.
+        """
+        outcome: dict[str, str | None] = {}
+        for name, path in self._models.items():
+            try:
+                new = self._load(path)
+            except Exception as error:
+                known = isinstance(error, RLSPError)
+                outcome[name] = str(error) if known else f"{path}: cannot be loaded ({first_line(error)})."
+                continue
+            with self._lock:
+                old, self._networks[name] = self._networks[name], new
+                old.users, old.replaced = old.users + 1, True
+            self._release(old)
+            outcome[name] = None
+        return outcome
 
     def push(
         self, session: str, index: int, model: str, size: Sequence[int], media_type: str, data: bytes
-    ) -> tuple[bytes | None, int]:
+    ) -> Answer:
         """Takes a frame of a session and returns the one that is ready.
 
         Args:
@@ -116,8 +148,7 @@ class Engine:
             data: the frame.
 
         Returns:
-            The frame before, upscaled (``None`` for the first one if the model looks one frame ahead), and
-            the size of the batch in which it was computed.
+            The frame before, upscaled; there is none for the first one if the model looks one frame ahead.
 
         Raises:
             RLSPError: if the data is not such a frame; the session is unchanged then.
@@ -125,13 +156,13 @@ class Engine:
         """
         width, height = size
         frame = decode_frame(data, media_type, width, height)
-        stream = self._stream(session, index, model, (width, height))
+        stream = self._stream(session, index, model, (width, height), color_of(media_type))
         with stream.busy, self._lost_on_failure(session):
             outputs = stream.upscaler.push(frame)
             stream.pushed += 1
-        return (encode_frame(outputs[0], media_type) if outputs else None), self._steps[model].batch
+            return self._answer(stream, outputs, media_type)
 
-    def flush(self, session: str, index: int, media_type: str) -> bytes | None:
+    def flush(self, session: str, index: int, media_type: str) -> Answer:
         """Ends a session and returns the frame that has waited for a next one, if there is one.
 
         Args:
@@ -144,16 +175,19 @@ class Engine:
         """
         with self._lock:
             stream = self._streams.pop(session, None)
-        if stream is None or stream.pushed != index:
+        if stream is None:
             raise SessionLost()
-        with stream.busy, self._lost_on_failure(session):
-            outputs = stream.upscaler.flush()
-        return encode_frame(outputs[0], media_type) if outputs else None
+        with self._released(stream.network), stream.busy, self._lost_on_failure(session):
+            if stream.pushed != index:
+                raise SessionLost()
+            return self._answer(stream, stream.upscaler.flush(), media_type)
 
     def drop(self, session: str) -> None:
         """Forgets the state of a session, if there is one."""
         with self._lock:
-            self._streams.pop(session, None)
+            stream = self._streams.pop(session, None)
+        if stream is not None:
+            self._release(stream.network)
 
     def video(
         self,
@@ -200,8 +234,17 @@ class Engine:
         try:
             progress = progress or Progress()
             progress.total = self._measure(source, pixels, seconds, stop)
-            step = self._steps[model]
-            notes = upscale(source, target, step, stop=_EventStop(stop), tick=progress.tick)
+            with self._lock:
+                network = self._networks[model]
+                network.users += 1
+            with self._released(network):
+                run = functools.partial(upscale, source, target, network.step, stop=_EventStop(stop))
+                try:
+                    notes = run(tick=progress.tick)
+                except OtherRun:
+                    # It was begun with other weights, or by another version.
+                    progress.frames = 0
+                    notes = run(tick=progress.tick, resume=False)
             return [named(note) for note in notes], progress.total
         except Refused:
             raise
@@ -216,20 +259,65 @@ class Engine:
 
     def close(self) -> None:
         """Computes what waits, then ends the threads."""
-        for step in self._steps.values():
-            step.close()
+        for network in self._networks.values():
+            network.step.close()
 
-    def _stream(self, session: str, index: int, model: str, size: tuple[int, int]) -> _Stream:
+    def _load(self, path: str) -> _Network:
+        pixels = math.inf if tf.config.list_physical_devices("GPU") else CPU_PIXELS
+        make = step_maker(functools.partial(load_model, path), self._precision)
+        step = BatchingStep(make, pixels=pixels)
+        if step.config.frames_after > 1:
+            step.close()
+            raise RLSPError(
+                f"{path}: looks {step.config.frames_after} frames ahead, but rlsp serve can do with one "
+                "only; give another model."
+            )
+        return _Network(step)
+
+    def _release(self, network: _Network) -> None:
+        """Says that a session or a video no longer needs a network."""
+        with self._lock:
+            network.users -= 1
+            ended = network.replaced and not network.users
+        if ended:
+            network.step.close()
+
+    @contextlib.contextmanager
+    def _released(self, network: _Network) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._release(network)
+
+    def _stream(
+        self, session: str, index: int, model: str, size: tuple[int, int], color: ColorSpec | None
+    ) -> _Stream:
+        dropped = []
         with self._lock:
             stream = self._streams.get(session)
             if stream is None and index == 0:
                 while len(self._streams) >= self._sessions:
-                    self._streams.popitem(last=False)
-                stream = self._streams[session] = _Stream(StreamingUpscaler(self._steps[model]), size)
-            if stream is None or stream.pushed != index:
-                raise SessionLost()
-            self._streams.move_to_end(session)
-            return stream
+                    dropped.append(self._streams.popitem(last=False)[1])
+                network = self._networks[model]
+                network.users += 1
+                upscaler = StreamingUpscaler(network.step, source=color, target=color)
+                stream = self._streams[session] = _Stream(upscaler, network, color, size)
+            if stream is not None:
+                self._streams.move_to_end(session)
+        for each in dropped:
+            self._release(each.network)
+        if stream is None or stream.pushed != index:
+            raise SessionLost()
+        if stream.color != color:
+            raise RLSPError(
+                "the frame has another colour format than the frames before it; begin another session for it."
+            )
+        return stream
+
+    def _answer(self, stream: _Stream, frames: list[Any], media_type: str) -> Answer:
+        data = encode_frame(frames[0], media_type) if frames else None
+        notes = divergence_notes("the session", stream.upscaler.diverged)
+        return Answer(data, stream.network.step.batch, notes)
 
     @contextlib.contextmanager
     def _lost_on_failure(self, session: str) -> Iterator[None]:

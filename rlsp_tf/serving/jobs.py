@@ -209,7 +209,8 @@ class Jobs:
         """Stops a job that is computed, and waits for its end."""
         while name in self._tasks:
             # Again and again: the first time, the replica may not have heard of it.
-            await self._backend.stop(name)
+            with contextlib.suppress(RLSPError):
+                await self._backend.stop(name)
             await asyncio.wait({self._tasks[name]}, timeout=PROGRESS_SECONDS)
 
     def _begin(self, job: Job) -> None:

@@ -42,9 +42,10 @@ class Server:
     def __init__(self, *options):
         # Ray's sockets take a path of at most 107 characters, so it has to be short.
         self.folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
+        self.jobs = self.folder / "jobs"
         with (self.folder / "stderr").open("w") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rlsp_tf", "serve", "--port", "0", *options],
+                [sys.executable, "-m", "rlsp_tf", "serve", "--port", "0", "--jobs", self.jobs, *options],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
@@ -319,6 +320,43 @@ def test_a_load_test_counts_what_the_server_counts(server, tmp_path, capsys):
         assert f"| {each['clients']} | {each['rate']:.2f} | {each['latency']['p50']:.2f} |" in page
 
 
+def test_sighup_loads_the_weights_anew(server, model, file):
+    """In both replicas. A session that has begun keeps the old ones, and a bad file changes nothing."""
+    clip, old = make_clip(2, HEIGHT, WIDTH), file.read_bytes()
+    other = small_model(np.random.default_rng(1), precision="float32")
+
+    def push(session, t):
+        return server.ask("PUT", f"{session}/frames/{t}", data=clip[t].tobytes(), headers=RAW)
+
+    def finish(session, t):
+        answers = [push(session, t) for t in range(t, 2)] + [server.ask("DELETE", session)]
+        data = b"".join(answer.content for answer in answers)
+        return np.frombuffer(data, np.uint8).reshape(-1, 4 * HEIGHT, 4 * WIDTH, 3)
+
+    def reload(said):
+        count = server.said().count(said)
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: server.said().count(said) > count)
+
+    loaded = "rlsp: the weights of small were loaded anew."
+    sessions = [server.begin() for _ in range(4)]
+    for session in sessions:
+        push(session, 0)
+    try:
+        other.save(file)
+        reload(loaded)
+        for session in sessions:
+            np.testing.assert_array_equal(finish(session, 1), expected(model, clip))
+        file.write_bytes(b"nothing")
+        reload("the weights of small were not loaded anew, the old ones stay: ")
+        for _ in range(4):
+            np.testing.assert_array_equal(finish(server.begin(), 0), expected(other, clip))
+    finally:
+        file.write_bytes(old)
+        reload(loaded)
+    np.testing.assert_array_equal(finish(server.begin(), 0), expected(model, clip))
+
+
 def test_no_port_can_be_reached_from_other_machines(server):
     """Ray opens some for each of its processes, and those of its metrics ask for no token."""
     listening = [
@@ -344,11 +382,15 @@ def test_what_is_missing_is_named(monkeypatch, capsys):
 
 
 def test_sigterm_gives_back_what_was_accepted_and_leaves_neither_process_nor_file(server, model, tmp_path):
-    """The last test of the server, since it ends it."""
+    """The last test of the server, since it ends it. A job is at work, too, and is kept for the next one."""
+    said = server.said()
     clip = make_clip(1, HEIGHT, WIDTH)
     make_video(tmp_path / "in.mp4", pts=range(0, 4000 * 1500, 1500), size=(96, 64))
     # The other session is not flushed, so that there is something to wait for.
     session, other = server.begin(), server.begin()
+    with (tmp_path / "in.mp4").open("rb") as file:
+        job = server.ask("POST", "/jobs", data=file).json()["job"]
+    wait_until(lambda: server.ask("GET", f"/jobs/{job}").json()["frames"])
     for each in (session, other):
         server.ask("PUT", f"{each}/frames/0", data=clip[0].tobytes(), headers=RAW)
     with ThreadPoolExecutor(1) as pool:
@@ -363,8 +405,11 @@ def test_sigterm_gives_back_what_was_accepted_and_leaves_neither_process_nor_fil
         answer = video.result()
     assert (answer.status_code, "shutting down" in answer.json()["error"]) == (503, True)
     assert server.process.wait(30) == 0
-    assert server.said() == ""
+    assert server.said() == said
+    kept = server.jobs / job
+    assert {path.name for path in kept.iterdir()} == {"job.json", "source", "result.mp4.rlsp"}
+    assert list((kept / "result.mp4.rlsp").glob("00000*.mp4"))
     # Those that nobody has waited for are no longer there either.
     ended = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     assert not [each for each in server.children if each.is_running() and each.status() not in ended]
-    assert [path.name for path in server.folder.iterdir()] == ["stderr"]
+    assert {path.name for path in server.folder.iterdir()} == {"stderr", "jobs"}
