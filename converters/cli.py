@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from rlsp_tf._version import __version__
-from rlsp_tf.cli.common import add_command, run, start_tensorflow
+from rlsp_tf.cli.common import add_command, positive, run, start_tensorflow
 from rlsp_tf.errors import RLSPError, UsageError
 
 DESCRIPTION = """\
@@ -190,7 +190,7 @@ training can go on from them.
     parser.add_argument("source", metavar="SOURCE", help="a .pt file, or a .keras file")
     parser.add_argument("target", metavar="TARGET", help="a .keras file, or a .pt file")
     parser.add_argument(
-        "--scale", type=int, metavar="N", help="scale of the network in a .pt file (see above)"
+        "--scale", type=positive, metavar="N", help="scale of the network in a .pt file (see above)"
     )
     parser.add_argument("--force", action="store_true", help="replace TARGET if it exists")
 

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from rlsp_tf.cli.common import add_command, add_degradation, start_tensorflow
+from rlsp_tf.cli.common import add_command, add_degradation, number, start_tensorflow
 
 
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -124,7 +124,9 @@ train together when each is told so by Keras's own variables; docs/scale.md has 
         default=1000,
         help="steps between validations and checkpoints (default: %(default)s)",
     )
-    parser.add_argument("--minutes", type=float, help="stop after this time, with everything saved")
+    parser.add_argument(
+        "--minutes", type=number(above=True), help="stop after this time, with everything saved"
+    )
     parser.add_argument("--cache", metavar="DIR", help="for prepared clips (default: ~/.cache/rlsp_tf)")
     parser.add_argument(
         "--resume", action="store_true", help="go on with RUN, or begin it if it is not there"

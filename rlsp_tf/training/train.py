@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from rlsp_tf._version import __version__
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.network.config import PRESETS, RLSPConfig
 from rlsp_tf.network.keras_file import check_weights
 from rlsp_tf.network.model import build_model, policy_of, rlsp_layer
@@ -77,7 +77,7 @@ class TrainingOptions:
         mixture: what samples are made of, and how they are degraded.
 
     Raises:
-        RLSPError: if a number is out of range.
+        UsageError: if a number is out of range.
     """
 
     network: RLSPConfig = PRESETS["7-48"]
@@ -108,9 +108,9 @@ class TrainingOptions:
             ("every", 1),
         ):
             if getattr(self, name) < least:
-                raise RLSPError(f"--{name} must be at least {least}, not {getattr(self, name)}.")
+                raise UsageError(f"--{name} must be at least {least}, not {getattr(self, name)}.")
         if not 0 < self.learning_rate < 1:
-            raise RLSPError(f"--learning-rate must be between 0 and 1, not {self.learning_rate}.")
+            raise UsageError(f"--learning-rate must be between 0 and 1, not {self.learning_rate}.")
 
     def sampler(
         self, clips: ClipSampler, photographs: Sequence[Photograph] = ()
