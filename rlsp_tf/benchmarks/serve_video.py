@@ -21,7 +21,7 @@ from rlsp_tf.media.pixel_formats import rgb8_from_planes
 from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.serving.wire import PLANES, RAW, encode_frame
 
-ROUNDS = 5
+ROUNDS = 3
 FRAMES = 90
 """Frames that are timed, in every round."""
 FEW = 15

@@ -17,7 +17,6 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import RLSPError
@@ -30,13 +29,11 @@ from rlsp_tf.serving.prometheus import Metrics
 from rlsp_tf.serving.rate_limit import RateLimit
 from rlsp_tf.serving.refusals import log, on_exception
 from rlsp_tf.serving.sessions import Backend, Sessions, check_model, shutting_down
+from rlsp_tf.serving.transfer import BlockResponse, HeldFileResponse, body_of
 from rlsp_tf.serving.wire import MEDIA_TYPES, PLANES, Answer, max_bytes
 
 CONTAINERS = {"mp4": "video/mp4", "mkv": "video/x-matroska"}
 """Containers for the result of a video, with their media types."""
-BLOCK = 2**16
-"""Bytes of an answer that are handed to the connection at a time. The next block waits until the client has
-taken most of the ones before, so that an answer that is not read takes no memory of its own."""
 POLL_SECONDS = 0.5
 """How often a client whose video is at work is looked after: has it gone?"""
 EVENT_SECONDS = 1
@@ -231,7 +228,7 @@ class App:
         self.sessions.queue.check(session.client)
         with contextlib.ExitStack() as held:
             held.enter_context(session.requests.one())
-            blocks = _body(request, max_bytes(*session.size), self.limits)
+            blocks = body_of(request, max_bytes(*session.size), self.limits)
             data = b"".join([block async for block in blocks])
             self.metrics.bytes.labels("in").inc(len(data))
             answer = await self.sessions.push(session, index, media_type, data)
@@ -250,7 +247,7 @@ class App:
             held.close()
             return Response(status_code=204, headers=headers)
         self.metrics.bytes.labels("out").inc(len(answer.data))
-        response = _BlockResponse(answer.data, media_type=media_type, headers=headers)
+        response = BlockResponse(answer.data, media_type=media_type, headers=headers)
         response.held = held
         return response
 
@@ -317,7 +314,7 @@ class App:
             self.metrics.frames.labels("video").inc(frames)
             self.metrics.bytes.labels("out").inc(target.stat().st_size)
             headers = {"X-Notes": json.dumps(notes)} if notes else None
-            response = _HeldFileResponse(target, media_type=CONTAINERS[container], headers=headers)
+            response = HeldFileResponse(target, media_type=CONTAINERS[container], headers=headers)
             response.held = held.pop_all()
         return response
 
@@ -325,7 +322,7 @@ class App:
         """Writes the body of a request to a file."""
         size = 0
         with path.open("wb") as file:
-            async for block in _body(request, self.limits.upload, self.limits):
+            async for block in body_of(request, self.limits.upload, self.limits):
                 await asyncio.to_thread(file.write, block)
                 size += len(block)
         self.metrics.bytes.labels("in").inc(size)
@@ -354,76 +351,6 @@ class App:
             raise Refused(str(error), 415) from error
         finally:
             self._plain.discard(job)
-
-
-class _BlockResponse(Response):
-    """Bytes that are sent block by block, and something that is held until they are sent."""
-
-    held: contextlib.ExitStack
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.held:
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": self.status_code,
-                    "headers": self.raw_headers,
-                }
-            )
-            for begin in range(0, len(self.body), BLOCK):
-                end = begin + BLOCK
-                block = bytes(self.body[begin:end])
-                await send({"type": "http.response.body", "body": block, "more_body": end < len(self.body)})
-
-
-class _HeldFileResponse(FileResponse):
-    """A file, and something that is held until it is sent or its client has gone."""
-
-    held: contextlib.ExitStack
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.held:
-            await super().__call__(scope, receive, send)
-
-
-async def _body(request: Request, most: int, limits: Limits) -> AsyncIterator[bytes]:
-    """The body of a request, block by block.
-
-    Args:
-        request: the request.
-        most: the most bytes that it may have.
-        limits: how slow it may be.
-
-    Raises:
-        Refused: with 413 if the body is longer, before it is read if its length is given; with 408 if it
-            comes too slowly.
-    """
-    too_long = Refused(f"the request has more than {most} bytes, the limit here.", 413)
-    if int(request.headers.get("content-length", 0)) > most:
-        raise too_long
-    too_slow = Refused(
-        f"the request came too slowly; send at least {limits.least_rate} bytes per second, and all within "
-        f"{limits.transfer_seconds:g} s.",
-        408,
-    )
-    now = asyncio.get_running_loop().time
-    began, size = now(), 0
-    blocks = request.stream()
-    while True:
-        try:
-            block = await asyncio.wait_for(anext(blocks), limits.stall_seconds)
-        except StopAsyncIteration:
-            return
-        except asyncio.TimeoutError:
-            raise too_slow from None
-        size += len(block)
-        if size > most:
-            raise too_long
-        elapsed = now() - began
-        late = elapsed > limits.transfer_seconds
-        if late or (elapsed > limits.stall_seconds and size < limits.least_rate * elapsed):
-            raise too_slow
-        yield block
 
 
 def _pixels_of(request: Request, name: str) -> int:

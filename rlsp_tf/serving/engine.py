@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import functools
-import math
 import os
 import re
 import threading
@@ -18,15 +17,13 @@ import av
 import tensorflow as tf
 from av.stream import Disposition
 
-from rlsp_tf.errors import Interrupted, RLSPError, first_line
+from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.inference.divergence import divergence_notes
-from rlsp_tf.inference.load import step_maker
 from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.media.video_reader import VideoSource, open_input
-from rlsp_tf.network.weights import load_model
 from rlsp_tf.pixels.color import ColorSpec
-from rlsp_tf.serving.batching import CPU_PIXELS, BatchingStep
 from rlsp_tf.serving.limits import SERVER_ERRORS, Refused, SessionLost, TooLarge, server_error
+from rlsp_tf.serving.networks import Network, Networks
 from rlsp_tf.serving.wire import Answer, color_of, decode_frame, encode_frame
 from rlsp_tf.system.signals import Stop
 from rlsp_tf.upscaling.segments import OtherRun
@@ -53,26 +50,11 @@ class Progress:
 
 
 @dataclass
-class _Network:
-    """The weights of a model, and how many sessions and videos compute with them.
-
-    Attributes:
-        step: computes.
-        users: how many need it.
-        replaced: whether other weights have taken its place, so that it ends with its last user.
-    """
-
-    step: BatchingStep
-    users: int = 0
-    replaced: bool = False
-
-
-@dataclass
 class _Stream:
     """The state of a session, and how many frames it has seen."""
 
     upscaler: StreamingUpscaler
-    network: _Network
+    network: Network
     color: ColorSpec | None
     size: tuple[int, int]
     pushed: int = 0
@@ -86,53 +68,27 @@ class Engine:
     long video delays a frame by no more than one step.
 
     Args:
-        models: ``.keras`` files or names of weights, by the names by which clients choose.
-        precision: see :func:`rlsp_tf.inference.load.load_step`.
+        models, precision: see :class:`rlsp_tf.serving.networks.Networks`.
         sessions: for how many sessions the state is kept. The one that was not used for longest is dropped
             first.
 
     Raises:
-        RLSPError: if a model cannot be loaded, looks more than one frame ahead, or cannot be run in 8 bits.
+        RLSPError: if a model cannot be used.
     """
 
     def __init__(self, models: Mapping[str, str], *, precision: str = "auto", sessions: int) -> None:
-        self._models, self._precision = dict(models), precision
-        self._networks = {name: self._load(path) for name, path in self._models.items()}
+        self._networks = Networks(models, precision)
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
         self._sessions = sessions
         self._lock = threading.Lock()
 
     def about(self) -> dict[str, dict[str, Any]]:
-        """``{"scale", "latency": in frames, "bits": of the convolutions}`` for each model, by its name."""
-        return {
-            name: {
-                "scale": step.config.scale,
-                "latency": step.config.frames_after,
-                "bits": 8 * step.itemsize,
-            }
-            for name, step in ((name, network.step) for name, network in self._networks.items())
-        }
+        """See :meth:`rlsp_tf.serving.networks.Networks.about`."""
+        return self._networks.about()
 
     def reload(self) -> dict[str, str | None]:
-        """Loads all models anew. What is at work ends with the weights that it began with.
-
-        Returns:
-            For each model, by its name, ``None``, or a sentence that says why the old weights were kept.
-        """
-        outcome: dict[str, str | None] = {}
-        for name, path in self._models.items():
-            try:
-                new = self._load(path)
-            except Exception as error:
-                known = isinstance(error, RLSPError)
-                outcome[name] = str(error) if known else f"{path}: cannot be loaded ({first_line(error)})."
-                continue
-            with self._lock:
-                old, self._networks[name] = self._networks[name], new
-                old.users, old.replaced = old.users + 1, True
-            self._release(old)
-            outcome[name] = None
-        return outcome
+        """See :meth:`rlsp_tf.serving.networks.Networks.reload`."""
+        return self._networks.reload()
 
     def push(
         self, session: str, index: int, model: str, size: Sequence[int], media_type: str, data: bytes
@@ -177,7 +133,7 @@ class Engine:
             stream = self._streams.pop(session, None)
         if stream is None:
             raise SessionLost()
-        with self._released(stream.network), stream.busy, self._lost_on_failure(session):
+        with self._networks.released(stream.network), stream.busy, self._lost_on_failure(session):
             if stream.pushed != index:
                 raise SessionLost()
             return self._answer(stream, stream.upscaler.flush(), media_type)
@@ -187,7 +143,7 @@ class Engine:
         with self._lock:
             stream = self._streams.pop(session, None)
         if stream is not None:
-            self._release(stream.network)
+            self._networks.release(stream.network)
 
     def video(
         self,
@@ -234,10 +190,8 @@ class Engine:
         try:
             progress = progress or Progress()
             progress.total = self._measure(source, pixels, seconds, stop)
-            with self._lock:
-                network = self._networks[model]
-                network.users += 1
-            with self._released(network):
+            network = self._networks.take(model)
+            with self._networks.released(network):
                 run = functools.partial(upscale, source, target, network.step, stop=_EventStop(stop))
                 try:
                     notes = run(tick=progress.tick)
@@ -259,35 +213,7 @@ class Engine:
 
     def close(self) -> None:
         """Computes what waits, then ends the threads."""
-        for network in self._networks.values():
-            network.step.close()
-
-    def _load(self, path: str) -> _Network:
-        pixels = math.inf if tf.config.list_physical_devices("GPU") else CPU_PIXELS
-        make = step_maker(functools.partial(load_model, path), self._precision)
-        step = BatchingStep(make, pixels=pixels)
-        if step.config.frames_after > 1:
-            step.close()
-            raise RLSPError(
-                f"{path}: looks {step.config.frames_after} frames ahead, but rlsp serve can do with one "
-                "only; give another model."
-            )
-        return _Network(step)
-
-    def _release(self, network: _Network) -> None:
-        """Says that a session or a video no longer needs a network."""
-        with self._lock:
-            network.users -= 1
-            ended = network.replaced and not network.users
-        if ended:
-            network.step.close()
-
-    @contextlib.contextmanager
-    def _released(self, network: _Network) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            self._release(network)
+        self._networks.close()
 
     def _stream(
         self, session: str, index: int, model: str, size: tuple[int, int], color: ColorSpec | None
@@ -298,14 +224,13 @@ class Engine:
             if stream is None and index == 0:
                 while len(self._streams) >= self._sessions:
                     dropped.append(self._streams.popitem(last=False)[1])
-                network = self._networks[model]
-                network.users += 1
+                network = self._networks.take(model)
                 upscaler = StreamingUpscaler(network.step, source=color, target=color)
                 stream = self._streams[session] = _Stream(upscaler, network, color, size)
             if stream is not None:
                 self._streams.move_to_end(session)
         for each in dropped:
-            self._release(each.network)
+            self._networks.release(each.network)
         if stream is None or stream.pushed != index:
             raise SessionLost()
         if stream.color != color:

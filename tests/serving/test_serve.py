@@ -28,6 +28,7 @@ from helpers.synthetic import make_clip
 from helpers.videos import make_video, packets
 from rlsp_tf.cli.main import main
 from rlsp_tf.inference.upscaler import StreamingUpscaler
+from rlsp_tf.pixels.color import ColorSpec
 from rlsp_tf.upscaling.upscale import upscale
 
 pytest.importorskip("ray", reason="needs rlsp_tf[serve]")
@@ -196,6 +197,20 @@ def test_the_client_of_the_page_gets_a_clip_upscaled(server, model, tmp_path):
     np.testing.assert_array_equal(np.stack(got), expected(model, clip))
 
 
+def test_the_client_of_planes_gets_a_clip_upscaled(server, model, tmp_path, rng):
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(# serve_video\.py.*?)```", page, re.DOTALL)
+    (tmp_path / "serve_video.py").write_text(code.replace("http://127.0.0.1:8000", server.url))
+    color, shapes = ColorSpec("bt601", full_range=False), [(9, 13), (5, 7), (5, 7)]
+    clip = [tuple(rng.integers(16, 236, shape, dtype=np.uint8) for shape in shapes) for _ in range(5)]
+    sent = b"".join(plane.tobytes() for planes in clip for plane in planes)
+    command = [sys.executable, "serve_video.py", "13", "9"]
+    got = subprocess.run(command, cwd=tmp_path, check=True, input=sent, capture_output=True).stdout
+    upscaler = StreamingUpscaler(model, source=color, target=color)
+    frames = [frame for each in clip for frame in upscaler.push(each)] + upscaler.flush()
+    assert got == b"".join(plane.tobytes() for planes in frames for plane in planes)
+
+
 def test_a_video_comes_back_as_rlsp_upscale_makes_it(server, model, tmp_path):
     make_video(tmp_path / "in.mp4", audio=("aac",))
     upscale(tmp_path / "in.mp4", tmp_path / "own.mkv", model)
@@ -301,7 +316,7 @@ def test_it_tells_what_it_is_and_how_it_is(server):
 
 def test_a_load_test_counts_what_the_server_counts(server, tmp_path, capsys):
     before = server.metrics()
-    options = ["--clients", "1", "3", "--seconds", "1", "--size", "14x10"]
+    options = ["--clients", "1", "3", "--seconds", "1", "--size", "14x10", "--hostile", "2"]
     json_file = tmp_path / "serve.json"
     assert main(["benchmark", "serve", "--url", server.url, *options, "--json", str(json_file)]) == 0
     said = capsys.readouterr().out

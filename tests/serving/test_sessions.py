@@ -169,7 +169,7 @@ class TestEngine:
             return np.stack([decode_frame(each.data, RAW, 4 * WIDTH, 4 * HEIGHT) for each in answers])
 
         first = [push("old", 0), push("old", 1)]
-        before = engine._networks["small"].step
+        before = engine._networks._networks["small"].step
         try:
             other.save(file)
             assert engine.reload() == {"small": None}
