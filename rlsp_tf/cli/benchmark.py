@@ -31,7 +31,7 @@ and stability checks that the output of a network stays near its input over long
 
   rlsp benchmark faults --video film.mp4 --json faults.json
   rlsp benchmark stability --model mine.keras --json stability.json
-  rlsp benchmark report docs/RELIABILITY.md faults.json --plot docs/memory.png""",
+  rlsp benchmark report docs/RELIABILITY.md faults.json stability.json --plot docs/memory.png""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     benchmarks = parser.add_subparsers(metavar="WHAT", required=True)
@@ -133,7 +133,7 @@ the difference must not grow. Ends with exit code 1 if a network is unstable.
 Writes the results that other benchmarks saved with --json as one page of Markdown: a table for each,
 with its command, machine and versions; and plots of time against frame size (if rlsp benchmark step was
 given --sizes) and of memory against the length of a video. The result of rlsp benchmark faults gets a
-page of its own, with a plot of memory over time.
+page of its own, with a plot of memory over time; only results of rlsp benchmark stability share it.
 
   rlsp benchmark report docs/BENCHMARKS.md step.json train.json quality.json video.json""",
     )
