@@ -67,7 +67,7 @@ speed does not depend on weights.
 PSNR of luma under the protocol of the paper in float32, bfloat16, float16 and, on processors with VNNI
 instructions, int8, and what each costs in dB. rlsp evaluate offers more protocols and metrics.
 
-  rlsp benchmark quality --hr vid4/ --model rlsp-7-48.keras --model rlsp-7-64.keras""",
+  rlsp benchmark quality --hr vid4/ --model 7-48 --model authors-7-48.keras""",
         tensorflow=True,
     )
     quality.add_argument("--hr", required=True, metavar="HR", help="the ground truth, as for rlsp evaluate")
@@ -87,7 +87,7 @@ PSNR of the frames after a scene cut if the state of the network is carried over
 warm start; the same at a place that is mistaken for a cut; and how many cuts are detected in joined
 sequences, in sequences with flashes, and in fast pans.
 
-  rlsp benchmark cuts --hr vid4/ --model rlsp-7-48.keras""",
+  rlsp benchmark cuts --hr vid4/ --model authors-7-48.keras""",
         tensorflow=True,
     )
     cuts.add_argument("--hr", required=True, metavar="HR", help="the ground truth, as for rlsp evaluate")
