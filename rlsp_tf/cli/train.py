@@ -151,7 +151,8 @@ def _train_here(arguments: argparse.Namespace) -> None:
         start_tensorflow()
     group = join_group()  # before --init is read, since that computes
     from rlsp_tf.training.clips.mixture import Mixture
-    from rlsp_tf.training.train import TrainingOptions, network_of, train
+    from rlsp_tf.training.options import TrainingOptions, network_of
+    from rlsp_tf.training.train import train
 
     photos = bool(arguments.photos)
     mixture = Mixture(

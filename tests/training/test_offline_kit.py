@@ -38,7 +38,8 @@ from rlsp_tf.training.offline_kit import (
     pack,
     shares,
 )
-from rlsp_tf.training.train import TrainingOptions, train
+from rlsp_tf.training.options import TrainingOptions
+from rlsp_tf.training.train import train
 
 OPTIONS = TrainingOptions(network=RLSPConfig(filters=8, layers=3), batch=2, frames=3, crop=8, every=20)
 

@@ -13,7 +13,7 @@ from rlsp_tf.training.clips.mixture import CLIPS_ONLY, MixedSampler, Mixture
 from rlsp_tf.training.clips.photographs import index_photographs
 from rlsp_tf.training.clips.sampler import ClipSampler
 from rlsp_tf.training.clips.tf_feed import clip_dataset
-from rlsp_tf.training.train import ClipSequence
+from rlsp_tf.training.feed import ClipSequence
 
 ALL = Mixture(photo_share=0.5, flat_share=0.1, degradation=VIDEO, paper_share=0.4)
 
