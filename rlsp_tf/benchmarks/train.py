@@ -119,7 +119,7 @@ class AuthorsTraining:
                 begin = tf.compat.v1.global_variables_initializer()
         except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
             raise RLSPError(
-                f"{meta}: holds no training graph of the authors; give the .meta file of a checkpoint."
+                f"{meta}: holds no training graph of the paper's authors; give a checkpoint's .meta file."
             ) from error
         self.about = {"filters": filters}
         self._session = tf.compat.v1.Session(graph=graph)

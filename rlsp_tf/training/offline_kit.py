@@ -39,7 +39,7 @@ SIZE_LIMIT = 64 * 2**20
 FILE_LIMIT = 16 * 2**20
 """Bytes of a file that a run should leave at most."""
 PACKAGES = (
-    *("av", "keras", "tqdm"),  # and what Keras needs beside JAX:
+    *("av", "keras", "scenedetect-headless", "tqdm"),  # and what Keras needs beside JAX:
     *("absl-py", "markdown-it-py", "mdurl", "namex", "optree", "packaging", "pygments", "rich"),
     "typing-extensions",
 )
