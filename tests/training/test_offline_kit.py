@@ -291,7 +291,7 @@ def test_a_loss_that_is_no_number_stops_jax_with_the_batches_saved(folder, tmp_p
         command, cwd=tmp_path, env=without_tensorflow(tmp_path), capture_output=True, text=True
     )
     assert run.returncode == 1
-    assert "run: the loss is not a finite number at step 10; its batch is in" in run.stderr
+    assert "run: the loss is not finite at step 10; its batch was saved as" in run.stderr
     training, _ = split_clips(index_clips([folder / "data"], cache=cache)[0], None)
     sampler = ClipSampler(training, batch=2, frames=3, crop=8, seed=0)
     with np.load(tmp_path / "run" / "not_a_number_step_10.npz") as saved:

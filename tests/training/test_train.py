@@ -386,7 +386,7 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_its_batch(folder):
     broken.set_weights([np.full_like(weight, np.nan) for weight in broken.get_weights()])
     broken.save(folder / "broken.keras")
     with pytest.raises(
-        RLSPError, match=r"not a finite number at step 1; its batch is in not_a_number_step_1\.npz"
+        RLSPError, match=r"not finite at step 1; its batch was saved as not_a_number_step_1\.npz"
     ):
         quick(folder, "broken", replace(QUICK, init=str(folder / "broken.keras")))
     training, _ = split_clips(index_clips([folder / "data"], cache=folder / "cache")[0], None)
