@@ -141,7 +141,7 @@ def test_what_cannot_be_packed_is_named(folder, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
     assert main(["pack", str(folder / "data"), str(tmp_path / "mine")]) == 1
-    assert "mine: exists and is no offline kit, or not as it was made; " in capsys.readouterr().err
+    assert "mine: exists and is not an unchanged offline kit; " in capsys.readouterr().err
     assert [*(tmp_path / "mine").iterdir()] == [tmp_path / "mine" / "thesis.txt"]
 
 
@@ -151,7 +151,7 @@ def test_only_a_kit_as_it_was_made_is_replaced(folder, tmp_path):
     pack(folder / "data", kit, packages=())
     thesis = kit / "clips" / "thesis.txt"
     thesis.touch()
-    with pytest.raises(RLSPError, match="kit: exists and is no offline kit, or not as it was made; "):
+    with pytest.raises(RLSPError, match="kit: exists and is not an unchanged offline kit; "):
         pack(folder / "data", kit, packages=())
     thesis.unlink()
     for data, what in ((kit / "clips", "contains the input"), (kit.parent, "lies in the input")):
@@ -221,7 +221,7 @@ def test_large_checkpoints_are_compressed_and_can_still_be_read(tmp_path, monkey
 
 def test_what_the_machine_lacks_is_named(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("rlsp_tf.training.offline_kit.EXPECTED", ("numpy", "a_module_of_nobody"))
-    with pytest.raises(RLSPError, match="has no a_module_of_nobody"):
+    with pytest.raises(RLSPError, match="has no module a_module_of_nobody"):
         make_ready(folder / "data", tmp_path / "cache")
 
 

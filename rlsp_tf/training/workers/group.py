@@ -76,10 +76,6 @@ class Group:
         """Makes Keras's Adam. The option ``global_clipnorm`` applies to the gradients of the whole batch."""
         import keras
 
-        if keras.backend.backend() == "tensorflow":
-            from rlsp_tf.training.fused_adam import FusedAdam
-
-            return FusedAdam(**options)
         return keras.optimizers.Adam(**options)
 
     def largest(self, number: int) -> int:
