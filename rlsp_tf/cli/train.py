@@ -21,7 +21,7 @@ interruption, kill -9 too: the same command with --resume.
 
   rlsp train --data clips/ --out runs/7-48 --network 7-48
   rlsp train --data clips/ --out runs/7-48 --network 7-48 --resume --minutes 30
-  rlsp train --data clips/ --out runs/tuned --init rlsp-7-64.keras --learning-rate 1e-4 --steps 5000
+  rlsp train --data clips/ --out runs/tuned --init 7-48 --learning-rate 1e-4 --steps 5000
   rlsp train --data clips/ --photos photographs/ --degradation video --paper-share 0.3 --out runs/video
 
 Photographs, of any size, become clips under a camera that moves over them; being sharp, they teach detail
