@@ -11,12 +11,12 @@ import psutil
 import requests
 from tqdm import tqdm
 
-from rlsp_tf.benchmarks.excerpts import cut
 from rlsp_tf.benchmarks.harness import REST, Worker, ratio
 from rlsp_tf.benchmarks.serve_client import FrameClient, Tally, about_server, metrics_of
 from rlsp_tf.benchmarks.video import VideoTimer
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.encoders import EncoderOptions
+from rlsp_tf.media.excerpts import cut
 from rlsp_tf.media.pixel_formats import rgb8_from_planes
 from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.serving.wire import PLANES, RAW, encode_frame

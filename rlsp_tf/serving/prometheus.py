@@ -13,7 +13,7 @@ from prometheus_client import (
 )
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
-"""Upper bounds of the histograms of durations."""
+"""Upper bounds of the histograms of durations, in seconds."""
 REPLICA = "ray::ServeReplica"
 """The beginning of the title of a replica's process."""
 
@@ -34,7 +34,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        # The creation time of each series would double the number of lines, and is of no use here.
+        # The creation times of series would double the number of lines, and nothing needs them.
         disable_created_metrics()
         self._registry = CollectorRegistry()
 
@@ -68,7 +68,7 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """All counters, in the text format of Prometheus."""
+        """Returns all counters in the text format of Prometheus."""
         own = psutil.Process()
         used = {"front": _used_by(own), "replicas": [0.0, 0.0, 0.0]}
         for process in own.children(recursive=True):
@@ -83,7 +83,7 @@ class Metrics:
 
 
 def _used_by(process: psutil.Process) -> list[float]:
-    """Bytes of memory, seconds of processor time, and open files of a process."""
+    """Returns bytes of memory, seconds of processor time, and the number of open files of a process."""
     with process.oneshot():
         times = process.cpu_times()
         files = process.num_fds() if hasattr(process, "num_fds") else 0

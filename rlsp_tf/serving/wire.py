@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 
 
 def max_bytes(width: int, height: int) -> int:
-    """The most bytes that a frame of this size may have in any of the formats."""
+    """Returns the largest number of bytes of a frame of this size in any of the formats."""
     return 3 * width * height + PNG_OVERHEAD
 
 
@@ -120,6 +120,6 @@ def encode_frame(frame: np.ndarray | tuple[np.ndarray, ...], media_type: str) ->
     if media_type == RAW:
         return frame.tobytes()
     file = io.BytesIO()
-    # A quarter of the time of the default level, for files that are a tenth larger.
+    # This takes a quarter of the time of the default level, and files are a tenth larger.
     Image.fromarray(frame).save(file, "PNG", compress_level=1)
     return file.getvalue()
