@@ -32,6 +32,7 @@ def benchmark_serve(
     seconds: float = SECONDS,
     hostile: int = 0,
     video: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | None = None,
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
@@ -49,6 +50,7 @@ def benchmark_serve(
             :class:`rlsp_tf.benchmarks.hostile.HostileClients`.
         video: compare with ``rlsp upscale`` of this video first, see
             :func:`rlsp_tf.benchmarks.serve_video.side_by_side`.
+        model: the weights of the server's first model for that.
         progress: show a progress bar on standard error.
         command: the command line to note in the result.
 
@@ -75,7 +77,7 @@ def benchmark_serve(
             f"{url}: accepts {share} sessions from one client, not {max(clients)}; start it with "
             "--client-share 1, or give fewer by --clients."
         )
-    compared = side_by_side(url, video, progress=progress) if video is not None else None
+    compared = side_by_side(url, video, model=model, progress=progress) if video is not None else None
     clip = _clip(size)
     scale = next(iter(about["models"].values()))["scale"]
     expected = 3 * size[0] * size[1] * scale**2

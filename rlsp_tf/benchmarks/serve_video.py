@@ -33,13 +33,19 @@ FAST = "ultrafast"
 
 
 def side_by_side(
-    url: str, video: str | os.PathLike[str], *, rounds: int = ROUNDS, progress: bool = False
+    url: str,
+    video: str | os.PathLike[str],
+    *,
+    model: str | os.PathLike[str] | None = None,
+    rounds: int = ROUNDS,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Upscales the beginning of a video by ``rlsp upscale`` and by a server on the same machine, in turn.
 
     Args:
         url: the URL that the server prints. It must have nothing else to do.
         video: the file. Its frames are sent as 4:2:0 planes with 8 bits, and as RGB.
+        model: the weights of the server's first model; those of its name by default.
         rounds: number of rounds.
         progress: show a progress bar on standard error.
 
@@ -52,13 +58,12 @@ def side_by_side(
         RLSPError: if the video or the server cannot be used.
     """
     about = about_server(url)
-    model = next(iter(about["models"]))
-    precision = PRECISIONS[about["models"][model]["bits"]]
+    name, first = next(iter(about["models"].items()))
     with tempfile.TemporaryDirectory() as folder:
         clips = {count: Path(folder, f"{count}{Path(video).suffix}") for count in (FRAMES, FEW)}
         for count, path in clips.items():
             cut(Path(video), path, count)
-        arguments = (os.fspath(video), model, precision)
+        arguments = (os.fspath(video), os.fspath(model or name), PRECISIONS[first["bits"]])
         upscaling = [
             Worker(name, UpscaleTimer, *arguments, EncoderOptions(preset=preset), folder, FRAMES, FEW)
             for name, preset in ((f"rlsp upscale --preset {FAST}", FAST), ("rlsp upscale", None))

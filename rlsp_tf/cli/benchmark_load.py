@@ -88,6 +88,9 @@ percentile, longest), refused requests, lost frames, and the memory of the serve
         "upscale makes of it here",
     )
     parser.add_argument(
+        "--model", help="with --video: the server's first model, if it is not weights that come with rlsp"
+    )
+    parser.add_argument(
         "--hostile",
         type=whole(0, 200),
         default=0,

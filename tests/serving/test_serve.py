@@ -26,6 +26,7 @@ from PIL import Image
 from helpers.networks import small_model
 from helpers.synthetic import make_clip
 from helpers.videos import make_video, packets
+from rlsp_tf.benchmarks.serve_video import side_by_side
 from rlsp_tf.cli.main import main
 from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.pixels.color import ColorSpec
@@ -370,6 +371,27 @@ def test_sighup_loads_the_weights_anew(server, model, file):
         file.write_bytes(old)
         reload(loaded)
     np.testing.assert_array_equal(finish(server.begin(), 0), expected(model, clip))
+
+
+@pytest.mark.slow
+def test_a_client_is_compared_with_rlsp_upscale(server, file, tmp_path, capsys, monkeypatch):
+    for name, value in (("FRAMES", 12), ("FEW", 4)):
+        monkeypatch.setattr(f"rlsp_tf.benchmarks.serve_video.{name}", value)
+    monkeypatch.setitem(side_by_side.__kwdefaults__, "rounds", 1)
+    make_video(tmp_path / "in.mkv", pts=range(0, 20 * 3600, 3600), size=(64, 48))
+    options = ["--clients", "1", "--seconds", "1", "--size", "14x10", "--video", str(tmp_path / "in.mkv")]
+    json_file = tmp_path / "serve.json"
+    words = ["benchmark", "serve", "--url", server.url, *options, "--model", str(file)]
+    assert main([*words, "--json", str(json_file)]) == 0
+    contenders = json.loads(json_file.read_text())["compared"]["contenders"]
+    assert [each["to"] for each in contenders.values()] == [
+        *(None, "rlsp upscale --preset ultrafast", "rlsp upscale --preset ultrafast"),
+        *(None, "rlsp upscale"),
+    ]
+    said = capsys.readouterr().out
+    for name, each in contenders.items():
+        assert f"| {name} | {each['rate']:.2f} |" in said
+        assert each["cpu"] > 0
 
 
 def test_no_port_can_be_reached_from_other_machines(server):
