@@ -26,6 +26,7 @@ pytest.importorskip("uvicorn", reason="needs rlsp_tf[serve]")
 
 from helpers import served
 from helpers.served import ANSWER, BEGIN, LIMITS, Client, wait_until
+from rlsp_tf.benchmarks.hostile import HostileClients
 from rlsp_tf.serving import folder as serve_folder
 from rlsp_tf.serving.access import Access, read_tokens
 from rlsp_tf.serving.folder import server_folder
@@ -199,6 +200,17 @@ class TestConnections:
                 connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
                 assert is_closed(connection)
         assert log == ["Invalid HTTP request received."]
+
+
+def test_the_hostile_clients_of_the_benchmark_keep_nobody_out(serving):
+    server = serving(replace(LIMITS, connections=256))
+    client = Client(server.port, "127.0.0.99")
+    with HostileClients(f"http://127.0.0.1:{server.port}", 4) as enemies:
+        while sum(enemies.attacks.values()) < 8:
+            assert client.ask("GET", "/healthz").status == 200
+            time.sleep(0.1)
+    session = client.begin()
+    assert client.ask("PUT", f"{session}/frames/0", FRAME, RAW).status == 204
 
 
 class TestSlowness:

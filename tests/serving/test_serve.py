@@ -317,7 +317,7 @@ def test_it_tells_what_it_is_and_how_it_is(server):
 
 def test_a_load_test_counts_what_the_server_counts(server, tmp_path, capsys):
     before = server.metrics()
-    options = ["--clients", "1", "3", "--seconds", "1", "--size", "14x10", "--hostile", "2"]
+    options = ["--clients", "1", "3", "--seconds", "1", "--size", "14x10"]
     json_file = tmp_path / "serve.json"
     assert main(["benchmark", "serve", "--url", server.url, *options, "--json", str(json_file)]) == 0
     said = capsys.readouterr().out
