@@ -1,5 +1,6 @@
 """Copies sound, subtitles and everything else that accompanies a video, packet by packet."""
 
+import contextlib
 import io
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -85,7 +86,8 @@ class StreamCopy:
         self._begins, self._ends = source.begins, source.ends
         if source.begins is not None and source.indexed:
             earlier = round((source.begins - LONGEST_SUBTITLE) / source.time_base)
-            self._input.seek(max(0, earlier), stream=self._input.streams[source.stream_index])
+            with contextlib.suppress(av.FFmpegError):
+                self._input.seek(max(0, earlier), stream=self._input.streams[source.stream_index])
         self._targets: dict[int, Any] = {}
         self._conversions: dict[int, SoundConversion | TextConversion] = {}
         for part in (METADATA, TIME_CODE, CHAPTERS):
