@@ -17,8 +17,8 @@ from helpers.videos import make_video, packets
 from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.inference.int8 import Int8Step
 from rlsp_tf.inference.upscaler import StreamingUpscaler
+from rlsp_tf.media.inputs import open_input
 from rlsp_tf.media.open import VideoSource
-from rlsp_tf.media.video_reader import open_input
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.serving.engine import Engine, Progress
 from rlsp_tf.serving.limits import Capacity, Limits, Refused, ServerFault, SessionLost, TooLarge

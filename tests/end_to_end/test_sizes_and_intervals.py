@@ -16,8 +16,8 @@ from helpers.videos import frame_times, gradient, make_video, packets
 from rlsp_tf.cli.main import main
 from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.media.encoders import EncoderOptions
-from rlsp_tf.media.excerpt import Excerpt
 from rlsp_tf.media.images import read_image, write_png
+from rlsp_tf.media.interval import Interval
 from rlsp_tf.upscaling.plan import Plan, join_ranges, make_plan, render_range
 from rlsp_tf.upscaling.size import Size
 from rlsp_tf.upscaling.upscale import Recipe, upscale, upscale_clip
@@ -50,7 +50,7 @@ def assert_same(one, other):
         np.testing.assert_array_equal(planes, others)
 
 
-def test_an_excerpt_is_what_a_film_of_its_frames_gives(film, step, tmp_path):
+def test_an_interval_is_what_a_film_of_its_frames_gives(film, step, tmp_path):
     """Frames 30 to 44, which no other frame gets into."""
     with av.open(str(film)) as file:
         frames = list(file.decode(video=0))[30:45]
@@ -70,7 +70,7 @@ def test_an_excerpt_is_what_a_film_of_its_frames_gives(film, step, tmp_path):
     assert 0 <= copied[0][0] < Fraction(1024, 48000)
 
 
-def test_an_interrupted_excerpt_goes_on(film, step, tmp_path):
+def test_an_interrupted_interval_goes_on(film, step, tmp_path):
     target, options = tmp_path / "large.mkv", {"start": 0.8, "duration": 0.8, "scale": 1.5, **OPTIONS}
     upscale(film, tmp_path / "once.mkv", step, **options)
     with pytest.raises(Interrupted):
@@ -87,7 +87,7 @@ def test_an_interrupted_excerpt_goes_on(film, step, tmp_path):
 
 @pytest.mark.parametrize("suffix", [".mkv", ".ts"])
 @pytest.mark.parametrize("split", [False, True])
-def test_ranges_of_an_excerpt_in_another_size(suffix, split, step, tmp_path):
+def test_ranges_of_an_interval_in_another_size(suffix, split, step, tmp_path):
     film = make_video(
         tmp_path / f"film{suffix}", range(60), time_base=Fraction(1, 25), size=(32, 24), audio=("aac",)
     )
@@ -96,7 +96,7 @@ def test_ranges_of_an_excerpt_in_another_size(suffix, split, step, tmp_path):
         segment=4,
         encoder=EncoderOptions(codec="ffv1"),
         size=Size(height=40),
-        excerpt=Excerpt(Fraction(2, 5), Fraction(8, 5)),
+        interval=Interval(Fraction(2, 5), Fraction(8, 5)),
     )
     cuts = frozenset({13, 29})
     plan = make_plan(film, step, recipe, cuts, length=5, split=split)

@@ -12,8 +12,8 @@ from helpers.media import contents, copy, cover_of, with_cover
 from helpers.videos import gradient, make_video, packets
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.media.encoders import EncoderOptions
-from rlsp_tf.media.excerpt import Excerpt, clock_time, packets_from_key_frame
 from rlsp_tf.media.images import FolderSource, write_png
+from rlsp_tf.media.interval import Interval, clock_time, packets_from_key_frame
 from rlsp_tf.media.open import open_sink, open_source
 from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.media.video_writer import VideoSink
@@ -21,8 +21,8 @@ from rlsp_tf.media.video_writer import VideoSink
 FRAMES, RATE = 90, 30
 
 
-def read(path, excerpt=Excerpt()):
-    with VideoSource(path, excerpt=excerpt) as source:
+def read(path, interval=Interval()):
+    with VideoSource(path, interval=interval) as source:
         return [(frame.pts * source.time_base, frame.planes) for frame in source]
 
 
@@ -82,7 +82,7 @@ def film(request, tmp_path_factory):
     ids=str,
 )
 def test_the_frames_are_those_of_the_whole(film, start, duration):
-    found = read(film, Excerpt(start, duration))
+    found = read(film, Interval(start, duration))
     assert_frames(found, expected(film, start, duration))
     if start:
         assert found[0][0] == 0
@@ -95,7 +95,7 @@ def test_every_frame_may_be_the_first(tmp_path):
     )
     whole = [planes for _, planes in read(path)]
     for index in range(1, 40):
-        ((_, planes),) = read(path, Excerpt(Fraction(index, 30), Fraction(1, 30)))
+        ((_, planes),) = read(path, Interval(Fraction(index, 30), Fraction(1, 30)))
         np.testing.assert_array_equal(planes[0], whole[index][0])
 
 
@@ -113,7 +113,7 @@ def test_real_files(name, data):
         ]
     chosen = [each for each in frames if middle <= each[0] < middle + Fraction(1, 10)]
     assert len(chosen) >= 2
-    found = read(path, Excerpt(middle, Fraction(1, 10)))
+    found = read(path, Interval(middle, Fraction(1, 10)))
     assert_frames(found, [(time - chosen[0][0], planes) for time, planes in chosen])
 
 
@@ -137,7 +137,7 @@ def test_what_comes_before_is_not_decoded(tmp_path, monkeypatch):
             options={"g": "10"},
         )
         decoded.clear()
-        assert len(read(path, Excerpt(Fraction(9), Fraction(1, 10)))) == 3
+        assert len(read(path, Interval(Fraction(9), Fraction(1, 10)))) == 3
         assert len(decoded) < 60, suffix
 
 
@@ -147,7 +147,7 @@ def test_time_stamps_that_start_again_are_counted_through(tmp_path):
     path = tmp_path / "two.ts"
     path.write_bytes(one.read_bytes() * 2)
     for start in (Fraction(1, 2), Fraction(3, 2)):
-        assert_frames(read(path, Excerpt(start, Fraction(1, 5))), expected(path, start, Fraction(1, 5)))
+        assert_frames(read(path, Interval(start, Fraction(1, 5))), expected(path, start, Fraction(1, 5)))
 
 
 @pytest.mark.parametrize("start", [Fraction(3), Fraction(3600)])
@@ -155,23 +155,23 @@ def test_beyond_the_end_is_a_sentence(film, start):
     with pytest.raises(
         RLSPError, match=r"film.*: its last frame is at 0:02.9\d\d; --start must not be later"
     ):
-        VideoSource(film, excerpt=Excerpt(start))
+        VideoSource(film, interval=Interval(start))
 
 
 def test_a_gap_without_a_frame_is_a_sentence(film):
     with pytest.raises(RLSPError, match="has no frame between --start and the end of --duration"):
-        VideoSource(film, excerpt=Excerpt(Fraction(101, 100), Fraction(1, 1000)))
+        VideoSource(film, interval=Interval(Fraction(101, 100), Fraction(1, 1000)))
 
 
 @pytest.mark.parametrize("values", [{"start": Fraction(-1)}, {"duration": Fraction(0)}])
 def test_no_time_is_negative(values):
     with pytest.raises(UsageError):
-        Excerpt(**values)
+        Interval(**values)
 
 
-def cut(path, target, excerpt, **encoder):
-    """An excerpt in a new file; gives the notes."""
-    with VideoSource(path, excerpt=excerpt) as source:
+def cut(path, target, interval, **encoder):
+    """An interval in a new file; gives the notes."""
+    with VideoSource(path, interval=interval) as source:
         size = {"width": source.width, "height": source.height}
         with VideoSink(target, source, **size, encoder=EncoderOptions(preset="ultrafast", **encoder)) as sink:
             for frame in source:
@@ -208,7 +208,7 @@ def rich(tmp_path_factory):
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
 def test_sound_and_subtitles_are_cut_alike(rich, suffix, tmp_path):
     target = tmp_path / f"cut{suffix}"
-    cut(rich, target, Excerpt(Fraction(1), Fraction(1)))
+    cut(rich, target, Interval(Fraction(1), Fraction(1)))
     assert len(packets(target, "video")[0]) == 25
     assert min(time for time, _ in packets(target, "video")[0]) == 0
     for copied, heard in zip(packets(target, "audio"), packets(rich, "audio"), strict=True):
@@ -239,7 +239,7 @@ def test_chapters_are_cut_alike(tmp_path):
         (Fraction(3, 5), None): [(0, 0.4, "second")],
         (Fraction(0), Fraction(2, 5)): [(0, 0.4, "first")],
     }.items():
-        cut(path, tmp_path / "cut.mkv", Excerpt(start, duration))
+        cut(path, tmp_path / "cut.mkv", Interval(start, duration))
         with av.open(str(tmp_path / "cut.mkv")) as container:
             found = [
                 (
@@ -253,27 +253,27 @@ def test_chapters_are_cut_alike(tmp_path):
         (tmp_path / "cut.mkv").unlink()
 
 
-def test_without_an_excerpt_everything_stays(rich, tmp_path):
-    """An excerpt that holds all is the whole."""
+def test_without_an_interval_everything_stays(rich, tmp_path):
+    """An interval that holds all is the whole."""
     copy(rich, tmp_path / "whole.mkv", preset="ultrafast")
-    cut(rich, tmp_path / "cut.mkv", Excerpt(duration=Fraction(100)))
+    cut(rich, tmp_path / "cut.mkv", Interval(duration=Fraction(100)))
     for kind in ("video", "audio", "subtitle"):
         assert packets(tmp_path / "cut.mkv", kind) == packets(tmp_path / "whole.mkv", kind)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_cover_belongs_to_every_excerpt(suffix, tmp_path):
+def test_a_cover_belongs_to_every_interval(suffix, tmp_path):
     clip = make_video(tmp_path / "clip.mp4", audio=["aac"], options={"g": "5"})
     write_png(tmp_path / "cover.png", gradient(3, 40, 30))
     path = with_cover(clip, tmp_path / "cover.png", tmp_path / "covered.mp4")
-    assert cut(path, tmp_path / f"cut{suffix}", Excerpt(Fraction(3, 5), Fraction(1, 5))) == []
+    assert cut(path, tmp_path / f"cut{suffix}", Interval(Fraction(3, 5), Fraction(1, 5))) == []
     assert cover_of(tmp_path / f"cut{suffix}") == (tmp_path / "cover.png").read_bytes()
     assert len(packets(tmp_path / f"cut{suffix}", "audio")[0]) in (9, 10)
 
 
 def test_a_time_code_is_not_that_of_a_later_frame(tmp_path):
     path = make_video(tmp_path / "film.mov", stream_metadata={"timecode": "01:00:00:00"})
-    notes = cut(path, tmp_path / "cut.mov", Excerpt(Fraction(1, 2)))
+    notes = cut(path, tmp_path / "cut.mov", Interval(Fraction(1, 2)))
     assert f"{path}: its time code was left out, since it is that of the first frame." in notes
     with av.open(str(tmp_path / "cut.mov")) as container:
         assert "timecode" not in container.streams.video[0].metadata
@@ -297,7 +297,7 @@ def folder(tmp_path):
     ],
 )
 def test_images_are_counted_by_their_rate(start, duration, rate, names, folder):
-    source = FolderSource(folder, excerpt=Excerpt(start, duration), rate=rate)
+    source = FolderSource(folder, interval=Interval(start, duration), rate=rate)
     assert source.names == [f"{index:02d}" for index in names]
     frames = list(source)
     assert [frame.pts for frame in frames] == [*range(len(names))]
@@ -307,13 +307,13 @@ def test_images_are_counted_by_their_rate(start, duration, rate, names, folder):
 
 def test_images_end_too(folder):
     with pytest.raises(RLSPError, match=r"lr: its last image is at 0:00.760, at 25 images per second; --s"):
-        FolderSource(folder, excerpt=Excerpt(Fraction(4, 5)))
+        FolderSource(folder, interval=Interval(Fraction(4, 5)))
     with pytest.raises(RLSPError, match=r"lr: has no image between"):
-        FolderSource(folder, excerpt=Excerpt(Fraction(1, 100), Fraction(1, 100)))
+        FolderSource(folder, interval=Interval(Fraction(1, 100), Fraction(1, 100)))
 
 
 def test_a_rate_that_counts_is_not_called_ignored(folder, tmp_path):
-    with open_source(folder, excerpt=Excerpt(Fraction(1)), rate=10) as source:
+    with open_source(folder, interval=Interval(Fraction(1)), rate=10) as source:
         sink = open_sink(tmp_path / "out", source, width=16, height=12, encoder=EncoderOptions(rate=10))
         with sink:
             for frame in source:
@@ -342,16 +342,16 @@ def test_times_are_written_as_they_are_read(seconds, text):
     assert clock_time(seconds) == text
 
 
-def test_a_pipe_has_excerpts_too(rich, tmp_path):
+def test_a_pipe_has_intervals_too(rich, tmp_path):
     """The reader in a process of its own, whose standard input is the file."""
     program = (
         "import sys\n"
         "from fractions import Fraction\n"
         "from rlsp_tf.media.encoders import EncoderOptions\n"
-        "from rlsp_tf.media.excerpt import Excerpt\n"
-        "from rlsp_tf.media.video_reader import STDIN, VideoSource\n"
+        "from rlsp_tf.media.interval import Interval\n"
+        "from rlsp_tf.media.open import STDIN, VideoSource\n"
         "from rlsp_tf.media.video_writer import VideoSink\n"
-        "with VideoSource(STDIN, excerpt=Excerpt(Fraction(1), Fraction(1))) as source:\n"
+        "with VideoSource(STDIN, interval=Interval(Fraction(1), Fraction(1))) as source:\n"
         "    size = {'width': source.width, 'height': source.height}\n"
         "    encoder = EncoderOptions(preset='ultrafast')\n"
         "    with VideoSink(sys.argv[1], source, **size, encoder=encoder) as sink:\n"
@@ -360,6 +360,6 @@ def test_a_pipe_has_excerpts_too(rich, tmp_path):
     )
     with rich.open("rb") as file:
         subprocess.run([sys.executable, "-c", program, tmp_path / "pipe.mkv"], stdin=file, check=True)
-    cut(rich, tmp_path / "file.mkv", Excerpt(Fraction(1), Fraction(1)))
+    cut(rich, tmp_path / "file.mkv", Interval(Fraction(1), Fraction(1)))
     for kind in ("video", "audio"):
         assert packets(tmp_path / "pipe.mkv", kind) == packets(tmp_path / "file.mkv", kind)
