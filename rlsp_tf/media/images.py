@@ -134,6 +134,10 @@ class FolderSource:
         interval: the part that is read.
         rate: images per second, by which the times of the interval are counted; 25 by default.
 
+    Attributes:
+        interval: the part that is read.
+        names: the names of all images in the folder, also of those that are not read.
+
     Raises:
         RLSPError: if there is no image, an image cannot be read, sizes or depths differ, two files have the
             same name but for their suffixes, or no image belongs to the interval.
@@ -153,6 +157,7 @@ class FolderSource:
         self.time_base = Fraction(1, 25)
         self.notes: list[str] = []
         files = self._list_folder() if self.path.is_dir() else [self.path]
+        self.names = [file.stem for file in files]
         self._files = self._of_interval(files, Fraction(rate or DEFAULT_RATE))
         headers = [_read_header(file) for file in self._files]
         first = headers[0]
@@ -177,11 +182,6 @@ class FolderSource:
         self.width, self.height = first.size
         self.depth = 16 if first.deep else 8
         self.frames: int | None = len(self._files)
-
-    @property
-    def names(self) -> list[str]:
-        """The names of all frames."""
-        return [file.stem for file in self._files]
 
     def __iter__(self) -> Iterator[Frame]:
         for index, file in enumerate(self._files):

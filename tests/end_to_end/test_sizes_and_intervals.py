@@ -146,6 +146,9 @@ def test_folders_of_images_too(model, tmp_path):
     assert main(["upscale", str(tmp_path / "lr"), str(tmp_path / "large"), *options]) == 0
     assert contents(tmp_path / "large") == [f"{index}.png" for index in range(10, 15)]
     assert read_image(tmp_path / "large" / "12.png").shape == (33, 45, 3)
+    again = ["--model", model, "--duration", "0.1", "--force"]
+    assert main(["upscale", str(tmp_path / "lr"), str(tmp_path / "large"), *again]) == 0
+    assert contents(tmp_path / "large") == ["00.png", "01.png", "02.png"]
     assert main(["upscale", str(tmp_path / "lr"), str(tmp_path / "large.mkv"), *options]) == 0
     assert frame_times(tmp_path / "large.mkv") == [Fraction(index, 10) for index in range(5)]
 

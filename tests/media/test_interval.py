@@ -298,8 +298,8 @@ def folder(tmp_path):
 )
 def test_images_are_counted_by_their_rate(start, duration, rate, names, folder):
     source = FolderSource(folder, interval=Interval(start, duration), rate=rate)
-    assert source.names == [f"{index:02d}" for index in names]
     frames = list(source)
+    assert [frame.name for frame in frames] == [f"{index:02d}" for index in names]
     assert [frame.pts for frame in frames] == [*range(len(names))]
     for frame, index in zip(frames, names, strict=True):
         np.testing.assert_array_equal(frame.planes[0], gradient(index, 16, 12))
