@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
+from rlsp_tf.system.lean import lean_imports
 from rlsp_tf.system.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -144,7 +145,9 @@ def start_tensorflow() -> None:
     """Imports TensorFlow and initializes its devices, without its messages on standard error."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with quiet_tensorflow():
-        import tensorflow as tf
+        with lean_imports():
+            import keras  # noqa: F401
+            import tensorflow as tf
 
         tf.config.list_logical_devices()
 

@@ -21,7 +21,7 @@ command with --resume continues the training.
 
   rlsp train --data clips/ --out runs/7-48 --network 7-48
   rlsp train --data clips/ --out runs/7-48 --network 7-48 --resume --minutes 30
-  rlsp train --data clips/ --out runs/tuned --init rlsp-7-64.keras --learning-rate 1e-4 --steps 5000
+  rlsp train --data clips/ --out runs/tuned --init 7-48 --learning-rate 1e-4 --steps 5000
   rlsp train --data clips/ --photos photographs/ --degradation video --paper-share 0.3 --out runs/video
 
 A virtual camera that moves over photographs turns them into clips, which are sharper than videos. The
