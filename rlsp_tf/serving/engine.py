@@ -20,7 +20,8 @@ from av.stream import Disposition
 from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.inference.divergence import divergence_notes
 from rlsp_tf.inference.upscaler import StreamingUpscaler
-from rlsp_tf.media.video_reader import VideoSource, open_input
+from rlsp_tf.media.inputs import open_input
+from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.pixels.color import ColorSpec
 from rlsp_tf.serving.limits import SERVER_ERRORS, Refused, SessionLost, TooLarge, server_error
 from rlsp_tf.serving.networks import Network, Networks

@@ -23,7 +23,9 @@ import pytest
 import requests
 from PIL import Image
 
+from helpers.media import png
 from helpers.networks import small_model
+from helpers.streams import upscaled
 from helpers.synthetic import make_clip
 from helpers.videos import make_video, packets
 from rlsp_tf.benchmarks.serve_video import side_by_side
@@ -83,18 +85,6 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def model():
-    return small_model(np.random.default_rng(0), precision="float32")
-
-
-@pytest.fixture(scope="module")
-def file(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("serve") / "small.keras"
-    model.save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def server(file):
     limits = (
         "--max-sessions",
@@ -117,17 +107,6 @@ def server(file):
     server = Server("--model", str(file), *options, *limits)
     yield server
     server.close()
-
-
-def expected(model, clip):
-    upscaler = StreamingUpscaler(model)
-    return np.stack([frame for each in clip for frame in upscaler.push(each)] + upscaler.flush())
-
-
-def png(image):
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
 
 
 def decoded(path):
@@ -161,7 +140,7 @@ def test_clients_at_the_same_time_get_the_frames_of_the_streaming_upscaler(serve
         results = list(pool.map(client, clips))
     for clip, result in zip(clips, results, strict=True):
         # Batches sum in another order, which may be rounded the other way.
-        assert np.abs(result.astype(int) - expected(model, clip)).max() <= 1
+        assert np.abs(result.astype(int) - upscaled(model, clip)).max() <= 1
     after = server.metrics()
     counted = 'rlsp_frames_total{kind="session"}'
     assert after[counted] - before.get(counted, 0) == 36
@@ -182,7 +161,7 @@ def test_frames_as_png_come_back_as_png(server, model):
     frames = [answer, server.ask("DELETE", session)]
     assert {answer.headers["content-type"] for answer in frames} == {"image/png"}
     got = np.stack([np.asarray(Image.open(io.BytesIO(answer.content))) for answer in frames])
-    np.testing.assert_array_equal(got, expected(model, clip))
+    np.testing.assert_array_equal(got, upscaled(model, clip))
 
 
 def test_the_client_of_the_page_gets_a_clip_upscaled(server, model, tmp_path):
@@ -195,7 +174,7 @@ def test_the_client_of_the_page_gets_a_clip_upscaled(server, model, tmp_path):
         (tmp_path / "lr" / f"{t}.png").write_bytes(png(frame))
     subprocess.run([sys.executable, "serve_client.py", "lr/*.png", "out"], cwd=tmp_path, check=True)
     got = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "out").iterdir())]
-    np.testing.assert_array_equal(np.stack(got), expected(model, clip))
+    np.testing.assert_array_equal(np.stack(got), upscaled(model, clip))
 
 
 def test_the_client_of_planes_gets_a_clip_upscaled(server, model, tmp_path, rng):
@@ -362,15 +341,15 @@ def test_sighup_loads_the_weights_anew(server, model, file):
         other.save(file)
         reload(loaded)
         for session in sessions:
-            np.testing.assert_array_equal(finish(session, 1), expected(model, clip))
+            np.testing.assert_array_equal(finish(session, 1), upscaled(model, clip))
         file.write_bytes(b"nothing")
         reload("the weights of small were not loaded anew, the old ones stay: ")
         for _ in range(4):
-            np.testing.assert_array_equal(finish(server.begin(), 0), expected(other, clip))
+            np.testing.assert_array_equal(finish(server.begin(), 0), upscaled(other, clip))
     finally:
         file.write_bytes(old)
         reload(loaded)
-    np.testing.assert_array_equal(finish(server.begin(), 0), expected(model, clip))
+    np.testing.assert_array_equal(finish(server.begin(), 0), upscaled(model, clip))
 
 
 @pytest.mark.slow
@@ -438,7 +417,7 @@ def test_sigterm_gives_back_what_was_accepted_and_leaves_neither_process_nor_fil
         for path in ("/sessions?width=14&height=10", "/videos"):
             answer = server.ask("POST", path, data=b"x")
             assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
-        assert server.ask("DELETE", session).content == expected(model, clip)[0].tobytes()
+        assert server.ask("DELETE", session).content == upscaled(model, clip)[0].tobytes()
         answer = video.result()
     assert (answer.status_code, "shutting down" in answer.json()["error"]) == (503, True)
     assert server.process.wait(30) == 0

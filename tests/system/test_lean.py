@@ -28,7 +28,7 @@ def test_imports_work_again_after_the_block(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     with lean_imports(), pytest.raises(ImportError):
         import scipy
-    import scipy  # noqa: F811
+    import scipy
 
     assert scipy.__version__
 
