@@ -9,6 +9,10 @@ ROOT = Path(__file__).parent
 # Folders beside rlsp_tf that are installed inside it, as links in rlsp_tf have it in a checkout.
 BESIDE = {"rlsp_tf.checkpoints": "checkpoints", "rlsp_tf.converters": "converters"}
 
+COMPLETION = [
+    # Scripts for shells from parsers of argparse; 1.7 is the oldest in which that was tried.
+    "shtab>=1.7",
+]
 LITERT = [
     # Runs LiteRT files, in the form in which TensorFlow no longer ships it.
     "ai-edge-litert>=2.0",
@@ -37,6 +41,7 @@ SERVE = [
     "uvicorn>=0.31",
 ]
 TEST = [
+    *COMPLETION,
     *LITERT,
     *ONNX,
     *RAY,
@@ -126,6 +131,7 @@ setup(
         "benchmark": [*LITERT, *ONNX, "openvino>=2024.4", "simpy>=4.1", "torch>=2.10"],
         # OpenVINO in 8 bits there; apart, because it brings scikit-learn and more for one contender.
         "benchmark-int8": ["nncf>=3.4"],
+        "completion": COMPLETION,
         "litert": LITERT,
         "onnx": ONNX,
         # The authors' PyTorch checkpoints; before 2.10, a file could run code though only data was asked for

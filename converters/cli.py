@@ -3,8 +3,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from rlsp_tf.cli.common import add_command, make_parser, positive, run, start_tensorflow
+from rlsp_tf.cli.completion import add_completion
 from rlsp_tf.errors import RLSPError, UsageError
 
 DESCRIPTION = """\
@@ -19,7 +21,12 @@ Downloads the weights of the paper's authors, and converts between their formats
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of ``rlsp-convert`` with all its commands."""
-    return make_parser("rlsp-convert", DESCRIPTION, _add_download, _add_tf1, _add_verify, _add_pytorch)
+    return make_parser(
+        "rlsp-convert",
+        DESCRIPTION,
+        *(_add_download, _add_tf1, _add_verify, _add_pytorch),
+        partial(add_completion, program="rlsp-convert", build=build_parser),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import requests
-from tqdm import tqdm
 
 from rlsp_tf.benchmarks.harness import heading
 from rlsp_tf.benchmarks.hostile import HostileClients
@@ -17,6 +16,7 @@ from rlsp_tf.benchmarks.serve_client import FrameClient, Tally, about_server, me
 from rlsp_tf.benchmarks.serve_video import side_by_side
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.serving.wire import RAW
+from rlsp_tf.system.progress import ProgressBar
 
 CLIENTS = (1, 2, 4, 8, 16)
 SECONDS = 20.0
@@ -51,7 +51,7 @@ def benchmark_serve(
         video: compare with ``rlsp upscale`` of this video first, see
             :func:`rlsp_tf.benchmarks.serve_video.side_by_side`.
         model: the weights of the server's first model for that.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
         command: the command line to note in the result.
 
     Returns:
@@ -82,7 +82,7 @@ def benchmark_serve(
     scale = next(iter(about["models"].values()))["scale"]
     expected = 3 * size[0] * size[1] * scale**2
     rounds: list[dict[str, Any]] = []
-    with tqdm(clients, desc="clients", disable=not progress, leave=False) as bar:
+    with ProgressBar(clients, desc="clients", unit="rounds", show=progress, leave=False) as bar:
         for count in bar:
             bar.set_postfix_str(str(count))
             _round(url, clip, count, min(5.0, seconds), expected)

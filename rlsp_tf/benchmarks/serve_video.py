@@ -9,7 +9,6 @@ from typing import Any
 
 import psutil
 import requests
-from tqdm import tqdm
 
 from rlsp_tf.benchmarks.harness import REST, Worker, ratio
 from rlsp_tf.benchmarks.serve_client import FrameClient, Tally, about_server, metrics_of
@@ -20,6 +19,7 @@ from rlsp_tf.media.excerpts import cut
 from rlsp_tf.media.pixel_formats import rgb8_from_planes
 from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.serving.wire import PLANES, RAW, encode_frame
+from rlsp_tf.system.progress import ProgressBar
 
 ROUNDS = 3
 FRAMES = 90
@@ -47,7 +47,7 @@ def side_by_side(
         video: the file. Its frames are sent as 4:2:0 planes with 8 bits, and as RGB.
         model: the weights of the server's first model; those of its name by default.
         rounds: number of rounds.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
 
     Returns:
         ``{"video", "frames", "contenders": {name: {"rate": frames per second, median over the rounds,
@@ -78,7 +78,9 @@ def side_by_side(
         }
         results: dict[str, list[dict[str, float]]] = {name: [] for name in turns}
         try:
-            with tqdm(total=rounds * len(turns), desc="turns", disable=not progress, leave=False) as bar:
+            with ProgressBar(
+                total=rounds * len(turns), desc="turns", unit="turns", show=progress, leave=False
+            ) as bar:
                 for _ in range(rounds):
                     for name, (run, _to) in turns.items():
                         bar.set_postfix_str(name)

@@ -68,7 +68,7 @@ def benchmark_step(
         warm_up: steps at the beginning of each round that do not count.
         others: contenders beside rlsp_tf and the authors' graph; those whose packages are not installed
             are left out.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
         command: the command line to record in the result.
 
     Returns:

@@ -56,7 +56,7 @@ def benchmark_video(
         rounds: number of rounds.
         frames: number of frames of the video that are timed.
         few: number of these that do not count, since parts may still be starting.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
         command: the command line to record in the result.
 
     Returns:

@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from rlsp_tf._version import __version__
@@ -60,7 +61,7 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     if more:
         # Where options stand between paths, argparse recognizes only the paths before them.
         if "paths" not in arguments or any(word.startswith("-") and word != "-" for word in more):
-            parser.error(f"unrecognized arguments: {' '.join(more)}")
+            arguments.parser.error(f"unrecognized arguments: {' '.join(more)}")
         arguments.paths += more
     if threading.current_thread() is threading.main_thread():
         # SIGTERM ends a command as Ctrl-C does, so that half-written files are removed.
@@ -111,7 +112,7 @@ def add_command(
         name, help=help, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback if the command fails")
-    parser.set_defaults(command=command)
+    parser.set_defaults(command=command, parser=parser)
     return parser
 
 
@@ -160,6 +161,16 @@ def number(least: float = 0, most: float = math.inf, *, above: bool = False) -> 
         return value
 
     return convert
+
+
+def clock(text: str) -> Fraction:
+    """The argparse type of a time, such as 83.5, 1:23.5 or 01:02:03, in seconds."""
+    if not re.fullmatch(r"(\d{1,7}|\d{1,4}:[0-5]?\d|\d{1,3}:[0-5]?\d:[0-5]?\d)(\.\d{1,9})?", text):
+        raise argparse.ArgumentTypeError(f"expected a time such as 83.5, 1:23.5 or 01:02:03, not {text!r}")
+    seconds = Fraction(0)
+    for part in text.split(":"):
+        seconds = 60 * seconds + Fraction(part)
+    return seconds
 
 
 def add_degradation(parser: argparse.ArgumentParser) -> None:

@@ -8,10 +8,10 @@ from rlsp_tf.cli.common import (
     add_command,
     add_degradation,
     command_line,
-    print_notes,
     start_tensorflow,
     whole,
 )
+from rlsp_tf.cli.summary import Summary, add_loudness, add_quiet
 from rlsp_tf.errors import UsageError
 
 
@@ -35,12 +35,24 @@ degradations leave what cameras, resizers and codecs leave of a video.
     parser.add_argument("lr", metavar="LR", help="folder of images or lossless video file to write")
     add_degradation(parser)
     parser.add_argument("--force", action="store_true", help="replace LR if it exists")
+    add_loudness(parser)
 
 
 def _degrade(arguments: argparse.Namespace) -> None:
     from rlsp_tf.evaluation.degrade_files import degrade_path
 
-    degrade_path(arguments.hr, arguments.lr, degradation=arguments.degradation, force=arguments.force)
+    summary = Summary(arguments)
+    summary.begin()
+    notes = degrade_path(
+        arguments.hr,
+        arguments.lr,
+        degradation=arguments.degradation,
+        force=arguments.force,
+        progress=not summary.quiet,
+        tick=summary.tick,
+    )
+    summary.made(arguments.lr, input=arguments.hr)
+    summary.end(notes)
 
 
 def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -109,6 +121,7 @@ sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full
     parser.add_argument(
         "--force", action="store_true", help="replace the files and the folder that these options name"
     )
+    add_quiet(parser)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -134,6 +147,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         markdown_file=arguments.markdown,
         report=arguments.report,
         force=arguments.force,
+        progress=not arguments.quiet,
         command=command_line(),
     )
 
@@ -156,6 +170,7 @@ the video and a picture of the same details before and after, and prints the PSN
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     parser.add_argument("--force", action="store_true", help="replace FOLDER if it exists")
+    add_quiet(parser)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -163,7 +178,9 @@ def _demo(arguments: argparse.Namespace) -> None:
     from rlsp_tf.evaluation.demo import run_demo
     from rlsp_tf.network.weights import load_model
 
-    result = run_demo(arguments.folder, load_model(arguments.model), force=arguments.force)
+    result = run_demo(
+        arguments.folder, load_model(arguments.model), force=arguments.force, progress=not arguments.quiet
+    )
     print(f"luma PSNR: bicubic {result['bicubic']:.2f} dB, RLSP {result['rlsp']:.2f} dB")
     print(f"the video:            {arguments.folder}/upscaled.mp4")
     print(f"before and after:     {arguments.folder}/before_after.png")
@@ -210,6 +227,7 @@ which they differ most. If one is smaller by a whole factor, it is enlarged by b
         "--frame", type=int, help="number of the frame that a .png shows, counted from 0 (default: 0)"
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    add_loudness(parser)
 
 
 def _crop(text: str) -> tuple[int, ...]:
@@ -223,6 +241,8 @@ def _crop(text: str) -> tuple[int, ...]:
 def _compare(arguments: argparse.Namespace) -> None:
     from rlsp_tf.evaluation.side_by_side import put_side_by_side
 
+    summary = Summary(arguments)
+    summary.begin()
     notes = put_side_by_side(
         arguments.a,
         arguments.b,
@@ -232,6 +252,8 @@ def _compare(arguments: argparse.Namespace) -> None:
         zoom=arguments.zoom,
         frame=arguments.frame,
         force=arguments.force,
-        progress=True,
+        progress=not summary.quiet,
+        tick=summary.tick,
     )
-    print_notes(notes)
+    summary.made(arguments.out, inputs=[arguments.a, arguments.b])
+    summary.end(notes)

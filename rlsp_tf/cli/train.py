@@ -4,6 +4,7 @@ import argparse
 import os
 
 from rlsp_tf.cli.common import add_command, add_degradation, number, start_tensorflow
+from rlsp_tf.cli.summary import add_quiet
 
 
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -146,6 +147,7 @@ several machines, set these variables on each of them; docs/scale.md has an exam
         "--cache", metavar="DIR", help="folder for prepared clips (default: ~/.cache/rlsp_tf)"
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN, if there is one")
+    add_quiet(parser)
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -202,7 +204,7 @@ def _train_here(arguments: argparse.Namespace) -> None:
         cache=arguments.cache,
         minutes=arguments.minutes,
         resume=arguments.resume,
-        progress=True,
+        progress=not arguments.quiet,
         group=group,
     )
     best = ""

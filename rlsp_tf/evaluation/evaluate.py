@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError
 from rlsp_tf.media.degradations import PAPER, Degradation, DegradingStream
@@ -21,6 +20,7 @@ from rlsp_tf.media.sequences import find_sequences, holds_luma, rgb_frames
 from rlsp_tf.pixels.color import ColorSpec, eight_bits, luma_from_bt601, rgb_to_ycbcr, ycbcr_to_rgb
 from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS, EvaluationProtocol, Meter, luma
 from rlsp_tf.pixels.resample import enlarge_matrix
+from rlsp_tf.system.progress import ProgressBar
 
 Results = dict[str, Any]
 """The results under one protocol; :func:`evaluate` describes the keys."""
@@ -87,7 +87,7 @@ def evaluate(
         recorder: receives all frames, for a report.
         finished: called with the results so far after every sequence. A sequence that cannot be measured
             does not stop the others.
-        progress: show progress bars on standard error.
+        progress: show on standard error how far it is.
         command: the command line to record in the results.
 
     Returns:
@@ -311,7 +311,7 @@ def _measure(
     meters = {(p.crop, p.rounding): [Meter(p.crop) for _ in names] for p in protocols}
     with contextlib.ExitStack() as stack:
         truth = stack.enter_context(open_source(path))
-        bar = tqdm(total=truth.frames, desc=sequence, unit="frame", disable=not progress, leave=False)
+        bar = ProgressBar(total=truth.frames, desc=sequence, unit="frames", show=progress, leave=False)
         stack.enter_context(bar)
         for index, (hr, lr, outputs) in enumerate(_upscaled(sequence, truth, methods, degradation, stack)):
             bicubic, chroma = _enlarge(lr, hr.shape)

@@ -64,6 +64,7 @@ def evaluate_to_files(
     markdown_file: str | PathLike[str] | None = None,
     report: str | PathLike[str] | None = None,
     force: bool = False,
+    progress: bool = True,
     **options: Any,
 ) -> None:
     """Evaluates, prints tables, and writes the requested files.
@@ -77,6 +78,7 @@ def evaluate_to_files(
         markdown_file: file for :func:`write_markdown`.
         report: folder for :func:`rlsp_tf.evaluation.page.write_page`, which shows the first protocol.
         force: replace files and a folder that exist.
+        progress: whether to show on standard error how far it is, and notes.
         options: further arguments of :func:`rlsp_tf.evaluation.evaluate.evaluate`.
 
     Raises:
@@ -101,12 +103,12 @@ def evaluate_to_files(
 
     failure: Exception | None = None
     try:
-        evaluate(hr, recorder=recorder, finished=keep, progress=True, **options)
+        evaluate(hr, recorder=recorder, finished=keep, progress=progress, **options)
     except Exception as error:  # raised again below
         failure = error
     if results:
         print(text_tables(results))
-        for note in results[0]["notes"]:
+        for note in results[0]["notes"] if progress else ():
             print(f"rlsp: note: {note}", file=sys.stderr)
         for write, file in files:
             write(file, results, force=force)

@@ -9,7 +9,7 @@ import keras
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.exported import EXPORTS, ExportedStep, SavedModelStep
-from rlsp_tf.inference.hardware import fastest_precision
+from rlsp_tf.inference.hardware import device_named, fastest_precision, unused_gpu
 from rlsp_tf.inference.step import KerasStep, Step
 from rlsp_tf.network.weights import load_model
 
@@ -38,6 +38,19 @@ def load_step(path_or_name: str | os.PathLike[str], *, precision: str | None = N
     if precision not in (None, "auto") and precision != step.precision:
         raise RLSPError(f"{path}: was exported in {step.precision}; export it again to have {precision}.")
     return step
+
+
+def device_of(step: Step) -> tuple[str, str | None]:
+    """Describes what a step computes on; and in a sentence the GPU that it could use and does not, if any."""
+    if isinstance(step, KerasStep | SavedModelStep):
+        return device_named(), unused_gpu()
+    named = device_named(gpu=False)
+    if device_named() == named:
+        return named, None
+    return named, (
+        f"{step.precision} of this kind is computed by the CPU, although there is a GPU; a .keras file with "
+        "--precision auto makes use of it."
+    )
 
 
 def step_maker(load: Callable[..., keras.Model], precision: str | None) -> Callable[[], Step]:

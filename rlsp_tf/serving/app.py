@@ -87,7 +87,7 @@ class App:
         self._rate, self._read_rate = RateLimit(limits.rate), RateLimit(limits.rate)
         self._plain: set[str] = set()
         jobs_folder = jobs_folder or folder / "jobs"
-        jobs_folder.mkdir(exist_ok=True)
+        jobs_folder.mkdir(parents=True, exist_ok=True)
         self.jobs = Jobs(backend, limits, jobs_folder, self._videos, models, self._observe_job)
         self._default = next(iter(models))
         work, read = self._rate_limited(self._rate), self._rate_limited(self._read_rate)

@@ -16,7 +16,6 @@ import keras
 import numpy as np
 import psutil
 import tensorflow as tf
-from tqdm import tqdm
 
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted
@@ -34,6 +33,7 @@ from rlsp_tf.media.open import STDIN, STDOUT, ImageSink, becomes_video, open_sin
 from rlsp_tf.media.resize import Resizer
 from rlsp_tf.media.shots import detect_shots, listed_shots
 from rlsp_tf.system.pipeline import Background, Prefetch
+from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.system.signals import Stop
 from rlsp_tf.upscaling.published import published
 from rlsp_tf.upscaling.segments import SEGMENT, SegmentedSink, frames_left, identity_of
@@ -98,17 +98,20 @@ class Recipe:
             )
         return sink
 
-    def run(self, source: Path, step: Step, scene_cuts: object) -> dict[str, Any]:
-        """Returns everything that the frames of a result depend on, for a journal."""
-        cuts = sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts
+    def settings(self) -> dict[str, Any]:
+        """Returns all settings by the names of the options of ``rlsp upscale``."""
         values = {name: value for name, value in asdict(self).items() if name not in ("size", "interval")}
         values |= values.pop("encoder")
         options = {f"--{name.replace('_', '-')}": value for name, value in values.items()}
         options["--rate"] = None if self.encoder.rate is None else str(self.encoder.rate)
         options["segment length"] = options.pop("--segment")
-        options |= self.size.options() | self.interval.options()
+        return options | self.size.options() | self.interval.options()
+
+    def run(self, source: Path, step: Step, scene_cuts: object) -> dict[str, Any]:
+        """Returns everything that the frames of a result depend on, for a journal."""
+        cuts = sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts
         return {
-            **options,
+            **self.settings(),
             "input": identity_of(source),
             "model": step.fingerprint,
             "--scene-cuts": cuts,
@@ -226,7 +229,7 @@ def upscale(
         stop: evaluated before every step of the network. When it becomes true, the current segment ends
             there, and repeating the call continues after it. A video from standard input ends there, and
             what was read is written.
-        progress: whether to show a progress bar, if standard error is a terminal.
+        progress: whether to show on standard error how far it is.
         tick: called for every frame of the result.
 
     Returns:
@@ -302,9 +305,7 @@ def upscale_clip(
             shots = detect_shots(frames, frames.depth)
         else:
             shots = listed_shots(frames, frozenset() if scene_cuts == "off" else scene_cuts)
-        bar = tqdm(
-            total=frames.frames, unit=" frames", desc=os.fspath(target), disable=None if progress else True
-        )
+        bar = ProgressBar(total=frames.frames, unit="frames", desc=os.fspath(target), show=progress)
 
         def count() -> None:
             bar.update()
@@ -459,7 +460,7 @@ def render(
                 finisher.put(_EndOfSegment(counted.count, []))
         except Stopped:
             message = f"rlsp: {stop.signal}: saving what is finished; repeat the signal to stop at once"
-            tqdm.write(message, file=sys.stderr)
+            ProgressBar.write(message, file=sys.stderr)
             if segmented and unsaved:
                 # Any further steps belong to the warm start of the next shot, which needs no state.
                 finisher.put(_EndOfSegment(steps, counted.kept() if counted.count == steps else []))
