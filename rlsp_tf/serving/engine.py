@@ -5,7 +5,6 @@ import errno
 import functools
 import math
 import os
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,14 @@ from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.media.video_reader import VideoSource, open_input
 from rlsp_tf.network.weights import load_model
 from rlsp_tf.serving.batching import CPU_PIXELS, BatchingStep
-from rlsp_tf.serving.limits import SERVER_ERRORS, Refused, SessionLost, TooLarge, server_error
+from rlsp_tf.serving.limits import (
+    SERVER_ERRORS,
+    Refused,
+    SessionLost,
+    TooLarge,
+    for_clients,
+    server_error,
+)
 from rlsp_tf.serving.wire import decode_frame, encode_frame
 from rlsp_tf.system.signals import Stop
 from rlsp_tf.upscaling.upscale import upscale
@@ -190,12 +196,7 @@ class Engine:
         source, target = Path(source), Path(target)
 
         def named(sentence: str) -> str:
-            # Files of the server, and advice for the command line, are of no use to a client.
-            sentence = re.sub(r"; \d+ frames are finished, and the same command .*(?=\.$)", "", sentence)
-            sentence = sentence.replace(os.fspath(source), "the video")
-            sentence = sentence.replace(os.fspath(target), "the result")
-            # Titles in a file need not be UTF-8, but answers are.
-            return sentence.encode("utf-8", "replace").decode("utf-8")
+            return for_clients(sentence, {source: "the video", target: "the result"})
 
         try:
             progress = progress or Progress()

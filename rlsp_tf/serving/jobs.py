@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,9 @@ POLL_SECONDS = 0.25
 """How often it is tried to begin the next job."""
 PROGRESS_SECONDS = 0.5
 """How often the progress of a job is asked for."""
+RATE_SECONDS = 30
+"""The time over which frames per second are counted. A job that goes on passes what was finished at once, so
+its time since the beginning says nothing."""
 
 
 class JobBackend(Protocol):
@@ -52,6 +56,7 @@ class Job:
         status: the HTTP status that belongs to the error.
         began: when the work began.
         ended: when it ended.
+        rate: frames per second of late.
     """
 
     name: str
@@ -67,6 +72,7 @@ class Job:
     status: int | None = None
     began: float | None = None
     ended: float | None = None
+    rate: float | None = None
 
     @property
     def is_over(self) -> bool:
@@ -75,9 +81,7 @@ class Job:
 
     def describe(self) -> dict[str, Any]:
         """What its client is told, with frames per second and an estimate of the seconds left."""
-        seconds = (self.ended or time.time()) - self.began if self.began else 0
-        rate = self.frames / seconds if seconds > 0 and self.frames else None
-        left = (self.total - self.frames) / rate if rate and self.total is not None else None
+        left = (self.total - self.frames) / self.rate if self.rate and self.total is not None else None
         return {
             "job": self.name,
             "state": self.state,
@@ -85,7 +89,7 @@ class Job:
             "container": self.container,
             "frames": self.frames,
             "total": self.total,
-            "rate": rate and round(rate, 3),
+            "rate": self.rate and round(self.rate, 3),
             "left": left if left is None or self.is_over else round(left, 1),
             "notes": self.notes,
             "error": self.error,
@@ -131,7 +135,8 @@ class Jobs:
             client: whose it is.
             model: the name of a model.
             container: suffix of the result.
-            receive: writes the upload to a file.
+            receive: writes the upload to a file. It may put more files beside it, which stay until the job is
+                removed; the upload itself is removed when the job is over.
 
         Raises:
             Refused: with 429 or 503 if there are too many jobs.
@@ -167,6 +172,10 @@ class Jobs:
             )
         return job
 
+    def of(self, client: str) -> list[Job]:
+        """All jobs of a client, in the order in which they were uploaded."""
+        return [job for job in self._jobs.values() if job.client == client]
+
     def result(self, job: Job) -> Path:
         """The file with the result of a job.
 
@@ -178,6 +187,11 @@ class Jobs:
         if job.state != "done":
             raise Refused(f"the job is {job.state}; ask for the result when it is done.", 409, retry_after=2)
         return self._folder / job.name / f"result.{job.container}"
+
+    async def again(self, job: Job) -> None:
+        """Lets a job that has failed wait for its turn again. It goes on where it was, if its backend can."""
+        job.state, job.error, job.status, job.began, job.ended = "waiting", None, None, None, None
+        await self._save(job)
 
     async def remove(self, job: Job) -> None:
         """Ends a job if it is not over, and removes it with its files."""
@@ -226,7 +240,8 @@ class Jobs:
     async def _compute(self, job: Job) -> None:
         folder = self._folder / job.name
         source, target = folder / "source", folder / f"result.{job.container}"
-        job.state, job.began, job.frames = "running", time.time(), 0
+        job.state, job.began, job.frames, job.rate = "running", time.time(), 0, None
+        recent: deque[tuple[float, int]] = deque()
         work = asyncio.ensure_future(
             self._backend.video(job.name, os.fspath(source), os.fspath(target), job.model)
         )
@@ -235,6 +250,13 @@ class Jobs:
                 with contextlib.suppress(RLSPError):
                     job.frames, total = await self._backend.progress(job.name)
                     job.total = total if total is not None else job.total
+                # A network takes its time until the first frame, which says nothing about the others.
+                if job.frames:
+                    recent.append((time.time(), job.frames))
+                    while recent[-1][0] - recent[0][0] > RATE_SECONDS:
+                        recent.popleft()
+                    (since, before), (now, frames) = recent[0], recent[-1]
+                    job.rate = (frames - before) / (now - since) if frames > before else None
             job.notes, job.total = work.result()
             job.state, job.frames = "done", job.total
         except RLSPError as error:

@@ -28,6 +28,7 @@ class StandIn:
     def __init__(self):
         self.stopped = threading.Event()
         self.results = True
+        self.frames = 0
 
     async def about(self):
         return {"small": {"scale": 4, "latency": 1, "bits": 32}}
@@ -55,7 +56,8 @@ class StandIn:
         self.stopped.set()
 
     async def progress(self, job):
-        return 3, 12
+        self.frames = min(self.frames + 1, 3)
+        return self.frames, 12
 
 
 class Client:

@@ -1,0 +1,130 @@
+"""What the page lets people choose, in words that say what it means, and what that is to ``rlsp upscale``."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import av
+
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.inference.hardware import computes_int8, fastest_precision
+from rlsp_tf.media.encoders import EncoderOptions
+from rlsp_tf.network.keras_file import read_network
+from rlsp_tf.network.weights import find_weights
+from rlsp_tf.system.files import read_json, write_json
+
+ORDER = "order.json"
+"""The file in a job's folder that says what is to be done."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file that a video can become.
+
+    Attributes:
+        label: what it is good for.
+        suffix: of the file, without a dot.
+        encoder: how it is encoded.
+    """
+
+    label: str
+    suffix: str
+    encoder: EncoderOptions
+
+
+_KINDS = (
+    Kind("Plays everywhere (H.264)", "mp4", EncoderOptions("libx264", 18)),
+    Kind("Smaller, for newer devices (H.265)", "mp4", EncoderOptions("libx265", 21)),
+    Kind("Smallest, for browsers and newer devices (AV1)", "mp4", EncoderOptions("libsvtav1", 28, "8")),
+    Kind("For editing programs, very large (ProRes)", "mov", EncoderOptions("prores_ks")),
+)
+PICTURE = Kind("Picture (PNG)", "png", EncoderOptions())
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done with an upload; everything that ``rlsp upscale`` has to know.
+
+    Attributes:
+        title: the name of the file, as its owner calls it.
+        files: names of the files in the job's folder; several are the frames of one video.
+        model, precision: of the network.
+        suffix: of the result.
+        codec, crf, preset: of the encoder, see :class:`rlsp_tf.media.encoders.EncoderOptions`.
+        rate: frames per second, if the upload has none.
+    """
+
+    title: str
+    files: tuple[str, ...]
+    model: str
+    precision: str
+    suffix: str
+    codec: str | None = None
+    crf: int = 18
+    preset: str | None = None
+    rate: float | None = None
+
+    @property
+    def encoder(self) -> EncoderOptions:
+        """The settings of the encoder."""
+        return EncoderOptions(self.codec, self.crf, self.preset, self.rate)
+
+    @property
+    def result_name(self) -> str:
+        """The name under which the result is downloaded."""
+        return f"{Path(self.title).stem}-large.{self.suffix}"
+
+    def source(self, folder: Path) -> Path:
+        """The clip in a job's folder."""
+        return folder / self.files[0] if len(self.files) == 1 else (folder / self.files[0]).parent
+
+    def write(self, folder: Path) -> None:
+        """Writes the order into the folder of a job."""
+        write_json(folder / ORDER, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Order":
+        """Reads the order in the folder of a job.
+
+        Raises:
+            RLSPError: if there is none, or it is damaged.
+        """
+        value = read_json(folder / ORDER, "remove the job")
+        try:
+            return cls(**{**value, "files": tuple(value["files"])})
+        except (KeyError, TypeError) as error:
+            raise RLSPError(f"{folder / ORDER}: is not an order; remove the job.") from error
+
+
+def kinds() -> list[Kind]:
+    """The kinds of video that can be written here, the recommended one first."""
+    return [kind for kind in _KINDS if kind.encoder.codec in av.codecs_available]
+
+
+def qualities() -> list[tuple[str, str]]:
+    """The precisions of this machine, each with what it is like, and the best first."""
+    auto, fast = ("Balanced (recommended)", "auto"), ("Fast", "int8")
+    exact = fastest_precision() == "float32"
+    rows = [("Best (recommended)", "auto")] if exact else [("Best", "float32"), auto]
+    return [*rows, fast] if computes_int8() else rows
+
+
+def weights(models: Sequence[str]) -> list[tuple[str, str]]:
+    """Weights, each with what it is like compared to the first.
+
+    Args:
+        models: names of weights, or ``.keras`` files.
+
+    Raises:
+        RLSPError: if one is missing or damaged.
+    """
+    sizes = [sum(each.size for each in read_network(find_weights(model)).weights) for model in models]
+    rows = []
+    for model, size in zip(models, sizes, strict=True):
+        name, times = Path(model).name.removesuffix(".keras"), size / sizes[0]
+        if times > 1.1:
+            name += f" (sharper, takes {times:.1f} times as long)"
+        elif times < 0.9:
+            name += f" (less sharp, takes {times:.0%} of the time)"
+        rows.append((name, model))
+    return rows

@@ -1,0 +1,134 @@
+"""What people drop on the page: a video, a picture, or pictures that are the frames of a video."""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.images import is_animated, is_image
+from rlsp_tf.media.open import open_source
+from rlsp_tf.serving.limits import for_clients
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A clip that was dropped.
+
+    Attributes:
+        title: the name of the file, as its owner calls it.
+        files: the files; several are the frames of one video.
+        source: the clip, a file or a folder with links to all files.
+        width, height: of its frames.
+        frames: how many there are; ``None`` if unknown.
+        rate: frames per second; ``None`` for pictures.
+    """
+
+    title: str
+    files: tuple[Path, ...]
+    source: Path
+    width: int
+    height: int
+    frames: int | None
+    rate: float | None
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is a single picture."""
+        return self.rate is None and len(self.files) == 1
+
+    @property
+    def seconds(self) -> float:
+        """Its duration, counted with 25 pictures per second; 0 if unknown."""
+        return (self.frames or 0) / (self.rate or 25)
+
+    def describe(self) -> str:
+        """What it is, in a line."""
+        words = [f"{self.width} × {self.height}"]
+        if self.rate is not None:
+            words += [duration(self.seconds), f"{self.rate:.4g} frames a second"]
+        elif len(self.files) > 1:
+            words.append(f"{len(self.files)} pictures")
+        return ", ".join(words)
+
+
+def uploads_of(files: Sequence[Path], folder: Path, *, together: bool) -> list[Upload]:
+    """Looks at files that were dropped.
+
+    Args:
+        files: the files.
+        folder: where a folder may be made for pictures that belong together.
+        together: whether several pictures are the frames of one video.
+
+    Raises:
+        RLSPError: if one cannot be read; the sentence calls it by its name.
+    """
+    if together and len(files) > 1:
+        if others := [file.name for file in files if not is_picture(file)]:
+            raise RLSPError(f"{others[0]}: is not a picture; drop videos one at a time.")
+        return [_look(_linked(files, folder), files)]
+    return [_look(file, [file]) for file in files]
+
+
+def is_picture(file: Path) -> bool:
+    """Whether a file is a picture that does not move."""
+    return is_image(file) and not is_animated(file)
+
+
+def duration(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 1:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min" if seconds >= 600 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def put(source: Path, target: Path) -> None:
+    """Gives a file a second name, or copies it where that is not possible."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def clear(folder: Path, seconds: float) -> None:
+    """Removes files that were put into a folder long ago, and the folders that this empties."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        with contextlib.suppress(OSError):
+            if path.is_dir():
+                path.rmdir()
+            # A second name changes the time of the first one, too.
+            elif max(path.lstat().st_mtime, path.lstat().st_ctime) < time.time() - seconds:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def _called(path: Path, title: str) -> Iterator[None]:
+    try:
+        yield
+    except RLSPError as error:
+        raise RLSPError(for_clients(str(error), {path: title})) from error
+
+
+def _look(source: Path, files: Sequence[Path]) -> Upload:
+    title = files[0].name
+    with _called(source, title), open_source(source) as clip:
+        rate = None if clip.rate is None else float(clip.rate)
+        return Upload(title, tuple(files), source, clip.width, clip.height, clip.frames, rate)
+
+
+def _linked(files: Sequence[Path], folder: Path) -> Path:
+    together = folder / f"frames-{os.urandom(8).hex()}"
+    together.mkdir()
+    for file in files:
+        if (together / file.name).exists():
+            raise RLSPError(f"{file.name}: is the name of two pictures; rename one.")
+        put(file, together / file.name)
+    return together
