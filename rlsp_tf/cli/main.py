@@ -10,6 +10,7 @@ from rlsp_tf.cli.evaluate import add_compare, add_degrade, add_demo, add_evaluat
 from rlsp_tf.cli.export import add_export
 from rlsp_tf.cli.serve import add_serve
 from rlsp_tf.cli.train import add_train
+from rlsp_tf.cli.ui import add_ui
 from rlsp_tf.cli.upscale import add_upscale
 
 DESCRIPTION = """\
@@ -37,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_export(commands)
     add_benchmark(commands)
     add_serve(commands)
+    add_ui(commands)
     add_demo(commands)
     return parser
 

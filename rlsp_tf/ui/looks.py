@@ -1,22 +1,83 @@
-"""Pictures of a moment before and after, computed within the page's process while the network stays loaded."""
+"""Pictures of a moment before and after, computed in the page's own process, where the network stays."""
 
 import functools
 import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
+from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.step import Step
-from rlsp_tf.upscaling.preview import preview_frame
+from rlsp_tf.serving.limits import for_clients
+from rlsp_tf.ui.uploads import Upload
+from rlsp_tf.upscaling.preview import Moment, preview_frame
 
 CLOSE_UP = 0.3
-"""Part of the width and height that a close-up shows."""
+"""Part of the width and of the height that a close-up shows."""
 
 
-@functools.lru_cache(maxsize=2)
-def _step(model: str, precision: str) -> Step:
+class Looks:
+    """Computes pictures, one at a time.
+
+    Args:
+        folder: for the files of pictures.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        # A network takes seconds to load; a moment is looked at again from close by.
+        self._step = functools.lru_cache(maxsize=2)(_load)
+        self._moment = functools.lru_cache(maxsize=4)(self._compute)
+
+    def pictures(
+        self, upload: Upload, model: str, precision: str, at: float, *, close_up: bool
+    ) -> tuple[Path, Path]:
+        """Writes the pictures before and after, both of the size of the result.
+
+        Args:
+            upload: the clip.
+            model, precision: the network, see :func:`rlsp_tf.inference.load.load_step`.
+            at: seconds since the beginning of the clip.
+            close_up: whether to cut out the part that the network changes most.
+
+        Raises:
+            RLSPError: if the clip cannot be read.
+        """
+        with self._lock:
+            try:
+                moment = self._moment(upload.source, model, precision, at)
+            except RLSPError as error:
+                raise RLSPError(for_clients(str(error), {upload.source: upload.title})) from error
+        pair = moment.before, moment.after
+        if close_up:
+            rows, columns = _most_changed(*pair)
+            pair = pair[0][rows, columns], pair[1][rows, columns]
+        name = os.urandom(8).hex()
+        paths = self._folder / f"{name}-before.jpg", self._folder / f"{name}-after.jpg"
+        for picture, path in zip(pair, paths, strict=True):
+            # Sharp edges of colour are part of what is looked at.
+            Image.fromarray(picture).save(path, quality=95, subsampling=0)
+        return paths
+
+    def _compute(self, source: Path, model: str, precision: str, at: float) -> Moment:
+        return preview_frame(source, self._step(model, precision), at=at)
+
+
+def _load(model: str, precision: str) -> Step:
     return load_step(model, precision=precision)
+
+
+def _most_changed(before: np.ndarray, after: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of the part in which two pictures differ most."""
+    height, width = (max(1, round(CLOSE_UP * length)) for length in before.shape[:2])
+    change = np.abs(after.astype(np.float32) - before).sum(2)
+    # Sums over parts of this size by their upper left corners.
+    sums = cv2.boxFilter(change, -1, (width, height), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    sums = sums[: before.shape[0] - height + 1, : before.shape[1] - width + 1]
+    top, left = np.unravel_index(np.argmax(sums), sums.shape)
+    return slice(top, top + height), slice(left, left + width)

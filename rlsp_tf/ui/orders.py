@@ -11,6 +11,7 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.serving.jobs import Job, Jobs
 from rlsp_tf.serving.limits import DEFAULT_LIMITS, Capacity
 from rlsp_tf.ui.choices import Order
+from rlsp_tf.ui.limits import Limits
 from rlsp_tf.ui.processes import Processes
 from rlsp_tf.ui.uploads import Upload, clear, put
 
@@ -21,23 +22,6 @@ _NETWORK = "rlsp"
 """What jobs call the network. Orders name the weights, and a job stays though its weights may be missing."""
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much a page accepts and keeps.
-
-    Attributes:
-        upload: bytes of all files of an upload.
-        result: bytes of a result.
-        jobs: jobs of everybody, from the start until they are removed.
-        keep: seconds after its end until a job is removed.
-    """
-
-    upload: int = 4 * 2**30
-    result: int = 64 * 2**30
-    jobs: int = 100
-    keep: float = 7 * 86400
 
 
 @dataclass(frozen=True)

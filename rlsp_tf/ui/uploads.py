@@ -47,7 +47,7 @@ class Upload:
 
     def describe(self) -> str:
         """What it is, in a line."""
-        words = [f"{self.width} × {self.height}"]
+        words = [f"{self.width}x{self.height}"]
         if self.rate is not None:
             words += [duration(self.seconds), f"{self.rate:.4g} frames a second"]
         elif len(self.files) > 1:

@@ -20,7 +20,7 @@ from rlsp_tf.errors import Interrupted, RLSPError, describe_os_error
 from rlsp_tf.serving.limits import for_clients
 from rlsp_tf.system.quiet import quiet_tensorflow
 from rlsp_tf.system.signals import Stop
-from rlsp_tf.ui.choices import Order
+from rlsp_tf.ui.choices import PICTURE, Order
 
 TELL_SECONDS = 0.25
 """How often progress is told."""
@@ -62,12 +62,11 @@ def main(folder: Path, target: Path, most: int) -> None:
             tell(error=for_clients(describe_os_error(error), names))
 
 
-def _upscale(
-    order: Order, folder: Path, target: Path, most: int, stop: Stop, tell: Any
-) -> dict[str, Any]:
+def _upscale(order: Order, folder: Path, target: Path, most: int, stop: Stop, tell: Any) -> dict[str, Any]:
     with quiet_tensorflow():
         from rlsp_tf.inference.load import load_step
         from rlsp_tf.media.open import open_source
+        from rlsp_tf.ui.playable import BEFORE, is_playable, write_playable
         from rlsp_tf.upscaling.upscale import Recipe, upscale_clip
         from rlsp_tf.upscaling.work_folder import WorkFolder
 
@@ -90,13 +89,18 @@ def _upscale(
                     "smaller size or another kind of file."
                 )
 
-    try:
-        notes = upscale_clip(source, target, step, Recipe(encoder=order.encoder), stop=stop, tick=tick)
-    except _TooLarge:
-        work.remove()
-        raise
+    notes: list[str] = []
+    # It has its name when it is complete, so a worker was killed right after.
+    if not target.exists():
+        try:
+            notes = upscale_clip(source, target, step, Recipe(encoder=order.encoder), stop=stop, tick=tick)
+        except _TooLarge:
+            work.remove()
+            raise
+    if order.suffix != PICTURE.suffix and not is_playable(source):
+        write_playable(source, folder / BEFORE, order.rate, stop)
     names = {source: order.title, target: "the result"}
-    return {"notes": [for_clients(note, names) for note in notes], "frames": frames}
+    return {"notes": [for_clients(note, names) for note in notes], "frames": frames or total or 1}
 
 
 class _TooLarge(RLSPError):

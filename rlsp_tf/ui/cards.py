@@ -1,0 +1,108 @@
+"""The HTML of a job: how far it is, or the result beside the original."""
+
+import html
+from pathlib import Path
+from urllib.parse import quote
+
+from rlsp_tf.ui.orders import Placed
+from rlsp_tf.ui.playable import BEFORE
+from rlsp_tf.ui.uploads import duration
+
+MOST_SHOWN = 50_000_000
+"""Bytes of the largest picture that is shown; the browser would be busy for long with a larger one."""
+
+_OTHER = "const b = this.closest('.rlsp-pair').querySelector('.before video')"
+# The player with the controls moves the other one along.
+_TOGETHER = "".join(
+    f' on{event}="{_OTHER}; if (b) {{ {action} }}"'
+    for event, action in (
+        ("play", "b.currentTime = this.currentTime; b.play().catch(() => {})"),
+        ("pause", "b.pause(); b.currentTime = this.currentTime"),
+        ("seeked", "b.currentTime = this.currentTime"),
+        ("ratechange", "b.playbackRate = this.playbackRate"),
+    )
+)
+_UNPLAYABLE = "onerror=\"this.closest('figure').classList.add('unplayable')\""
+
+
+def card(placed: Placed) -> str:
+    """A job: its name, and how far it is, its result, or what went wrong."""
+    state = {"done": result, "failed": lambda placed: error(placed.job.error or "")}.get(
+        placed.job.state, progress
+    )
+    return f"<h3>{html.escape(placed.order.title)}</h3>{state(placed)}"
+
+
+def error(sentence: str) -> str:
+    """A sentence about what went wrong."""
+    return f'<div class="rlsp-error" role="alert">{html.escape(_capital(sentence))}</div>'
+
+
+def progress(placed: Placed) -> str:
+    """How far a job is that is not over."""
+    told = placed.job.describe()
+    if told["state"] == "waiting":
+        return '<progress></progress><div class="rlsp-note">Waiting for its turn</div>'
+    if not told["frames"]:
+        return '<progress></progress><div class="rlsp-note">Getting ready</div>'
+    if not told["total"]:
+        return f'<progress></progress><div class="rlsp-note">{told["frames"]} frames are done</div>'
+    share = min(1.0, told["frames"] / told["total"])
+    words = [f"{share:.0%}", f"frame {told['frames']} of {told['total']}"]
+    if told["frames"] >= told["total"]:
+        words = ["Putting the file together"]
+    elif told["rate"]:
+        words += [f"{told['rate']:.2g} frames a second", f"about {duration(told['left'])} left"]
+    return f'<progress value="{share:.4f}"></progress><div class="rlsp-note">{", ".join(words)}</div>'
+
+
+def result(placed: Placed) -> str:
+    """The result beside the original, and where it is downloaded."""
+    order, path = placed.order, placed.result
+    size = path.stat().st_size
+    parts = []
+    if order.suffix == "png":
+        if size <= MOST_SHOWN:
+            parts = [_picture("before", "Before", placed.source), _picture("after", "After", path)]
+    else:
+        copy = placed.folder / BEFORE
+        original = copy if copy.is_file() else placed.source
+        if original.is_file():
+            parts.append(_video("before", "Before", original, "muted"))
+        parts.append(_video("after", "After", path, f"controls{_TOGETHER}"))
+    pair = f'<div class="rlsp-pair">{"".join(parts)}</div>' if parts else ""
+    name = html.escape(order.result_name)
+    link = f'<a class="download" href="{_address(path)}" download="{name}">Download {name}</a>'
+    notes = "".join(
+        f'<div class="rlsp-note">{html.escape(_capital(note))}</div>' for note in placed.job.notes
+    )
+    return f'{pair}<p>{link} <span class="rlsp-note">{megabytes(size)}</span></p>{notes}'
+
+
+def megabytes(size: float) -> str:
+    """A number of bytes as people say it."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(0.1, size / 1e6):.3g} MB"
+
+
+def _video(name: str, label: str, path: Path, options: str) -> str:
+    player = f'<video src="{_address(path)}" preload="auto" playsinline {options} {_UNPLAYABLE}></video>'
+    return _figure(name, label, player)
+
+
+def _picture(name: str, label: str, path: Path) -> str:
+    return _figure(name, label, f'<img src="{_address(path)}" alt="{label}" {_UNPLAYABLE}>')
+
+
+def _figure(name: str, label: str, content: str) -> str:
+    cannot = '<div class="cannot">Your browser cannot show this kind of file. The download is complete.</div>'
+    return f'<figure class="{name}">{content}{cannot}<figcaption>{label}</figcaption></figure>'
+
+
+def _address(path: Path) -> str:
+    """Where the page finds a file, relative to itself, since a proxy may have put it anywhere."""
+    return html.escape(f"gradio_api/file={quote(str(path))}")
+
+
+def _capital(sentence: str) -> str:
+    # Sentences that begin with the name of a file leave it as it is.
+    return sentence if ":" in sentence.split(" ")[0] else sentence[:1].upper() + sentence[1:]

@@ -1,0 +1,296 @@
+"""The page itself, of Gradio's components."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from rlsp_tf.ui import cards
+from rlsp_tf.ui.choices import PICTURE, Order, kinds, qualities, weights
+from rlsp_tf.ui.looks import Looks
+from rlsp_tf.ui.orders import Orders, Placed
+from rlsp_tf.ui.uploads import Upload, duration, is_picture, uploads_of
+
+SECONDS = 1
+"""How often the page asks how far jobs are."""
+RATE = 25
+"""Frames per second of a video made from pictures, unless another number is given."""
+_PICTURES_APART, _PICTURES_TOGETHER = "Separate pictures", "Frames of one video"
+
+
+def theme() -> gr.Theme:
+    """The looks of the page, in the fonts of the system: others would come from Google."""
+    return gr.themes.Default(
+        primary_hue="indigo",
+        neutral_hue="slate",
+        font=["ui-sans-serif", "system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+
+
+def build(orders: Orders, models: Sequence[str]) -> gr.Blocks:
+    """Makes the page.
+
+    Args:
+        orders: takes what is ordered on it.
+        models: names of weights or ``.keras`` files, the recommended one first.
+
+    Raises:
+        RLSPError: if one of them cannot be loaded.
+    """
+    networks, kept = weights(models), duration_of_keeping(orders.limits.keep)
+    # Nothing is sent to Gradio's makers.
+    with gr.Blocks(title="rlsp", analytics_enabled=False) as page:
+        gr.Markdown(
+            "# Make video larger and sharper\n"
+            "Drop a video or pictures, look at a moment before and after, and start. Everything stays on the "
+            f"computer that runs this page, where results are kept for {kept}."
+        )
+        form = _Form(networks)
+        _connect(page, form, orders, Looks(orders.uploads))
+        _show_jobs(orders, form)
+    return page
+
+
+def duration_of_keeping(seconds: float) -> str:
+    """A number of days, or less, as people say it."""
+    days = round(seconds / 86400)
+    return f"{days} days" if days > 1 else "a day" if seconds > 43200 else duration(seconds)
+
+
+class _Form:
+    """Where a clip is dropped, looked at and ordered.
+
+    Args:
+        networks: what weights are like, and their names.
+    """
+
+    def __init__(self, networks: Sequence[tuple[str, str]]) -> None:
+        self.files = gr.File(
+            label="Video or pictures",
+            file_count="multiple",
+            file_types=[*VIDEO_SUFFIXES, *IMAGE_SUFFIXES],
+            elem_id="drop",
+            height=160,
+        )
+        # What was dropped and not yet started is there again when the page is loaded anew.
+        self.remembered = gr.BrowserState([])
+        self.uploads = gr.State([])
+        self.together = gr.Radio(
+            [_PICTURES_APART, _PICTURES_TOGETHER],
+            value=_PICTURES_APART,
+            label="These pictures are",
+            visible=False,
+            elem_id="together",
+        )
+        self.error = gr.HTML(visible=False, elem_id="error")
+        with gr.Row(visible=False, elem_id="form") as self.row:
+            with gr.Column(scale=5, min_width=320):
+                self.slider = gr.ImageSlider(
+                    label="Before | After", elem_id="look", interactive=False, max_height=420
+                )
+                self.at = gr.Slider(0, 1, label="Moment, in seconds", elem_id="moment")
+                self.close_up = gr.Checkbox(
+                    label="Close-up of the part that changes most", elem_id="close-up"
+                )
+            with gr.Column(scale=4, min_width=320):
+                self.about = gr.Markdown(elem_id="about")
+                self.network = gr.Radio(
+                    networks, value=networks[0][1], label="Network", visible=len(networks) > 1
+                )
+                choices = qualities()
+                recommended = next(value for label, value in choices if "recommended" in label)
+                self.quality = gr.Radio(choices, value=recommended, label="Quality", elem_id="quality")
+                files = [kind.label for kind in kinds()]
+                self.kind = gr.Radio(files, value=files[0], label="File", elem_id="kind")
+                self.rate = gr.Number(
+                    RATE, label="Pictures per second", minimum=1, maximum=120, visible=False, elem_id="rate"
+                )
+                self.start = gr.Button("Start", variant="primary", elem_id="start")
+
+    @property
+    def look(self) -> list[Any]:
+        """What a picture before and after depends on."""
+        return [self.uploads, self.network, self.quality, self.at, self.close_up]
+
+
+def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None:
+    """Says what happens when something is dropped, chosen or started."""
+
+    def drop(files: list[str] | None, together: str) -> dict[Any, Any]:
+        paths = [Path(file) for file in files or []]
+        pictures = len(paths) > 1 and all(map(is_picture, paths))
+        shown: dict[Any, Any] = {
+            form.together: gr.update(visible=pictures),
+            form.error: gr.update(visible=False, value=""),
+            form.row: gr.update(visible=False),
+            form.uploads: [],
+            form.slider: None,
+        }
+        if not paths:
+            return shown
+        try:
+            if (size := sum(path.stat().st_size for path in paths)) > orders.limits.upload:
+                raise RLSPError(
+                    f"{paths[0].name}: is too large ({cards.megabytes(size)}; "
+                    f"{cards.megabytes(orders.limits.upload)} are allowed here)."
+                )
+            uploads = uploads_of(paths, orders.uploads, together=pictures and together == _PICTURES_TOGETHER)
+        except RLSPError as error:
+            return shown | {form.error: gr.update(visible=True, value=cards.error(str(error)))}
+        first = uploads[0]
+        names = (
+            first.title if len(uploads) == 1 else f"{len(uploads)} files, the first of which is {first.title}"
+        )
+        last = max(0.0, first.seconds - 1 / (first.rate or RATE))
+        return shown | {
+            form.uploads: uploads,
+            form.row: gr.update(visible=True),
+            form.about: f"**{_plain(names)}**: {first.describe()}",
+            form.at: gr.update(
+                maximum=round(last, 2),
+                value=round(last / 3, 2),
+                step=round(max(0.01, last / 500), 2),
+                visible=last > 0 and not first.is_picture,
+            ),
+            form.kind: gr.update(visible=not all(upload.is_picture for upload in uploads)),
+            form.rate: gr.update(visible=first.rate is None and not first.is_picture),
+        }
+
+    def look(uploads: list[Upload], network: str, quality: str, at: float, close_up: bool) -> dict[Any, Any]:
+        if not uploads:
+            return {form.slider: None}
+        first = uploads[0]
+        moment = 0 if first.is_picture else at
+        try:
+            paths = looks.pictures(first, network, quality, moment, close_up=close_up)
+        except RLSPError as error:
+            return {form.slider: None, form.error: gr.update(visible=True, value=cards.error(str(error)))}
+        return {form.slider: tuple(map(str, paths)), form.error: gr.update(visible=False)}
+
+    def start(
+        uploads: list[Upload], network: str, quality: str, label: str, rate: float, request: gr.Request
+    ) -> dict[Any, Any]:
+        (video,) = (kind for kind in kinds() if kind.label == label)
+        try:
+            for upload in uploads:
+                kind = PICTURE if upload.is_picture else video
+                encoder = (
+                    kind.encoder if upload.rate or upload.is_picture else replace(kind.encoder, rate=rate)
+                )
+                order = Order(
+                    title=upload.title,
+                    files=(),
+                    model=network,
+                    precision=quality,
+                    suffix=kind.suffix,
+                    codec=encoder.codec,
+                    crf=encoder.crf,
+                    preset=encoder.preset,
+                    rate=rate if encoder.rate else None,
+                )
+                orders.place(_client(request), upload, order)
+        except RLSPError as error:
+            return {form.error: gr.update(visible=True, value=cards.error(str(error)))}
+        return {form.files: None, form.uploads: [], form.row: gr.update(visible=False), form.slider: None}
+
+    def restore(remembered: list[str]) -> list[str] | None:
+        files = [Path(file).resolve() for file in remembered]
+        known = all(file.is_file() and orders.uploads.resolve() in file.parents for file in files)
+        return [*map(str, files)] if files and known else None
+
+    page.load(restore, form.remembered, form.files, show_progress="hidden", api_visibility="private")
+    form.files.change(
+        lambda files: files or [],
+        form.files,
+        form.remembered,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    shown = [form.error, form.slider]
+    described = [*shown, form.together, form.row, form.uploads, form.about, form.at, form.kind, form.rate]
+    dropped = gr.on(
+        [form.files.change, form.together.change],
+        drop,
+        [form.files, form.together],
+        described,
+        show_progress="hidden",
+        api_visibility="private",
+    )
+    looking: dict[str, Any] = {
+        "fn": look,
+        "inputs": form.look,
+        "outputs": shown,
+        "show_progress_on": form.slider,
+        "concurrency_limit": 1,
+        "concurrency_id": "look",
+        "api_visibility": "private",
+    }
+    dropped.then(**looking)
+    gr.on(
+        [form.at.release, form.quality.change, form.network.change, form.close_up.change],
+        trigger_mode="always_last",
+        **looking,
+    )
+    form.start.click(
+        start,
+        [form.uploads, form.network, form.quality, form.kind, form.rate],
+        [form.error, form.files, form.uploads, form.row, form.slider],
+        show_progress="hidden",
+        api_visibility="private",
+    )
+
+
+def _show_jobs(orders: Orders, form: _Form) -> None:
+    """Shows the jobs of whoever looks at the page, made anew only when one begins, ends or is removed."""
+    states = gr.State([])
+    timer = gr.Timer(SECONDS)
+
+    def ask(request: gr.Request) -> list[tuple[str, str]]:
+        return [(placed.job.name, placed.job.state) for placed in orders.of(_client(request))]
+
+    gr.on([timer.tick, form.start.click], ask, None, states, show_progress="hidden", api_visibility="private")
+
+    @gr.render(inputs=states, triggers=[states.change], show_progress="hidden")
+    def show(states: list[tuple[str, str]], request: gr.Request) -> None:
+        mine = orders.of(_client(request))
+        if mine:
+            gr.Markdown("## Your videos and pictures")
+        for placed in mine:
+            with gr.Column(elem_classes="rlsp-job", key=placed.job.name):
+                _show_job(orders, placed, timer)
+
+
+def _show_job(orders: Orders, placed: Placed, timer: gr.Timer) -> None:
+    job, name = placed.job, placed.job.name
+    card = gr.HTML(cards.card(placed))
+    hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    if not job.is_over:
+        timer.tick(lambda: cards.card(placed), None, card, **hidden)
+
+    def remove(request: gr.Request) -> None:
+        orders.remove(_client(request), name)
+
+    def again(request: gr.Request) -> None:
+        orders.again(_client(request), name)
+
+    small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 120}
+    with gr.Row():
+        if job.state == "failed":
+            gr.Button("Try again", elem_classes="again", **small).click(again, **hidden)
+        label = "Remove" if job.is_over else "Cancel"
+        gr.Button(label, elem_classes=label.lower(), **small).click(remove, **hidden)
+
+
+def _client(request: gr.Request) -> str:
+    """Who looks at the page; everybody is the same person where there are no accounts."""
+    return request.username or ""
+
+
+def _plain(text: str) -> str:
+    """Text in which Markdown finds nothing to format."""
+    return "".join(f"\\{letter}" if letter in r"\`*_{}[]<>()#+-.!|~" else letter for letter in text)
