@@ -17,8 +17,7 @@ from rlsp_tf.media.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.media.images import ImageSink, is_image
 from rlsp_tf.media.open import open_sink, open_source
 from rlsp_tf.media.sequences import rgb_frames
-from rlsp_tf.pixels.color import eight_bits
-from rlsp_tf.pixels.resample import enlarge_matrix
+from rlsp_tf.pixels.resample import enlarge
 from rlsp_tf.system.files import check_apart
 
 PathLike = str | os.PathLike[str]
@@ -243,12 +242,8 @@ def _too_short(short: FrameSource, long: FrameSource, count: int) -> RLSPError:
 def _enlarged(source: FrameSource, size: tuple[int, int]) -> Iterator[Frame]:
     recalling: Any = _Recalling(source)
     scale = size[0] // source.height
-    rows, columns = (enlarge_matrix(length, scale) for length in (source.height, source.width))
     for rgb in rgb_frames(recalling):
-        if scale > 1:
-            planes = rows @ np.moveaxis(rgb.astype(np.float64), -1, 0) @ columns.T
-            rgb = eight_bits(np.moveaxis(planes, 0, -1))
-        yield replace(recalling.last, planes=(rgb,))
+        yield replace(recalling.last, planes=(enlarge(rgb, scale),))
 
 
 def _common_size(sources: Sequence[FrameSource]) -> tuple[int, int]:

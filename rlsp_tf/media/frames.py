@@ -52,6 +52,7 @@ class FrameSource(Protocol):
         height: height of the frames in pixels, after any rotation.
         rate: average frames per second; ``None`` if the source has no frame rate, as folders of images.
         time_base: seconds per unit of ``Frame.pts``.
+        start: ``pts`` of the first frame.
         frames: expected number of frames, for a progress bar; ``None`` if unknown.
         color: colour format of the planes; ``None`` if frames are RGB.
         depth: bits per sample, 8 to 16. RGB frames have 8 or 16.
@@ -64,6 +65,7 @@ class FrameSource(Protocol):
     height: int
     rate: Fraction | None
     time_base: Fraction
+    start: int
     frames: int | None
     color: ColorSpec | None
     depth: int
@@ -72,6 +74,13 @@ class FrameSource(Protocol):
 
     def __iter__(self) -> Iterator[Frame]:
         """Yields every frame once, in the order of time."""
+
+    def seek(self, pts: int) -> None:
+        """Continues reading at a given time or somewhat before; has no effect if that is not possible.
+
+        Args:
+            pts: the time, in units of ``time_base``.
+        """
 
     def __enter__(self) -> "FrameSource": ...
     def __exit__(self, *exception: Any) -> None: ...

@@ -134,9 +134,11 @@ class FolderSource:
 
     rate: Fraction | None = None
     color: ColorSpec | None = None
+    start = 0
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._next = 0
         self.time_base = Fraction(1, 25)
         self.notes: list[str] = []
         self._files = self._list_folder() if self.path.is_dir() else [self.path]
@@ -170,10 +172,15 @@ class FolderSource:
         return [file.stem for file in self._files]
 
     def __iter__(self) -> Iterator[Frame]:
-        for index, file in enumerate(self._files):
+        for index in range(self._next, len(self._files)):
+            file = self._files[index]
             rgb, alpha = read_transparent(file)
             profile = read_profile(file)
             yield Frame((rgb,), pts=index, duration=1, name=file.stem, profile=profile, alpha=alpha)
+
+    def seek(self, pts: int) -> None:
+        """See :meth:`rlsp_tf.media.frames.FrameSource.seek`."""
+        self._next = max(0, pts)
 
     def __enter__(self) -> "FolderSource":
         return self

@@ -42,6 +42,30 @@ def parts_of(source: VideoSource) -> list[Part]:
     return [METADATA, TIME_CODE, CHAPTERS, *streams]
 
 
+def accompaniment(source: VideoSource, format: str) -> list[str]:
+    """Describes the sound, subtitles and other streams of a video that a container can hold.
+
+    Args:
+        source: the video.
+        format: FFmpeg's name of the container.
+
+    Returns:
+        A description of each stream that is copied or converted, such as ``"sound (aac)"``.
+    """
+    kept = []
+    for stream in source.container.streams:
+        if stream.index == source.stream_index or stream.type == "data":
+            continue
+        name, converted = _name_of(stream), ""
+        if not _can_hold(format, stream):
+            with av.open(io.BytesIO(), "w", format=format) as trial:
+                if not (conversion := conversion_of(stream, trial)):
+                    continue
+                converted = f", becomes {conversion.target.codec_context.codec.canonical_name}"
+        kept.append(f"{_KINDS.get(stream.type, stream.type)} ({name}{converted})")
+    return kept
+
+
 class StreamCopy:
     """Copies all streams of a file, except its video, into another file. Use it as a context manager.
 
@@ -310,10 +334,17 @@ def _as_attachment(path: Path, cover: Any) -> tuple[str, str, bytes]:
         return f"cover.{kind.replace('jpeg', 'jpg')}", f"image/{kind}", bytes(packet)
 
 
-def _describe(stream: Any) -> str:
-    kind = {"audio": "sound", "subtitle": "subtitle"}.get(stream.type, stream.type)
+_KINDS = {"audio": "sound", "video": "picture"}
+
+
+def _name_of(stream: Any) -> str:
     name = stream.codec_context.name if stream.codec_context is not None else getattr(stream, "name", None)
-    return f"{kind} stream {stream.index} ({name or 'of unknown kind'})"
+    return name or "of unknown kind"
+
+
+def _describe(stream: Any) -> str:
+    kind = "sound" if stream.type == "audio" else stream.type
+    return f"{kind} stream {stream.index} ({_name_of(stream)})"
 
 
 def _conversion_note(stream: Any, target: Any, suffix: str) -> str:

@@ -219,11 +219,9 @@ class VideoSource:
             self._first_damage = self._packets
 
     def seek(self, pts: int) -> None:
-        """Continues reading at a given time or somewhat before; has no effect if the file cannot be searched.
-
-        Args:
-            pts: the time, in units of ``time_base``.
-        """
+        """See :meth:`rlsp_tf.media.frames.FrameSource.seek`."""
+        if self._timeless:
+            return
         with contextlib.suppress(av.FFmpegError):
             self.container.seek(pts, stream=self._stream)
             self._decoder.flush_buffers()
@@ -326,6 +324,8 @@ class VideoSource:
         self.metadata: dict[str, str] = stream.metadata
         self.disposition: int = stream.disposition.value
         self.time_base: Fraction = stream.time_base
+        self._timeless = first.pts is None and first.dts is None
+        self.start: int = (first.dts or 0) if first.pts is None else first.pts
         # A video of one frame has no rate; any will do.
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         self.rate: Fraction | None = rate
