@@ -128,7 +128,7 @@ class ServerFault(Refused):
 
 
 def for_clients(sentence: str, names: Mapping[Path, str]) -> str:
-    """A sentence of the library as a client understands it, who knows neither the server's files nor commands.
+    """A sentence of the library for clients, who know neither the server's files nor its commands.
 
     Args:
         sentence: what was assumed, left out, or went wrong.

@@ -1,12 +1,14 @@
 """The HTML of a job: how far it is, or the result beside the original."""
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from rlsp_tf.ui.orders import Placed
 from rlsp_tf.ui.playable import BEFORE
 from rlsp_tf.ui.uploads import duration
+from rlsp_tf.upscaling.estimate import Estimate
 
 MOST_SHOWN = 50_000_000
 """Bytes of the largest picture that is shown; the browser would be busy for long with a larger one."""
@@ -36,6 +38,26 @@ def card(placed: Placed) -> str:
 def error(sentence: str) -> str:
     """A sentence about what went wrong."""
     return f'<div class="rlsp-error" role="alert">{html.escape(_capital(sentence))}</div>'
+
+
+def estimate(found: Sequence[Estimate], room: int) -> str:
+    """What orders will make, and take.
+
+    Args:
+        found: what each of them takes.
+        room: how many bytes there are for it.
+    """
+    first = found[0]
+    words = [f"The result is {first.width}x{first.height}."] if len(found) == 1 else []
+    size = sum(each.size or 0 for each in found)
+    if size:
+        time = duration(sum(each.seconds or 0 for each in found))
+        words.append(f"It takes about {time} on this computer, and about {megabytes(size)} on its disk.")
+    # While it is put together, its parts are there as well.
+    if 2 * size > room:
+        needed, free = megabytes(2 * size), megabytes(room)
+        return error(f"The result takes about {needed} while it is made, but there is room for {free}.")
+    return f'<div class="rlsp-estimate">{" ".join(words)}</div>'
 
 
 def progress(placed: Placed) -> str:
@@ -81,7 +103,9 @@ def result(placed: Placed) -> str:
 
 def megabytes(size: float) -> str:
     """A number of bytes as people say it."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{max(0.1, size / 1e6):.3g} MB"
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{max(0.1, size / 1e6):.1f} MB"
 
 
 def _video(name: str, label: str, path: Path, options: str) -> str:

@@ -12,6 +12,7 @@ from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.network.keras_file import read_network
 from rlsp_tf.network.weights import find_weights
 from rlsp_tf.system.files import read_json, write_json
+from rlsp_tf.upscaling.upscale import Recipe
 
 ORDER = "order.json"
 """The file in a job's folder that says what is to be done."""
@@ -65,9 +66,9 @@ class Order:
     rate: float | None = None
 
     @property
-    def encoder(self) -> EncoderOptions:
-        """The settings of the encoder."""
-        return EncoderOptions(self.codec, self.crf, self.preset, self.rate)
+    def recipe(self) -> Recipe:
+        """How the upload is upscaled."""
+        return Recipe(encoder=EncoderOptions(self.codec, self.crf, self.preset, self.rate))
 
     @property
     def result_name(self) -> str:

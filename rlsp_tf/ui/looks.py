@@ -1,4 +1,7 @@
-"""Pictures of a moment before and after, computed in the page's own process, where the network stays."""
+"""Pictures of a moment before and after, and estimates of time and size.
+
+They are computed in the page's own process, where the network stays loaded.
+"""
 
 import functools
 import os
@@ -9,11 +12,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.step import Step
-from rlsp_tf.serving.limits import for_clients
-from rlsp_tf.ui.uploads import Upload
+from rlsp_tf.ui.choices import Order
+from rlsp_tf.ui.uploads import Upload, called
+from rlsp_tf.upscaling.estimate import Estimate, estimate
 from rlsp_tf.upscaling.preview import Moment, preview_frame
 
 CLOSE_UP = 0.3
@@ -21,7 +24,7 @@ CLOSE_UP = 0.3
 
 
 class Looks:
-    """Computes pictures, one at a time.
+    """Computes pictures and estimates, one at a time.
 
     Args:
         folder: for the files of pictures.
@@ -48,11 +51,8 @@ class Looks:
         Raises:
             RLSPError: if the clip cannot be read.
         """
-        with self._lock:
-            try:
-                moment = self._moment(upload.source, model, precision, at)
-            except RLSPError as error:
-                raise RLSPError(for_clients(str(error), {upload.source: upload.title})) from error
+        with self._lock, called(upload.source, upload.title):
+            moment = self._moment(upload.source, model, precision, at)
         pair = moment.before, moment.after
         if close_up:
             rows, columns = _most_changed(*pair)
@@ -63,6 +63,20 @@ class Looks:
             # Sharp edges of colour are part of what is looked at.
             Image.fromarray(picture).save(path, quality=95, subsampling=0)
         return paths
+
+    def estimate(self, upload: Upload, order: Order) -> Estimate:
+        """Measures what an order takes.
+
+        Args:
+            upload: the clip.
+            order: how it is to be upscaled.
+
+        Raises:
+            RLSPError: if the clip cannot be read, or the result could not be written.
+        """
+        target = self._folder / f"{os.urandom(8).hex()}.{order.suffix}"
+        with self._lock, called(upload.source, upload.title):
+            return estimate(upload.source, target, self._step(order.model, order.precision), order.recipe)
 
     def _compute(self, source: Path, model: str, precision: str, at: float) -> Moment:
         return preview_frame(source, self._step(model, precision), at=at)

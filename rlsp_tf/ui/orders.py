@@ -1,6 +1,7 @@
 """The work of a page: takes orders, computes them one after the other, keeps results for a time."""
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
@@ -126,6 +127,10 @@ class Orders:
             except RLSPError:
                 continue
         return placed
+
+    def room(self) -> int:
+        """How many bytes a result may take: what is free, and no more than twice the limit."""
+        return min(shutil.disk_usage(self._folder).free, 2 * self.limits.result)
 
     def remove(self, client: str, name: str) -> None:
         """Stops a job if it is at work, and removes all its files."""

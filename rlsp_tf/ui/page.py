@@ -1,7 +1,6 @@
 """The page itself, of Gradio's components."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,12 +109,18 @@ class _Form:
                 self.rate = gr.Number(
                     RATE, label="Pictures per second", minimum=1, maximum=120, visible=False, elem_id="rate"
                 )
+                self.estimate = gr.HTML(elem_id="estimate")
                 self.start = gr.Button("Start", variant="primary", elem_id="start")
 
     @property
     def look(self) -> list[Any]:
         """What a picture before and after depends on."""
         return [self.uploads, self.network, self.quality, self.at, self.close_up]
+
+    @property
+    def order(self) -> list[Any]:
+        """What is ordered."""
+        return [self.uploads, self.network, self.quality, self.kind, self.rate]
 
 
 def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None:
@@ -172,28 +177,26 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
             return {form.slider: None, form.error: gr.update(visible=True, value=cards.error(str(error)))}
         return {form.slider: tuple(map(str, paths)), form.error: gr.update(visible=False)}
 
+    def measure(uploads: list[Upload], network: str, quality: str, label: str, rate: float) -> dict[Any, Any]:
+        try:
+            found = [
+                looks.estimate(upload, _order(upload, network, quality, label, rate)) for upload in uploads
+            ]
+        except RLSPError as error:
+            return {form.estimate: "", form.error: gr.update(visible=True, value=cards.error(str(error)))}
+        return {form.estimate: cards.estimate(found, orders.room())}
+
     def start(
-        uploads: list[Upload], network: str, quality: str, label: str, rate: float, request: gr.Request
+        uploads: list[Upload],
+        network: str,
+        quality: str,
+        label: str,
+        rate: float,
+        request: gr.Request,
     ) -> dict[Any, Any]:
-        (video,) = (kind for kind in kinds() if kind.label == label)
         try:
             for upload in uploads:
-                kind = PICTURE if upload.is_picture else video
-                encoder = (
-                    kind.encoder if upload.rate or upload.is_picture else replace(kind.encoder, rate=rate)
-                )
-                order = Order(
-                    title=upload.title,
-                    files=(),
-                    model=network,
-                    precision=quality,
-                    suffix=kind.suffix,
-                    codec=encoder.codec,
-                    crf=encoder.crf,
-                    preset=encoder.preset,
-                    rate=rate if encoder.rate else None,
-                )
-                orders.place(_client(request), upload, order)
+                orders.place(_client(request), upload, _order(upload, network, quality, label, rate))
         except RLSPError as error:
             return {form.error: gr.update(visible=True, value=cards.error(str(error)))}
         return {form.files: None, form.uploads: [], form.row: gr.update(visible=False), form.slider: None}
@@ -211,37 +214,51 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         show_progress="hidden",
         api_visibility="private",
     )
+    private: dict[str, Any] = {"api_visibility": "private"}
+    quiet = {"show_progress": "hidden", **private}
+    # One at a time, and of several that wait only the last one.
+    computed = {"concurrency_limit": 1, "concurrency_id": "looks", "trigger_mode": "always_last", **private}
+    page.load(restore, form.remembered, form.files, **quiet)
+    form.files.change(lambda files: files or [], form.files, form.remembered, **quiet)
     shown = [form.error, form.slider]
     described = [*shown, form.together, form.row, form.uploads, form.about, form.at, form.kind, form.rate]
-    dropped = gr.on(
-        [form.files.change, form.together.change],
-        drop,
-        [form.files, form.together],
-        described,
-        show_progress="hidden",
-        api_visibility="private",
-    )
-    looking: dict[str, Any] = {
-        "fn": look,
-        "inputs": form.look,
-        "outputs": shown,
-        "show_progress_on": form.slider,
-        "concurrency_limit": 1,
-        "concurrency_id": "look",
-        "api_visibility": "private",
-    }
-    dropped.then(**looking)
+    gr.on([form.files.change, form.together.change], drop, [form.files, form.together], described, **quiet)
     gr.on(
-        [form.at.release, form.quality.change, form.network.change, form.close_up.change],
-        trigger_mode="always_last",
-        **looking,
+        [each.change for each in (form.uploads, form.network, form.quality, form.close_up)]
+        + [form.at.release],
+        look,
+        form.look,
+        shown,
+        show_progress_on=form.slider,
+        **computed,
+    )
+    gr.on(
+        [each.change for each in (form.uploads, form.network, form.quality, form.kind, form.rate)],
+        measure,
+        form.order,
+        [form.error, form.estimate],
+        show_progress="minimal",
+        show_progress_on=form.estimate,
+        **computed,
     )
     form.start.click(
-        start,
-        [form.uploads, form.network, form.quality, form.kind, form.rate],
-        [form.error, form.files, form.uploads, form.row, form.slider],
-        show_progress="hidden",
-        api_visibility="private",
+        start, form.order, [form.error, form.files, form.uploads, form.row, form.slider], **quiet
+    )
+
+
+def _order(upload: Upload, network: str, quality: str, label: str, rate: float) -> Order:
+    (kind,) = [PICTURE] if upload.is_picture else [kind for kind in kinds() if kind.label == label]
+    encoder = kind.encoder
+    return Order(
+        title=upload.title,
+        files=(),
+        model=network,
+        precision=quality,
+        suffix=kind.suffix,
+        codec=encoder.codec,
+        crf=encoder.crf,
+        preset=encoder.preset,
+        rate=None if upload.rate or upload.is_picture else rate,
     )
 
 

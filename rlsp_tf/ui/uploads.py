@@ -110,7 +110,8 @@ def clear(folder: Path, seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def _called(path: Path, title: str) -> Iterator[None]:
+def called(path: Path, title: str) -> Iterator[None]:
+    """Lets the sentences of errors call a file by its title."""
     try:
         yield
     except RLSPError as error:
@@ -119,7 +120,7 @@ def _called(path: Path, title: str) -> Iterator[None]:
 
 def _look(source: Path, files: Sequence[Path]) -> Upload:
     title = files[0].name
-    with _called(source, title), open_source(source) as clip:
+    with called(source, title), open_source(source) as clip:
         rate = None if clip.rate is None else float(clip.rate)
         return Upload(title, tuple(files), source, clip.width, clip.height, clip.frames, rate)
 

@@ -17,10 +17,14 @@ from typing import Any
 from filelock import FileLock
 
 from rlsp_tf.errors import Interrupted, RLSPError, describe_os_error
+from rlsp_tf.inference.load import load_step
+from rlsp_tf.media.open import open_source
 from rlsp_tf.serving.limits import for_clients
-from rlsp_tf.system.quiet import quiet_tensorflow
 from rlsp_tf.system.signals import Stop
 from rlsp_tf.ui.choices import PICTURE, Order
+from rlsp_tf.ui.playable import BEFORE, is_playable, write_playable
+from rlsp_tf.upscaling.upscale import upscale_clip
+from rlsp_tf.upscaling.work_folder import WorkFolder
 
 TELL_SECONDS = 0.25
 """How often progress is told."""
@@ -63,14 +67,7 @@ def main(folder: Path, target: Path, most: int) -> None:
 
 
 def _upscale(order: Order, folder: Path, target: Path, most: int, stop: Stop, tell: Any) -> dict[str, Any]:
-    with quiet_tensorflow():
-        from rlsp_tf.inference.load import load_step
-        from rlsp_tf.media.open import open_source
-        from rlsp_tf.ui.playable import BEFORE, is_playable, write_playable
-        from rlsp_tf.upscaling.upscale import Recipe, upscale_clip
-        from rlsp_tf.upscaling.work_folder import WorkFolder
-
-        step = load_step(order.model, precision=order.precision)
+    step = load_step(order.model, precision=order.precision)
     source = order.source(folder)
     with open_source(source) as clip:
         total = clip.frames
@@ -93,7 +90,7 @@ def _upscale(order: Order, folder: Path, target: Path, most: int, stop: Stop, te
     # It has its name when it is complete, so a worker was killed right after.
     if not target.exists():
         try:
-            notes = upscale_clip(source, target, step, Recipe(encoder=order.encoder), stop=stop, tick=tick)
+            notes = upscale_clip(source, target, step, order.recipe, stop=stop, tick=tick)
         except _TooLarge:
             work.remove()
             raise
