@@ -32,7 +32,7 @@ can reach the page unless --host says otherwise. docs/ui.md describes more.""",
     )
     parser.add_argument(
         "--folder",
-        help="where uploads and results are kept (default: the folder ui in rlsp's folder for data of this user)",
+        help="where uploads and results are kept (default: ui in the system's folder for data of rlsp)",
     )
     group = parser.add_argument_group("access")
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

@@ -128,5 +128,5 @@ def _address(path: Path) -> str:
 
 
 def _capital(sentence: str) -> str:
-    # Sentences that begin with the name of a file leave it as it is.
-    return sentence if ":" in sentence.split(" ")[0] else sentence[:1].upper() + sentence[1:]
+    # Most sentences begin with the name of a file, which stays as it is.
+    return sentence[:1].upper() + sentence[1:] if sentence.startswith(("the ", "there ")) else sentence

@@ -59,6 +59,8 @@ def launch(
     from rlsp_tf.ui.own_pages import OwnPages
 
     with jobs_folder(_folder(folder), "--folder") as kept, Orders(kept, limits) as orders:
+        # Errors only.
+        os.environ.setdefault("SVT_LOG", "1")
         # Gradio puts uploads there.
         os.environ["GRADIO_TEMP_DIR"] = os.fspath(orders.uploads)
         # The page asks itself whether it is there, which is nothing for a proxy.

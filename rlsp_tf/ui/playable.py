@@ -27,7 +27,7 @@ def is_playable(path: Path) -> bool:
         stream = container.streams.best("video")
         return (
             isinstance(stream, av.VideoStream)
-            and stream.codec_context.name.removeprefix("lib").partition("-")[0] in CODECS
+            and stream.codec_context.codec.canonical_name in CODECS
             and stream.pix_fmt in ("yuv420p", "yuvj420p")
         )
 

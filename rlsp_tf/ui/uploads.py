@@ -80,14 +80,15 @@ def is_picture(file: Path) -> bool:
 
 def duration(seconds: float) -> str:
     """A duration as people say it."""
-    if seconds < 1:
+    if seconds < 0.95:
         return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60} s"
     minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min" if seconds >= 600 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def put(source: Path, target: Path) -> None:
