@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
+from rlsp_tf.system.lean import lean_imports
 from rlsp_tf.system.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -112,8 +113,8 @@ def add_degradation(parser: argparse.ArgumentParser) -> None:
         type=named,
         default="paper",
         metavar="NAME",
-        help="how low resolution is made: paper; video, varied as the videos are that people have; or crf0 "
-        "to crf51, which is paper and then x264 at that CRF (default: %(default)s)",
+        help="how low-resolution frames are made: paper; video, which varies like the videos that people "
+        "have; or crf0 to crf51, which adds compression by x264 at that CRF to paper (default: %(default)s)",
     )
 
 
@@ -121,7 +122,9 @@ def start_tensorflow() -> None:
     """Imports TensorFlow and initializes its devices, without its messages on standard error."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with quiet_tensorflow():
-        import tensorflow as tf
+        with lean_imports():
+            import keras  # noqa: F401
+            import tensorflow as tf
 
         tf.config.list_logical_devices()
 

@@ -1,4 +1,4 @@
-"""Who may use a server: bearer tokens, and protection from web pages of strangers."""
+"""Checks who may use a server: bearer tokens, and protection from web pages of other sites."""
 
 import hashlib
 import hmac
@@ -18,7 +18,7 @@ from rlsp_tf.serving.refusals import answer_refusal
 from rlsp_tf.serving.sites import check_site
 
 SHORTEST_TOKEN = 16
-"""Characters that a token must have; a shorter one could be guessed."""
+"""Smallest length of a token in characters; shorter ones could be guessed."""
 OPEN_PATHS = ("/healthz",)
 """Paths for which no token is needed: load balancers do not have one."""
 
@@ -28,8 +28,9 @@ class Access:
     """Who may use a server.
 
     Attributes:
-        hosts: names by which clients may call the server, besides ``localhost`` and any IP address.
-        tokens: of which a request must bear one; everybody may use the server if there are none.
+        hosts: names by which clients may address the server, besides ``localhost`` and any IP address.
+        tokens: valid tokens, one of which every request must have. If there are none, everybody may use
+            the server.
     """
 
     hosts: Sequence[str] = ()
@@ -37,7 +38,7 @@ class Access:
 
 
 class CheckAccess:
-    """Middleware that refuses requests of strangers, and notes in ``scope["state"]["client"]`` who asks.
+    """Middleware that refuses unauthorized requests, and stores the client in ``scope["state"]["client"]``.
 
     Requests that pages of other sites make (:func:`rlsp_tf.serving.sites.check_site`) are answered with 403,
     those without a valid token with 401.
@@ -45,7 +46,7 @@ class CheckAccess:
     Args:
         app: the application.
         access: who may use it.
-        rate: counts requests with a wrong token, by their address, so that tokens cannot be guessed fast.
+        rate: limit on requests with a wrong token from each address, so that tokens cannot be guessed.
     """
 
     def __init__(self, app: ASGIApp, access: Access, rate: RateLimit) -> None:
@@ -69,7 +70,7 @@ class CheckAccess:
         check_site(headers, self._hosts)
         if self._digests and scope["path"] not in OPEN_PATHS:
             digest = hashlib.sha256(_token_of(headers).encode()).digest()
-            # All are compared, and each in constant time, so that the time tells nothing about a token.
+            # All tokens are compared, each in constant time, so the time reveals nothing about them.
             if not sum(hmac.compare_digest(digest, each) for each in self._digests):
                 await self._rate.check(client_name)
                 raise Refused("give a valid token, as in: Authorization: Bearer TOKEN.", 401)
@@ -84,8 +85,8 @@ def read_tokens(path: str | os.PathLike[str]) -> list[str]:
         path: the file.
 
     Raises:
-        RLSPError: if it cannot be read, has no token, or has one that is too short or not of ASCII letters,
-            digits and punctuation.
+        RLSPError: if the file cannot be read, has no token, or has one that is too short or contains other
+            characters than ASCII letters, digits and punctuation.
     """
     path = Path(path)
     try:
@@ -111,17 +112,17 @@ def read_tokens(path: str | os.PathLike[str]) -> list[str]:
 
 
 def client_of(address: Address | None) -> str:
-    """The name under which a client is counted when there are no tokens.
+    """Returns the name that identifies a client without a token.
 
     An IPv6 network of 64 bits counts as one client, since one machine may use all of its addresses.
 
     Args:
-        address: where the request comes from, or whom a trusted proxy has named.
+        address: address that the request comes from, or that a trusted proxy has passed on.
     """
     try:
         parsed = ipaddress.ip_address(address.host if address else "")
     except ValueError:
-        # A proxy may say "unknown", or pass on whatever a client has made up.
+        # A proxy may say "unknown", or pass on what a client has invented.
         return "unknown"
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     if isinstance(parsed, ipaddress.IPv6Address) and mapped is None:

@@ -1,4 +1,4 @@
-"""Protection from web pages of strangers, for servers that only this machine or a network can reach."""
+"""Refuses requests that web pages of other sites make."""
 
 import ipaddress
 from collections.abc import Collection
@@ -9,18 +9,18 @@ from rlsp_tf.serving.limits import Refused
 
 
 def check_site(headers: Headers, hosts: Collection[str] | None) -> None:
-    """Refuses a request that a page of another site makes.
+    """Checks that a request does not come from a web page of another site.
 
-    A web page that a user of this machine visits can make the browser send requests here: to another site,
-    for which it tells its ``Origin``, or to its own name, whose address it has changed to this one (DNS
-    rebinding), which the ``Host`` shows.
+    A web page that a user of this machine visits can make the browser send requests to this server: either
+    across sites, which the ``Origin`` header shows, or by changing the address of its own name to that of
+    this server (DNS rebinding), which the ``Host`` header shows.
 
     Args:
-        headers: of the request.
-        hosts: names of the server in lower case, besides ``localhost`` and any IP address; ``None`` for any.
+        headers: headers of the request.
+        hosts: names of the server in lower case, besides ``localhost`` and IP addresses; ``None`` for any.
 
     Raises:
-        Refused: with 403.
+        Refused: with 403 if it does.
     """
     host = headers.get("host", "")
     name = _name_of(host)
@@ -30,11 +30,11 @@ def check_site(headers: Headers, hosts: Collection[str] | None) -> None:
         )
     origin = headers.get("origin")
     if origin is not None and origin.partition("://")[2].lower() != host.lower():
-        raise Refused("pages of other sites may not use this server.", 403)
+        raise Refused("web pages of other sites may not use this server.", 403)
 
 
 def _name_of(host: str) -> str:
-    """The name or address in a ``Host`` header, without the port."""
+    """Returns the name or address in a ``Host`` header, without the port."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].lower().removesuffix(".")
