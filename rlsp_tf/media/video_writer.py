@@ -136,7 +136,7 @@ class VideoSink:
         self.time_base = source.time_base if source.rate else 1 / self.rate
         self._written = 0
         across, down = _PLAYED
-        if self._codec.startswith(("libx264", "h264")) and (
+        if self.codec.startswith(("libx264", "h264")) and (
             max(width, height) > across or width * height > across * down
         ):
             self.notes.append(

@@ -26,8 +26,8 @@ POLL_SECONDS = 0.25
 PROGRESS_SECONDS = 0.5
 """Seconds between two requests for the progress of a job."""
 RATE_SECONDS = 30
-"""Seconds over which frames per second are counted. A resumed job passes the frames that were finished at once,
-so the time since its beginning says nothing."""
+"""Seconds over which frames per second are counted. The time since the beginning would be misleading, because
+a resumed job passes the frames that were finished at once."""
 
 
 class JobBackend(Protocol):

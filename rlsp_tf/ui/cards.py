@@ -41,23 +41,23 @@ def error(sentence: str) -> str:
 
 
 def estimate(found: Sequence[Estimate], room: int) -> str:
-    """What orders will make, and take.
+    """What orders take; nothing if they are so short that it was not measured.
 
     Args:
         found: what each of them takes.
         room: how many bytes there are for it.
     """
-    first = found[0]
-    words = [f"The result is {first.width}x{first.height}."] if len(found) == 1 else []
     size = sum(each.size or 0 for each in found)
-    if size:
-        time = duration(sum(each.seconds or 0 for each in found))
-        words.append(f"It takes about {time} on this computer, and about {megabytes(size)} on its disk.")
     # While it is put together, its parts are there as well.
     if 2 * size > room:
         needed, free = megabytes(2 * size), megabytes(room)
         return error(f"The result takes about {needed} while it is made, but there is room for {free}.")
-    return f'<div class="rlsp-estimate">{" ".join(words)}</div>'
+    if not size:
+        return ""
+    time = duration(sum(each.seconds or 0 for each in found))
+    return (
+        f'<div class="rlsp-estimate">About {time} on this computer, and {megabytes(size)} on its disk</div>'
+    )
 
 
 def progress(placed: Placed) -> str:

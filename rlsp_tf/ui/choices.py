@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -12,6 +13,7 @@ from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.network.keras_file import read_network
 from rlsp_tf.network.weights import find_weights
 from rlsp_tf.system.files import read_json, write_json
+from rlsp_tf.upscaling.size import Size
 from rlsp_tf.upscaling.upscale import Recipe
 
 ORDER = "order.json"
@@ -39,6 +41,14 @@ _KINDS = (
     Kind("Smallest, for browsers and newer devices (AV1)", "mp4", EncoderOptions("libsvtav1", 28, "8")),
     Kind("For editing programs, very large (ProRes)", "mov", EncoderOptions("prores_ks")),
 )
+SIZES = {
+    "4x": ("4 times larger", Size(scale=Fraction(4))),
+    "2x": ("2 times larger", Size(scale=Fraction(2))),
+    "1080p": ("Full HD", Size(height=1080)),
+    "1440p": ("WQHD", Size(height=1440)),
+    "2160p": ("4K", Size(height=2160)),
+}
+"""Sizes of results by name, each with what people call it."""
 PICTURE = Kind("Picture (PNG)", "png", EncoderOptions())
 
 
@@ -51,6 +61,7 @@ class Order:
         files: names of the files in the job's folder; several are the frames of one video.
         model, precision: of the network.
         suffix: of the result.
+        size: one of ``SIZES``.
         codec, crf, preset: of the encoder, see :class:`rlsp_tf.media.encoders.EncoderOptions`.
         rate: frames per second, if the upload has none.
     """
@@ -60,6 +71,7 @@ class Order:
     model: str
     precision: str
     suffix: str
+    size: str = "4x"
     codec: str | None = None
     crf: int = 18
     preset: str | None = None
@@ -68,12 +80,13 @@ class Order:
     @property
     def recipe(self) -> Recipe:
         """How the upload is upscaled."""
-        return Recipe(encoder=EncoderOptions(self.codec, self.crf, self.preset, self.rate))
+        encoder = EncoderOptions(self.codec, self.crf, self.preset, self.rate)
+        return Recipe(encoder=encoder, size=SIZES[self.size][1])
 
     @property
     def result_name(self) -> str:
         """The name under which the result is downloaded."""
-        return f"{Path(self.title).stem}-large.{self.suffix}"
+        return f"{Path(self.title).stem}-{self.size}.{self.suffix}"
 
     def source(self, folder: Path) -> Path:
         """The clip in a job's folder."""
@@ -92,7 +105,9 @@ class Order:
         """
         value = read_json(folder / ORDER, "remove the job")
         try:
-            return cls(**{**value, "files": tuple(value["files"])})
+            order = cls(**{**value, "files": tuple(value["files"])})
+            SIZES[order.size]
+            return order
         except (KeyError, TypeError) as error:
             raise RLSPError(f"{folder / ORDER}: is not an order; remove the job.") from error
 

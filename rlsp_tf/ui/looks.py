@@ -38,14 +38,15 @@ class Looks:
         self._moment = functools.lru_cache(maxsize=4)(self._compute)
 
     def pictures(
-        self, upload: Upload, model: str, precision: str, at: float, *, close_up: bool
+        self, upload: Upload, model: str, precision: str, at: float, size: tuple[int, int], *, close_up: bool
     ) -> tuple[Path, Path]:
-        """Writes the pictures before and after, both of the size of the result.
+        """Writes the pictures before and after.
 
         Args:
             upload: the clip.
             model, precision: the network, see :func:`rlsp_tf.inference.load.load_step`.
             at: seconds since the beginning of the clip.
+            size: width and height of the result.
             close_up: whether to cut out the part that the network changes most.
 
         Raises:
@@ -53,7 +54,7 @@ class Looks:
         """
         with self._lock, called(upload.source, upload.title):
             moment = self._moment(upload.source, model, precision, at)
-        pair = moment.before, moment.after
+        pair = _resized(moment.before, size), _resized(moment.after, size)
         if close_up:
             rows, columns = _most_changed(*pair)
             pair = pair[0][rows, columns], pair[1][rows, columns]
@@ -84,6 +85,12 @@ class Looks:
 
 def _load(model: str, precision: str) -> Step:
     return load_step(model, precision=precision)
+
+
+def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if picture.shape[1::-1] == size:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
 
 
 def _most_changed(before: np.ndarray, after: np.ndarray) -> tuple[slice, slice]:

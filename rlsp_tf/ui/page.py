@@ -9,7 +9,7 @@ import gradio as gr
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from rlsp_tf.ui import cards
-from rlsp_tf.ui.choices import PICTURE, Order, kinds, qualities, weights
+from rlsp_tf.ui.choices import PICTURE, SIZES, Order, kinds, qualities, weights
 from rlsp_tf.ui.looks import Looks
 from rlsp_tf.ui.orders import Orders, Placed
 from rlsp_tf.ui.uploads import Upload, duration, is_picture, uploads_of
@@ -101,6 +101,7 @@ class _Form:
                 self.network = gr.Radio(
                     networks, value=networks[0][1], label="Network", visible=len(networks) > 1
                 )
+                self.size = gr.Radio([], label="Size", elem_id="size")
                 choices = qualities()
                 recommended = next(value for label, value in choices if "recommended" in label)
                 self.quality = gr.Radio(choices, value=recommended, label="Quality", elem_id="quality")
@@ -115,12 +116,12 @@ class _Form:
     @property
     def look(self) -> list[Any]:
         """What a picture before and after depends on."""
-        return [self.uploads, self.network, self.quality, self.at, self.close_up]
+        return [self.uploads, self.network, self.quality, self.size, self.at, self.close_up]
 
     @property
     def order(self) -> list[Any]:
         """What is ordered."""
-        return [self.uploads, self.network, self.quality, self.kind, self.rate]
+        return [self.uploads, self.network, self.quality, self.size, self.kind, self.rate]
 
 
 def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None:
@@ -156,6 +157,7 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
             form.uploads: uploads,
             form.row: gr.update(visible=True),
             form.about: f"**{_plain(names)}**: {first.describe()}",
+            form.size: gr.update(choices=_sizes(uploads), value=_sizes(uploads)[0][1]),
             form.at: gr.update(
                 maximum=round(last, 2),
                 value=round(last / 3, 2),
@@ -166,22 +168,24 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
             form.rate: gr.update(visible=first.rate is None and not first.is_picture),
         }
 
-    def look(uploads: list[Upload], network: str, quality: str, at: float, close_up: bool) -> dict[Any, Any]:
+    def look(
+        uploads: list[Upload], network: str, quality: str, size: str, at: float, close_up: bool
+    ) -> dict[Any, Any]:
         if not uploads:
             return {form.slider: None}
         first = uploads[0]
         moment = 0 if first.is_picture else at
         try:
-            paths = looks.pictures(first, network, quality, moment, close_up=close_up)
+            paths = looks.pictures(first, network, quality, moment, first.sizes[size], close_up=close_up)
         except RLSPError as error:
             return {form.slider: None, form.error: gr.update(visible=True, value=cards.error(str(error)))}
         return {form.slider: tuple(map(str, paths)), form.error: gr.update(visible=False)}
 
-    def measure(uploads: list[Upload], network: str, quality: str, label: str, rate: float) -> dict[Any, Any]:
+    def measure(uploads: list[Upload], *choices: Any) -> dict[Any, Any]:
+        if not uploads:
+            return {form.estimate: ""}
         try:
-            found = [
-                looks.estimate(upload, _order(upload, network, quality, label, rate)) for upload in uploads
-            ]
+            found = [looks.estimate(upload, _order(upload, *choices)) for upload in uploads]
         except RLSPError as error:
             return {form.estimate: "", form.error: gr.update(visible=True, value=cards.error(str(error)))}
         return {form.estimate: cards.estimate(found, orders.room())}
@@ -190,13 +194,15 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         uploads: list[Upload],
         network: str,
         quality: str,
+        size: str,
         label: str,
         rate: float,
         request: gr.Request,
     ) -> dict[Any, Any]:
         try:
             for upload in uploads:
-                orders.place(_client(request), upload, _order(upload, network, quality, label, rate))
+                order = _order(upload, network, quality, size, label, rate)
+                orders.place(_client(request), upload, order)
         except RLSPError as error:
             return {form.error: gr.update(visible=True, value=cards.error(str(error)))}
         return {form.files: None, form.uploads: [], form.row: gr.update(visible=False), form.slider: None}
@@ -206,14 +212,6 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         known = all(file.is_file() and orders.uploads.resolve() in file.parents for file in files)
         return [*map(str, files)] if files and known else None
 
-    page.load(restore, form.remembered, form.files, show_progress="hidden", api_visibility="private")
-    form.files.change(
-        lambda files: files or [],
-        form.files,
-        form.remembered,
-        show_progress="hidden",
-        api_visibility="private",
-    )
     private: dict[str, Any] = {"api_visibility": "private"}
     quiet = {"show_progress": "hidden", **private}
     # One at a time, and of several that wait only the last one.
@@ -221,11 +219,20 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
     page.load(restore, form.remembered, form.files, **quiet)
     form.files.change(lambda files: files or [], form.files, form.remembered, **quiet)
     shown = [form.error, form.slider]
-    described = [*shown, form.together, form.row, form.uploads, form.about, form.at, form.kind, form.rate]
-    gr.on([form.files.change, form.together.change], drop, [form.files, form.together], described, **quiet)
+    described = [form.together, form.row, form.uploads, form.about, form.size, form.at, form.kind, form.rate]
     gr.on(
-        [each.change for each in (form.uploads, form.network, form.quality, form.close_up)]
-        + [form.at.release],
+        [form.files.change, form.together.input],
+        drop,
+        [form.files, form.together],
+        [*shown, *described],
+        **quiet,
+    )
+    gr.on(
+        [
+            form.uploads.change,
+            form.at.release,
+            *(each.input for each in (form.network, form.quality, form.size, form.close_up)),
+        ],
         look,
         form.look,
         shown,
@@ -233,7 +240,7 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         **computed,
     )
     gr.on(
-        [each.change for each in (form.uploads, form.network, form.quality, form.kind, form.rate)],
+        [form.uploads.change, *(each.input for each in form.order[1:])],
         measure,
         form.order,
         [form.error, form.estimate],
@@ -246,7 +253,16 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
     )
 
 
-def _order(upload: Upload, network: str, quality: str, label: str, rate: float) -> Order:
+def _sizes(uploads: Sequence[Upload]) -> list[tuple[str, str]]:
+    """The sizes that all uploads can have, with the pixels of the result if it is one."""
+    common = [name for name in SIZES if all(name in upload.sizes for upload in uploads)]
+    words = {name: SIZES[name][0] for name in common}
+    if len(uploads) == 1:
+        words = {name: "{} ({}x{})".format(words[name], *uploads[0].sizes[name]) for name in common}
+    return [(words[name], name) for name in common]
+
+
+def _order(upload: Upload, network: str, quality: str, size: str, label: str, rate: float) -> Order:
     (kind,) = [PICTURE] if upload.is_picture else [kind for kind in kinds() if kind.label == label]
     encoder = kind.encoder
     return Order(
@@ -255,6 +271,7 @@ def _order(upload: Upload, network: str, quality: str, label: str, rate: float) 
         model=network,
         precision=quality,
         suffix=kind.suffix,
+        size=size,
         codec=encoder.codec,
         crf=encoder.crf,
         preset=encoder.preset,

@@ -5,13 +5,19 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.frames import FrameSource
 from rlsp_tf.media.images import is_animated, is_image
 from rlsp_tf.media.open import open_source
 from rlsp_tf.serving.limits import for_clients
+from rlsp_tf.ui.choices import SIZES
+
+NETWORK_SCALE = 4
+MOST_TIMES = 4.5
+"""How many times larger a result is at most: 480 lines become 4K. The network makes 4 of it."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class Upload:
         width, height: of its frames.
         frames: how many there are; ``None`` if unknown.
         rate: frames per second; ``None`` for pictures.
+        sizes: width and height of the result by the name of a size, for the sizes that make sense.
     """
 
     title: str
@@ -34,6 +41,7 @@ class Upload:
     height: int
     frames: int | None
     rate: float | None
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def is_picture(self) -> bool:
@@ -123,7 +131,19 @@ def _look(source: Path, files: Sequence[Path]) -> Upload:
     title = files[0].name
     with called(source, title), open_source(source) as clip:
         rate = None if clip.rate is None else float(clip.rate)
-        return Upload(title, tuple(files), source, clip.width, clip.height, clip.frames, rate)
+        even = rate is not None or len(files) > 1
+        sizes = _sizes(clip, even=even)
+        return Upload(title, tuple(files), source, clip.width, clip.height, clip.frames, rate, sizes)
+
+
+def _sizes(clip: FrameSource, *, even: bool) -> dict[str, tuple[int, int]]:
+    found = {}
+    for name, (_, size) in SIZES.items():
+        with contextlib.suppress(RLSPError):
+            width, height, _ = size.of(clip, NETWORK_SCALE, even=even)
+            if clip.height < height <= MOST_TIMES * clip.height and (width, height) not in found.values():
+                found[name] = width, height
+    return found
 
 
 def _linked(files: Sequence[Path], folder: Path) -> Path:

@@ -18,7 +18,7 @@ def test_every_kind_of_file_can_be_written_and_keeps_its_sound(kind, step, tmp_p
     source, target = tmp_path / "source.mkv", tmp_path / f"result.{kind.suffix}"
     make_video(source, range(0, 3 * 3600, 3600), audio=["aac"])
     order = Order(
-        "a", ("b",), "c", "auto", kind.suffix, kind.encoder.codec, kind.encoder.crf, kind.encoder.preset
+        "a", ("b",), "c", "auto", kind.suffix, "4x", kind.encoder.codec, kind.encoder.crf, kind.encoder.preset
     )
     upscale_clip(source, target, step, order.recipe)
     with av.open(target) as container:
@@ -65,12 +65,12 @@ def test_weights_are_compared_to_the_first(tmp_path, rng):
 
 def test_an_order_is_the_same_when_it_is_read_again(tmp_path):
     order = Order(
-        "a.png", ("frames/1.png", "frames/2.png"), "7-48", "int8", "mov", "prores_ks", 0, None, 12.5
+        "a.png", ("frames/1.png", "frames/2.png"), "7-48", "int8", "mov", "1080p", "prores_ks", 0, None, 12.5
     )
     order.write(tmp_path)
     assert Order.read(tmp_path) == order
     assert order.source(tmp_path) == tmp_path / "frames"
-    assert order.result_name == "a-large.mov"
+    assert order.result_name == "a-1080p.mov"
 
 
 @pytest.mark.parametrize("value", [[], {}, {"title": "a"}, {"title": "a", "files": ["b"], "more": 1}])

@@ -56,7 +56,7 @@ def expected(film, model, tmp_path_factory):
 
 @pytest.fixture
 def order(model):
-    return Order("film.mkv", (), model, "float32", "mp4", "libx264", preset="ultrafast")
+    return Order("film.mkv", (), model, "float32", "mp4", codec="libx264", preset="ultrafast")
 
 
 def wait_for(true):

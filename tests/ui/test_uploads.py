@@ -33,6 +33,30 @@ def test_a_video_is_described(tmp_path):
     assert (upload.width, upload.height, upload.frames, upload.rate) == (64, 48, 50, 25)
     assert upload.describe() == "64x48, 2 s, 25 frames a second"
     assert not upload.is_picture
+    assert upload.sizes == {"4x": (256, 192), "2x": (128, 96)}
+
+
+@pytest.mark.parametrize(
+    ("size", "sizes"),
+    [
+        (
+            (848, 480),
+            {
+                "4x": (3392, 1920),
+                "2x": (1696, 960),
+                "1080p": (1908, 1080),
+                "1440p": (2544, 1440),
+                "2160p": (3816, 2160),
+            },
+        ),
+        ((480, 270), {"4x": (1920, 1080), "2x": (960, 540)}),
+        ((1920, 1080), {"4x": (7680, 4320), "2x": (3840, 2160), "1440p": (2560, 1440)}),
+    ],
+)
+def test_sizes_are_those_that_make_sense(tmp_path, size, sizes):
+    make_video(tmp_path / "film.mp4", [0], size=size)
+    (upload,) = uploads_of([tmp_path / "film.mp4"], tmp_path, together=False)
+    assert upload.sizes == sizes
 
 
 def test_pictures_are_apart_or_the_frames_of_one_video(pictures, tmp_path):
