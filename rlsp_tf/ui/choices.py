@@ -1,7 +1,7 @@
 """What the page lets people choose, in words that say what it means, and what that is to ``rlsp upscale``."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -44,11 +44,12 @@ _KINDS = (
 SIZES = {
     "4x": ("4 times larger", Size(scale=Fraction(4))),
     "2x": ("2 times larger", Size(scale=Fraction(2))),
-    "1080p": ("Full HD", Size(height=1080)),
-    "1440p": ("WQHD", Size(height=1440)),
-    "2160p": ("4K", Size(height=2160)),
+    "1080p": ("Full HD", Size(box=(1920, 1080))),
+    "1440p": ("WQHD", Size(box=(2560, 1440))),
+    "2160p": ("4K", Size(box=(3840, 2160))),
 }
-"""Sizes of results by name, each with what people call it."""
+"""Sizes of results by name, each with what people call it. A picture that is higher than wide fits into the
+upright box."""
 PICTURE = Kind("Picture (PNG)", "png", EncoderOptions())
 
 
@@ -62,6 +63,7 @@ class Order:
         model, precision: of the network.
         suffix: of the result.
         size: one of ``SIZES``.
+        upright: whether the clip is higher than wide.
         codec, crf, preset: of the encoder, see :class:`rlsp_tf.media.encoders.EncoderOptions`.
         rate: frames per second, if the upload has none.
     """
@@ -72,6 +74,7 @@ class Order:
     precision: str
     suffix: str
     size: str = "4x"
+    upright: bool = False
     codec: str | None = None
     crf: int = 18
     preset: str | None = None
@@ -81,7 +84,7 @@ class Order:
     def recipe(self) -> Recipe:
         """How the upload is upscaled."""
         encoder = EncoderOptions(self.codec, self.crf, self.preset, self.rate)
-        return Recipe(encoder=encoder, size=SIZES[self.size][1])
+        return Recipe(encoder=encoder, size=size_of(self.size, upright=self.upright))
 
     @property
     def result_name(self) -> str:
@@ -110,6 +113,17 @@ class Order:
             return order
         except (KeyError, TypeError) as error:
             raise RLSPError(f"{folder / ORDER}: is not an order; remove the job.") from error
+
+
+def size_of(name: str, *, upright: bool) -> Size:
+    """Returns one of ``SIZES``.
+
+    Args:
+        name: its name.
+        upright: whether the clip is higher than wide.
+    """
+    size = SIZES[name][1]
+    return replace(size, box=size.box[::-1]) if size.box and upright else size
 
 
 def kinds() -> list[Kind]:

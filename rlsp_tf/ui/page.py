@@ -272,6 +272,7 @@ def _order(upload: Upload, network: str, quality: str, size: str, label: str, ra
         precision=quality,
         suffix=kind.suffix,
         size=size,
+        upright=upload.height > upload.width,
         codec=encoder.codec,
         crf=encoder.crf,
         preset=encoder.preset,

@@ -13,11 +13,11 @@ from rlsp_tf.media.frames import FrameSource
 from rlsp_tf.media.images import is_animated, is_image
 from rlsp_tf.media.open import open_source
 from rlsp_tf.serving.limits import for_clients
-from rlsp_tf.ui.choices import SIZES
+from rlsp_tf.ui.choices import SIZES, size_of
 
 NETWORK_SCALE = 4
-MOST_TIMES = 4.5
-"""How many times larger a result is at most: 480 lines become 4K. The network makes 4 of it."""
+MOST_TIMES = 5
+"""How many times larger a result is at most, so that 480 lines become 4K; the network makes 4 of it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Upload:
     height: int
     frames: int | None
     rate: float | None
-    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict, hash=False)
 
     @property
     def is_picture(self) -> bool:
@@ -138,8 +138,9 @@ def _look(source: Path, files: Sequence[Path]) -> Upload:
 
 def _sizes(clip: FrameSource, *, even: bool) -> dict[str, tuple[int, int]]:
     found = {}
-    for name, (_, size) in SIZES.items():
+    for name in SIZES:
         with contextlib.suppress(RLSPError):
+            size = size_of(name, upright=clip.height > clip.width)
             width, height, _ = size.of(clip, NETWORK_SCALE, even=even)
             if clip.height < height <= MOST_TIMES * clip.height and (width, height) not in found.values():
                 found[name] = width, height
