@@ -61,6 +61,8 @@ def launch(
     with jobs_folder(_folder(folder), "--folder") as kept, Orders(kept, limits) as orders:
         # Errors only.
         os.environ.setdefault("SVT_LOG", "1")
+        # Nothing is sent to Gradio's makers.
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
         # Gradio puts uploads there.
         os.environ["GRADIO_TEMP_DIR"] = os.fspath(orders.uploads)
         # The page asks itself whether it is there, which is nothing for a proxy.
@@ -79,7 +81,8 @@ def launch(
             css_paths=[Path(__file__).with_name("page.css")],
             allowed_paths=[os.fspath(kept)],
             max_file_size=limits.upload,
-            app_kwargs={"middleware": [Middleware(OwnPages, anywhere=bool(accounts))]},
+            # What comes through Gradio's server does not say by which name the page was called.
+            app_kwargs={"middleware": [] if share else [Middleware(OwnPages, anywhere=bool(accounts))]},
             prevent_thread_lock=True,
             quiet=True,
             ssr_mode=False,

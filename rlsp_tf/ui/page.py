@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.media.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from rlsp_tf.ui import cards
 from rlsp_tf.ui.choices import PICTURE, SIZES, Order, kinds, qualities, weights
@@ -42,7 +42,6 @@ def build(orders: Orders, models: Sequence[str]) -> gr.Blocks:
         RLSPError: if one of them cannot be loaded.
     """
     networks, kept = weights(models), duration_of_keeping(orders.limits.keep)
-    # Nothing is sent to Gradio's makers.
     with gr.Blocks(title="rlsp", analytics_enabled=False) as page:
         gr.Markdown(
             "# Make video larger and sharper\n"
@@ -146,8 +145,8 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
                     f"{cards.megabytes(orders.limits.upload)} are allowed here)."
                 )
             uploads = uploads_of(paths, orders.uploads, together=pictures and together == _PICTURES_TOGETHER)
-        except RLSPError as error:
-            return shown | {form.error: gr.update(visible=True, value=cards.error(str(error)))}
+        except (RLSPError, OSError) as error:
+            return shown | {form.error: gr.update(visible=True, value=cards.error(_sentence(error)))}
         first = uploads[0]
         names = (
             first.title if len(uploads) == 1 else f"{len(uploads)} files, the first of which is {first.title}"
@@ -177,8 +176,11 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         moment = 0 if first.is_picture else at
         try:
             paths = looks.pictures(first, network, quality, moment, first.sizes[size], close_up=close_up)
-        except RLSPError as error:
-            return {form.slider: None, form.error: gr.update(visible=True, value=cards.error(str(error)))}
+        except (RLSPError, OSError) as error:
+            return {
+                form.slider: None,
+                form.error: gr.update(visible=True, value=cards.error(_sentence(error))),
+            }
         return {form.slider: tuple(map(str, paths)), form.error: gr.update(visible=False)}
 
     def measure(uploads: list[Upload], *choices: Any) -> dict[Any, Any]:
@@ -186,8 +188,11 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
             return {form.estimate: ""}
         try:
             found = [looks.estimate(upload, _order(upload, *choices)) for upload in uploads]
-        except RLSPError as error:
-            return {form.estimate: "", form.error: gr.update(visible=True, value=cards.error(str(error)))}
+        except (RLSPError, OSError) as error:
+            return {
+                form.estimate: "",
+                form.error: gr.update(visible=True, value=cards.error(_sentence(error))),
+            }
         return {form.estimate: cards.estimate(found, orders.room())}
 
     def start(
@@ -203,8 +208,8 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
             for upload in uploads:
                 order = _order(upload, network, quality, size, label, rate)
                 orders.place(_client(request), upload, order)
-        except RLSPError as error:
-            return {form.error: gr.update(visible=True, value=cards.error(str(error)))}
+        except (RLSPError, OSError) as error:
+            return {form.error: gr.update(visible=True, value=cards.error(_sentence(error)))}
         return {form.files: None, form.uploads: [], form.row: gr.update(visible=False), form.slider: None}
 
     def restore(remembered: list[str]) -> list[str] | None:
@@ -319,6 +324,10 @@ def _show_job(orders: Orders, placed: Placed, timer: gr.Timer) -> None:
             gr.Button("Try again", elem_classes="again", **small).click(again, **hidden)
         label = "Remove" if job.is_over else "Cancel"
         gr.Button(label, elem_classes=label.lower(), **small).click(remove, **hidden)
+
+
+def _sentence(error: RLSPError | OSError) -> str:
+    return describe_os_error(error) if isinstance(error, OSError) else str(error)
 
 
 def _client(request: gr.Request) -> str:
