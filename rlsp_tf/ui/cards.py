@@ -1,4 +1,4 @@
-"""The HTML of a job: how far it is, or the result beside the original."""
+"""HTML of jobs: progress, errors, and the result beside the original; and HTML of estimates and errors."""
 
 import html
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from rlsp_tf.ui.uploads import duration
 from rlsp_tf.upscaling.estimate import Estimate
 
 MOST_SHOWN = 50_000_000
-"""Bytes of the largest picture that is shown; the browser would be busy for long with a larger one."""
+"""Largest size in bytes of a picture that is shown. Browsers take long for larger ones."""
 
 _OTHER = "const b = this.closest('.rlsp-pair').querySelector('.before video')"
 # The player with the controls moves the other one along.
@@ -28,7 +28,7 @@ _UNPLAYABLE = "onerror=\"this.closest('figure').classList.add('unplayable')\""
 
 
 def card(placed: Placed) -> str:
-    """A job: its name, and how far it is, its result, or what went wrong."""
+    """Returns the title of a job with its progress, its result or its error."""
     state = {"done": result, "failed": lambda placed: error(placed.job.error or "")}.get(
         placed.job.state, progress
     )
@@ -36,16 +36,16 @@ def card(placed: Placed) -> str:
 
 
 def error(sentence: str) -> str:
-    """A sentence about what went wrong."""
+    """Returns the HTML of an error."""
     return f'<div class="rlsp-error" role="alert">{html.escape(_capital(sentence))}</div>'
 
 
 def estimate(found: Sequence[Estimate], room: int) -> str:
-    """What orders take; nothing if they are so short that it was not measured.
+    """Returns the time and disk space of orders; an empty string if they are too short to be measured.
 
     Args:
-        found: what each of them takes.
-        room: how many bytes there are for it.
+        found: the estimate of each order.
+        room: free bytes.
     """
     size = sum(each.size or 0 for each in found)
     # While it is put together, its parts are there as well.
@@ -61,7 +61,7 @@ def estimate(found: Sequence[Estimate], room: int) -> str:
 
 
 def progress(placed: Placed) -> str:
-    """How far a job is that is not over."""
+    """Returns the progress of a job that has not ended."""
     told = placed.job.describe()
     if told["state"] == "waiting":
         return '<progress></progress><div class="rlsp-note">Waiting for its turn</div>'
@@ -79,7 +79,7 @@ def progress(placed: Placed) -> str:
 
 
 def result(placed: Placed) -> str:
-    """The result beside the original, and where it is downloaded."""
+    """Returns the result of a job beside the original, with a link to download it."""
     order, path = placed.order, placed.result
     size = path.stat().st_size
     parts = []
@@ -102,7 +102,7 @@ def result(placed: Placed) -> str:
 
 
 def megabytes(size: float) -> str:
-    """A number of bytes as people say it."""
+    """Formats a number of bytes, for example ``8.1 MB``."""
     if size >= 1e9:
         return f"{size / 1e9:.1f} GB"
     return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{max(0.1, size / 1e6):.1f} MB"
@@ -123,7 +123,7 @@ def _figure(name: str, label: str, content: str) -> str:
 
 
 def _address(path: Path) -> str:
-    """Where the page finds a file, relative to itself, since a proxy may have put it anywhere."""
+    """Returns the URL of a file, relative to the page, whose own URL a proxy may have changed."""
     return html.escape(f"gradio_api/file={quote(str(path))}")
 
 

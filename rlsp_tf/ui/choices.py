@@ -1,4 +1,4 @@
-"""What the page lets people choose, in words that say what it means, and what that is to ``rlsp upscale``."""
+"""The choices that the page offers, with plain labels and what they mean to ``rlsp upscale``."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,17 +17,17 @@ from rlsp_tf.upscaling.size import Size
 from rlsp_tf.upscaling.upscale import Recipe
 
 ORDER = "order.json"
-"""The file in a job's folder that says what is to be done."""
+"""Name of the file in a job's folder that holds its :class:`Order`."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file that a video can become.
+    """A kind of video file.
 
     Attributes:
-        label: what it is good for.
-        suffix: of the file, without a dot.
-        encoder: how it is encoded.
+        label: text that says what it is good for.
+        suffix: suffix of the file, without a dot.
+        encoder: settings of the encoder.
     """
 
     label: str
@@ -48,23 +48,22 @@ SIZES = {
     "1440p": ("WQHD", Size(box=(2560, 1440))),
     "2160p": ("4K", Size(box=(3840, 2160))),
 }
-"""Sizes of results by name, each with what people call it. A picture that is higher than wide fits into the
-upright box."""
+"""Label and size of results by name. Boxes are turned for clips that are higher than wide."""
 PICTURE = Kind("Picture (PNG)", "png", EncoderOptions())
 
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be done with an upload; everything that ``rlsp upscale`` has to know.
+    """What is made of an upload, stored in the folder of its job.
 
     Attributes:
-        title: the name of the file, as its owner calls it.
+        title: the name that the file has for its owner.
         files: names of the files in the job's folder; several are the frames of one video.
-        model, precision: of the network.
-        suffix: of the result.
+        model, precision: the network, see :func:`rlsp_tf.inference.load.load_step`.
+        suffix: suffix of the result, without a dot.
         size: one of ``SIZES``.
         upright: whether the clip is higher than wide.
-        codec, crf, preset: of the encoder, see :class:`rlsp_tf.media.encoders.EncoderOptions`.
+        codec, crf, preset: settings of the encoder, see :class:`rlsp_tf.media.encoders.EncoderOptions`.
         rate: frames per second, if the upload has none.
     """
 
@@ -82,7 +81,7 @@ class Order:
 
     @property
     def recipe(self) -> Recipe:
-        """How the upload is upscaled."""
+        """The recipe for :func:`rlsp_tf.upscaling.upscale.upscale_clip`."""
         encoder = EncoderOptions(self.codec, self.crf, self.preset, self.rate)
         return Recipe(encoder=encoder, size=size_of(self.size, upright=self.upright))
 
@@ -92,16 +91,16 @@ class Order:
         return f"{Path(self.title).stem}-{self.size}.{self.suffix}"
 
     def source(self, folder: Path) -> Path:
-        """The clip in a job's folder."""
+        """Returns the path of the clip in a job's folder: a file, or a folder of images."""
         return folder / self.files[0] if len(self.files) == 1 else (folder / self.files[0]).parent
 
     def write(self, folder: Path) -> None:
-        """Writes the order into the folder of a job."""
+        """Writes the order into a job's folder."""
         write_json(folder / ORDER, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> "Order":
-        """Reads the order in the folder of a job.
+        """Reads the order in a job's folder.
 
         Raises:
             RLSPError: if there is none, or it is damaged.
@@ -127,12 +126,12 @@ def size_of(name: str, *, upright: bool) -> Size:
 
 
 def kinds() -> list[Kind]:
-    """The kinds of video that can be written here, the recommended one first."""
+    """Returns the kinds of video that can be written on this machine, the recommended one first."""
     return [kind for kind in _KINDS if kind.encoder.codec in av.codecs_available]
 
 
 def qualities() -> list[tuple[str, str]]:
-    """The precisions of this machine, each with what it is like, and the best first."""
+    """Returns label and precision of the qualities that differ on this machine, the best first."""
     auto, fast = ("Balanced (recommended)", "auto"), ("Fast", "int8")
     exact = fastest_precision() == "float32"
     rows = [("Best (recommended)", "auto")] if exact else [("Best", "float32"), auto]
@@ -140,7 +139,7 @@ def qualities() -> list[tuple[str, str]]:
 
 
 def weights(models: Sequence[str]) -> list[tuple[str, str]]:
-    """Weights, each with what it is like compared to the first.
+    """Returns label and name of weights. Labels compare their size with that of the first.
 
     Args:
         models: names of weights, or ``.keras`` files.

@@ -1,4 +1,4 @@
-"""Starts the page, and ends it so that unfinished work goes on the next time."""
+"""Runs the page, and stops it so that unfinished work is resumed the next time."""
 
 import importlib.util
 import ipaddress
@@ -13,7 +13,7 @@ from rlsp_tf.system.listener import listen
 from rlsp_tf.ui.limits import DEFAULT_LIMITS, Limits
 
 SHORTEST_PASSWORD = 8
-"""Characters that a password must have; a shorter one could be guessed."""
+"""Smallest length of a password in characters; shorter ones could be guessed."""
 
 
 def launch(
@@ -31,11 +31,10 @@ def launch(
     Args:
         host: the address to listen on.
         port: the port to listen on; 0 for any free one.
-        folder: where uploads and results are kept; by default a folder for data of this user.
+        folder: the folder for uploads and results; by default one in the user's folder for data of programs.
         models: names of weights or ``.keras`` files, the recommended one first.
-        accounts: passwords by user. Everybody who can reach the page may use it if there are none, and so
-            only this computer can reach it then.
-        share: whether Gradio's makers pass requests on from a public address to this page.
+        accounts: passwords by user name. Without accounts, the page must only be reachable from this machine.
+        share: whether a server of Gradio's makers forwards requests from a public address to this page.
         limits: how much is accepted and kept.
 
     Raises:
@@ -142,7 +141,7 @@ def _check_account(user: str, password: str) -> None:
 
 
 def _folder(given: str | os.PathLike[str] | None) -> Path:
-    """The folder for uploads and results, made if it is the usual one."""
+    """Returns the folder for uploads and results; the parent of the default one is created."""
     if given is not None:
         return Path(given).absolute()
     import platformdirs

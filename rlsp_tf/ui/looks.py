@@ -20,14 +20,14 @@ from rlsp_tf.upscaling.estimate import Estimate, estimate
 from rlsp_tf.upscaling.preview import Moment, preview_frame
 
 CLOSE_UP = 0.3
-"""Part of the width and of the height that a close-up shows."""
+"""Part of the width and of the height of a picture that a close-up shows, from 0 to 1."""
 
 
 class Looks:
     """Computes pictures and estimates, one at a time.
 
     Args:
-        folder: for the files of pictures.
+        folder: folder for the pictures.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,7 +66,7 @@ class Looks:
         return paths
 
     def estimate(self, upload: Upload, order: Order) -> Estimate:
-        """Measures what an order takes.
+        """Estimates the time and the size of an order.
 
         Args:
             upload: the clip.
@@ -94,7 +94,7 @@ def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _most_changed(before: np.ndarray, after: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns of the part in which two pictures differ most."""
+    """Returns the rows and columns of the close-up in which two pictures differ most."""
     height, width = (max(1, round(CLOSE_UP * length)) for length in before.shape[:2])
     change = np.abs(after.astype(np.float32) - before).sum(2)
     # Sums over parts of this size by their upper left corners.

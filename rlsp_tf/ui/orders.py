@@ -1,4 +1,4 @@
-"""The work of a page: takes orders, computes them one after the other, keeps results for a time."""
+"""Orders of all users of a page: they are queued, computed one at a time, and kept for a limited time."""
 
 import asyncio
 import shutil
@@ -17,22 +17,22 @@ from rlsp_tf.ui.processes import Processes
 from rlsp_tf.ui.uploads import Upload, clear, put
 
 UPLOAD_SECONDS = 86400
-"""How long an upload is kept of which nothing was ordered."""
+"""Seconds after which files in the folder for uploads are removed. Orders have links to them."""
 _CLEAR_SECONDS = 600
 _NETWORK = "rlsp"
-"""What jobs call the network. Orders name the weights, and a job stays though its weights may be missing."""
+"""Name of the network in all jobs. Orders hold the real name, so jobs stay if their weights are missing."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Placed:
-    """An order with the job that computes it.
+    """An order and its job.
 
     Attributes:
-        order: what is to be done.
-        job: how far it is.
-        folder: where its files are.
+        order: the order.
+        job: the state of its computation.
+        folder: folder of its files.
     """
 
     order: Order
@@ -41,26 +41,26 @@ class Placed:
 
     @property
     def source(self) -> Path:
-        """The clip that was uploaded."""
+        """Path of the clip that was uploaded."""
         return self.order.source(self.folder)
 
     @property
     def result(self) -> Path:
-        """The result, which is there when the job is done."""
+        """Path of the result, which exists when the job is done."""
         return self.folder / f"result.{self.order.suffix}"
 
 
 class Orders:
-    """The orders of all who use a page. Use it as a context manager; work is done within the block.
+    """The orders of all users of a page. Use it as a context manager; orders are computed within the block.
 
     All methods can be called by any thread.
 
     Args:
-        folder: where everything is kept; an interrupted job in it goes on.
-        limits: how much is accepted.
+        folder: folder for everything. Jobs in it that have not ended are resumed.
+        limits: limits of the page.
 
     Attributes:
-        uploads: the folder for files that are dropped.
+        uploads: folder for files that are dropped.
     """
 
     def __init__(self, folder: Path, limits: Limits) -> None:
@@ -92,12 +92,12 @@ class Orders:
         self._loop.close()
 
     def place(self, client: str, upload: Upload, order: Order) -> str:
-        """Takes an order, which is computed when those before it are.
+        """Queues an order.
 
         Args:
-            client: who orders.
-            upload: what is to be upscaled.
-            order: how; the files are filled in.
+            client: name of the user.
+            upload: the clip.
+            order: what is made of it; ``files`` is filled in.
 
         Returns:
             The name of the job.
@@ -118,7 +118,7 @@ class Orders:
         return job.name
 
     def of(self, client: str) -> list[Placed]:
-        """All orders of a client, the latest first."""
+        """Returns the orders of a client, the latest first."""
         placed = []
         for job in reversed(self._jobs.of(client)):
             folder = self._folder / job.name
@@ -129,15 +129,15 @@ class Orders:
         return placed
 
     def room(self) -> int:
-        """How many bytes a result may take: what is free, and no more than twice the limit."""
+        """Returns the number of bytes for a result and its parts: free space, and at most twice the limit."""
         return min(shutil.disk_usage(self._folder).free, 2 * self.limits.result)
 
     def remove(self, client: str, name: str) -> None:
-        """Stops a job if it is at work, and removes all its files."""
+        """Stops a job if it is running, and removes all its files."""
         self._wait(self._jobs.remove(self._jobs.get(client, name)))
 
     def again(self, client: str, name: str) -> None:
-        """Lets a job that has failed go on."""
+        """Queues a failed job again."""
         self._wait(self._jobs.again(self._jobs.get(client, name)))
 
     def _wait(self, work: Coroutine[Any, Any, _T]) -> _T:

@@ -1,4 +1,4 @@
-"""Protection of the page from the pages of other sites."""
+"""Middleware that protects the page from web pages of other sites."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -9,11 +9,11 @@ from rlsp_tf.serving.sites import check_site
 
 
 class OwnPages:
-    """Middleware that refuses requests which pages of other sites make, see :func:`check_site`.
+    """Middleware that refuses requests from web pages of other sites, see :func:`check_site`.
 
     Args:
         app: the application.
-        anywhere: whether the page may be called by any name, as those that are protected by accounts may.
+        anywhere: whether any host name is accepted, as is safe for pages that need a login.
     """
 
     def __init__(self, app: ASGIApp, anywhere: bool) -> None:

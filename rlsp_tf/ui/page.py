@@ -1,4 +1,4 @@
-"""The page itself, of Gradio's components."""
+"""The page, made of Gradio's components."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +15,14 @@ from rlsp_tf.ui.orders import Orders, Placed
 from rlsp_tf.ui.uploads import Upload, duration, is_picture, uploads_of
 
 SECONDS = 1
-"""How often the page asks how far jobs are."""
+"""Seconds between two updates of progress."""
 RATE = 25
 """Frames per second of a video made from pictures, unless another number is given."""
 _PICTURES_APART, _PICTURES_TOGETHER = "Separate pictures", "Frames of one video"
 
 
 def theme() -> gr.Theme:
-    """The looks of the page, in the fonts of the system: others would come from Google."""
+    """Returns the theme of the page. It uses fonts of the system, so that none has to be downloaded."""
     return gr.themes.Default(
         primary_hue="indigo",
         neutral_hue="slate",
@@ -32,10 +32,10 @@ def theme() -> gr.Theme:
 
 
 def build(orders: Orders, models: Sequence[str]) -> gr.Blocks:
-    """Makes the page.
+    """Builds the page.
 
     Args:
-        orders: takes what is ordered on it.
+        orders: receives what is ordered on the page.
         models: names of weights or ``.keras`` files, the recommended one first.
 
     Raises:
@@ -55,16 +55,16 @@ def build(orders: Orders, models: Sequence[str]) -> gr.Blocks:
 
 
 def duration_of_keeping(seconds: float) -> str:
-    """A number of days, or less, as people say it."""
+    """Formats the time for which results are kept."""
     days = round(seconds / 86400)
     return f"{days} days" if days > 1 else "a day" if seconds > 43200 else duration(seconds)
 
 
 class _Form:
-    """Where a clip is dropped, looked at and ordered.
+    """The components by which a clip is dropped, previewed and ordered.
 
     Args:
-        networks: what weights are like, and their names.
+        networks: labels and names of weights.
     """
 
     def __init__(self, networks: Sequence[tuple[str, str]]) -> None:
@@ -114,17 +114,17 @@ class _Form:
 
     @property
     def look(self) -> list[Any]:
-        """What a picture before and after depends on."""
+        """The inputs of a preview."""
         return [self.uploads, self.network, self.quality, self.size, self.at, self.close_up]
 
     @property
     def order(self) -> list[Any]:
-        """What is ordered."""
+        """The inputs of an order."""
         return [self.uploads, self.network, self.quality, self.size, self.kind, self.rate]
 
 
 def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None:
-    """Says what happens when something is dropped, chosen or started."""
+    """Connects the events of the form to functions."""
 
     def drop(files: list[str] | None, together: str) -> dict[Any, Any]:
         paths = [Path(file) for file in files or []]
@@ -259,7 +259,7 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
 
 
 def _sizes(uploads: Sequence[Upload]) -> list[tuple[str, str]]:
-    """The sizes that all uploads can have, with the pixels of the result if it is one."""
+    """Returns labels and names of the sizes that all uploads can have."""
     common = [name for name in SIZES if all(name in upload.sizes for upload in uploads)]
     words = {name: SIZES[name][0] for name in common}
     if len(uploads) == 1:
@@ -286,7 +286,7 @@ def _order(upload: Upload, network: str, quality: str, size: str, label: str, ra
 
 
 def _show_jobs(orders: Orders, form: _Form) -> None:
-    """Shows the jobs of whoever looks at the page, made anew only when one begins, ends or is removed."""
+    """Shows the jobs of the user. They are rendered again only when one starts, ends or is removed."""
     states = gr.State([])
     timer = gr.Timer(SECONDS)
 
@@ -331,10 +331,10 @@ def _sentence(error: RLSPError | OSError) -> str:
 
 
 def _client(request: gr.Request) -> str:
-    """Who looks at the page; everybody is the same person where there are no accounts."""
+    """Returns the name of the user; an empty string if there are no accounts."""
     return request.username or ""
 
 
 def _plain(text: str) -> str:
-    """Text in which Markdown finds nothing to format."""
+    """Escapes text for Markdown."""
     return "".join(f"\\{letter}" if letter in r"\`*_{}[]<>()#+-.!|~" else letter for letter in text)

@@ -1,4 +1,4 @@
-"""Copies of clips that every browser plays, to be shown beside results."""
+"""Copies of clips in a format that every browser plays, shown beside results."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +13,14 @@ from rlsp_tf.pixels.color import eight_bits
 from rlsp_tf.system.signals import Stop
 
 BEFORE = "before.mp4"
-"""The name of such a copy in the folder of a job."""
+"""Name of such a copy in a job's folder."""
 SUFFIXES = (".mp4", ".m4v", ".mov", ".webm")
 CODECS = ("h264", "vp8", "vp9", "av1")
 """FFmpeg's names of codecs that browsers play if samples have 8 bits."""
 
 
 def is_playable(path: Path) -> bool:
-    """Whether browsers play a video file as it is."""
+    """Returns whether browsers play a video file without conversion."""
     if path.is_dir() or path.suffix.lower() not in SUFFIXES:
         return False
     with av.open(path) as container:

@@ -1,4 +1,4 @@
-"""Computes jobs in processes of their own, see :mod:`rlsp_tf.ui.worker`."""
+"""Computes each job in a process of its own, see :mod:`rlsp_tf.ui.worker`."""
 
 import asyncio
 import contextlib
@@ -11,9 +11,9 @@ from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.serving.limits import ServerFault
 
 LOG = "worker.log"
-"""The file in a job's folder with what its process has written to standard error."""
+"""Name of the file in a job's folder that receives the standard error of its process."""
 LONGEST_LINE = 2**20
-"""Bytes of a line from a process; notes may be long."""
+"""Largest size in bytes of a line from a process; notes may be long."""
 
 
 class Processes:
@@ -29,7 +29,7 @@ class Processes:
         self._progress: dict[str, tuple[int, int | None]] = {}
 
     async def video(self, job: str, source: str, target: str, model: str) -> tuple[list[str], int]:
-        """Upscales as the order beside ``source`` says.
+        """Computes the order in the folder of ``source``.
 
         Returns:
             Sentences about what was assumed or left out, and the number of frames.
@@ -77,11 +77,11 @@ class Processes:
         )
 
     async def stop(self, job: str) -> None:
-        """Asks the process of a job to end, if there is one. What it has finished is kept."""
+        """Stops the process of a job, if there is one. Finished parts are kept."""
         if process := self._running.get(job):
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
 
     async def progress(self, job: str) -> tuple[int, int | None]:
-        """How many frames of a job are finished, and of how many."""
+        """Returns the number of finished frames of a job, and of all its frames."""
         return self._progress.get(job, (0, None))

@@ -1,4 +1,4 @@
-"""What people drop on the page: a video, a picture, or pictures that are the frames of a video."""
+"""Files that are dropped on the page: videos, pictures, and pictures that are the frames of a video."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from rlsp_tf.ui.choices import SIZES, size_of
 
 NETWORK_SCALE = 4
 MOST_TIMES = 5
-"""How many times larger a result is at most, so that 480 lines become 4K; the network makes 4 of it."""
+"""Largest factor by which a result is larger, so that 480 lines can become 4K."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Upload:
     """A clip that was dropped.
 
     Attributes:
-        title: the name of the file, as its owner calls it.
+        title: the name that the file has for its owner.
         files: the files; several are the frames of one video.
         source: the clip, a file or a folder with links to all files.
         width, height: of its frames.
@@ -45,16 +45,16 @@ class Upload:
 
     @property
     def is_picture(self) -> bool:
-        """Whether it is a single picture."""
+        """Whether the upload is a single picture."""
         return self.rate is None and len(self.files) == 1
 
     @property
     def seconds(self) -> float:
-        """Its duration, counted with 25 pictures per second; 0 if unknown."""
+        """Duration in seconds, with 25 pictures per second; 0 if unknown."""
         return (self.frames or 0) / (self.rate or 25)
 
     def describe(self) -> str:
-        """What it is, in a line."""
+        """Describes the clip, for example ``480x270, 30 s, 25 frames a second``."""
         words = [f"{self.width}x{self.height}"]
         if self.rate is not None:
             words += [duration(self.seconds), f"{self.rate:.4g} frames a second"]
@@ -64,11 +64,11 @@ class Upload:
 
 
 def uploads_of(files: Sequence[Path], folder: Path, *, together: bool) -> list[Upload]:
-    """Looks at files that were dropped.
+    """Examines files that were dropped.
 
     Args:
         files: the files.
-        folder: where a folder may be made for pictures that belong together.
+        folder: folder in which a new one is made for pictures that belong together.
         together: whether several pictures are the frames of one video.
 
     Raises:
@@ -82,12 +82,12 @@ def uploads_of(files: Sequence[Path], folder: Path, *, together: bool) -> list[U
 
 
 def is_picture(file: Path) -> bool:
-    """Whether a file is a picture that does not move."""
+    """Returns whether a file is an image without animation."""
     return is_image(file) and not is_animated(file)
 
 
 def duration(seconds: float) -> str:
-    """A duration as people say it."""
+    """Formats a duration, for example ``1 min 5 s``."""
     if seconds < 0.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -100,7 +100,7 @@ def duration(seconds: float) -> str:
 
 
 def put(source: Path, target: Path) -> None:
-    """Gives a file a second name, or copies it where that is not possible."""
+    """Links a file under a second name, or copies it where links are not possible."""
     try:
         os.link(source, target)
     except OSError:
@@ -108,7 +108,7 @@ def put(source: Path, target: Path) -> None:
 
 
 def clear(folder: Path, seconds: float) -> None:
-    """Removes files that were put into a folder long ago, and the folders that this empties."""
+    """Removes files that have been in a folder for more than ``seconds``, and folders that become empty."""
     for path in sorted(folder.rglob("*"), reverse=True):
         with contextlib.suppress(OSError):
             if path.is_dir():
@@ -120,7 +120,7 @@ def clear(folder: Path, seconds: float) -> None:
 
 @contextlib.contextmanager
 def called(path: Path, title: str) -> Iterator[None]:
-    """Lets the sentences of errors call a file by its title."""
+    """Replaces a path by its title in the messages of errors that the block raises."""
     try:
         yield
     except RLSPError as error:

@@ -1,8 +1,8 @@
 """The process that upscales one upload: ``python -m rlsp_tf.ui.worker FOLDER RESULT MOST_BYTES``.
 
-It is apart from the page, which answers at any load, and stays if this process runs out of memory. It writes
-a line of JSON to standard output when frames are finished, and a last one with what was assumed and left out,
-or with what went wrong. It ends when standard input does, so that none outlives its page.
+A process of its own keeps the page responsive, and alive if memory runs out. It writes lines of JSON to
+standard output: ``{"frames", "total"}`` for progress, and in the end ``{"notes", "frames"}`` or ``{"error"}``.
+It ends when standard input does, so that it does not outlive the page.
 """
 
 import json
@@ -27,18 +27,18 @@ from rlsp_tf.upscaling.upscale import upscale_clip
 from rlsp_tf.upscaling.work_folder import WorkFolder
 
 TELL_SECONDS = 0.25
-"""How often progress is told."""
+"""Seconds between two reports of progress."""
 GRACE = 10
-"""Seconds after which a worker that was left alone ends at once."""
+"""Seconds in which the process must end after the page has ended."""
 
 
 def main(folder: Path, target: Path, most: int) -> None:
-    """Upscales what the order in a folder says.
+    """Computes the order in a folder.
 
     Args:
         folder: the folder of the job.
         target: the file to write.
-        most: the most bytes that it may have.
+        most: largest size of the file in bytes.
     """
     # Whatever libraries print must not come between the lines.
     lines = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
