@@ -33,9 +33,9 @@ class Looks:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        # A network takes seconds to load; a moment is looked at again from close by.
+        # A network takes seconds to load. The moment is kept for close-ups and other sizes; it may be large.
         self._step = functools.lru_cache(maxsize=2)(_load)
-        self._moment = functools.lru_cache(maxsize=4)(self._compute)
+        self._moment = functools.lru_cache(maxsize=1)(self._compute)
 
     def pictures(
         self, upload: Upload, model: str, precision: str, at: float, size: tuple[int, int], *, close_up: bool

@@ -189,10 +189,7 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         try:
             found = [looks.estimate(upload, _order(upload, *choices)) for upload in uploads]
         except (RLSPError, OSError) as error:
-            return {
-                form.estimate: "",
-                form.error: gr.update(visible=True, value=cards.error(_sentence(error))),
-            }
+            return {form.estimate: cards.error(_sentence(error))}
         return {form.estimate: cards.estimate(found, orders.room())}
 
     def start(
@@ -248,7 +245,7 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         [form.uploads.change, *(each.input for each in form.order[1:])],
         measure,
         form.order,
-        [form.error, form.estimate],
+        [form.estimate],
         show_progress="minimal",
         show_progress_on=form.estimate,
         **computed,

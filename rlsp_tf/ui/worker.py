@@ -1,7 +1,7 @@
 """The process that upscales one upload: ``python -m rlsp_tf.ui.worker FOLDER RESULT MOST_BYTES``.
 
-A process of its own keeps the page responsive, and alive if memory runs out. It writes lines of JSON to
-standard output: ``{"frames", "total"}`` for progress, and in the end ``{"notes", "frames"}`` or ``{"error"}``.
+A process of its own keeps the page responsive, and alive if memory runs out. Lines of JSON go to standard
+output: ``{"frames", "total"}`` for progress, and in the end ``{"notes", "frames"}`` or ``{"error"}``.
 It ends when standard input does, so that it does not outlive the page.
 """
 
