@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
 from rlsp_tf.system.lean import lean_imports
 from rlsp_tf.system.quiet import quiet_tensorflow
@@ -19,6 +20,28 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "7-48"
 MODEL_HELP = "a .keras file, or the name of weights that come with rlsp (default: %(default)s)"
+
+
+def make_parser(
+    program: str,
+    description: str,
+    *commands: "Callable[[argparse._SubParsersAction[argparse.ArgumentParser]], None]",
+) -> argparse.ArgumentParser:
+    """Makes the parser of a program with commands.
+
+    Args:
+        program: name of the program.
+        description: text for ``--help``.
+        commands: functions that add a command each.
+    """
+    parser = argparse.ArgumentParser(
+        prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    added = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in commands:
+        add(added)
+    return parser
 
 
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:

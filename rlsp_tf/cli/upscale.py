@@ -255,9 +255,9 @@ def _upscale(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{given[0]} needs --engine ray; add that, or leave out {given[0]}.")
     if arguments.workers is not None and (arguments.workers < 1 or arguments.address):
         raise UsageError("--workers must be at least 1, and cannot be combined with --address.")
-    from rlsp_tf.media.excerpt import Excerpt
+    from rlsp_tf.media.interval import Interval
 
-    excerpt = Excerpt(arguments.start, arguments.duration)
+    interval = Interval(arguments.start, arguments.duration)
     start_tensorflow()
     from rlsp_tf.inference.load import load_step
     from rlsp_tf.media.encoders import EncoderOptions
@@ -271,7 +271,7 @@ def _upscale(arguments: argparse.Namespace) -> None:
         warm_start=warm_start,
         deinterlace=arguments.deinterlace,
         size=Size(arguments.size, arguments.height, arguments.scale),
-        excerpt=excerpt,
+        interval=interval,
     )
     options = {
         "scene_cuts": cuts,

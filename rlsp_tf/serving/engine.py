@@ -20,7 +20,8 @@ from av.stream import Disposition
 from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.inference.load import step_maker
 from rlsp_tf.inference.upscaler import StreamingUpscaler
-from rlsp_tf.media.video_reader import VideoSource, open_input
+from rlsp_tf.media.inputs import open_input
+from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.network.weights import load_model
 from rlsp_tf.serving.batching import CPU_PIXELS, BatchingStep
 from rlsp_tf.serving.limits import (

@@ -24,7 +24,6 @@ from rlsp_tf.errors import RLSPError
 pytest.importorskip("limits", reason="needs rlsp_tf[serve]")
 pytest.importorskip("uvicorn", reason="needs rlsp_tf[serve]")
 
-from helpers import served
 from helpers.served import ANSWER, BEGIN, LIMITS, Client, wait_until
 from rlsp_tf.serving import folder as serve_folder
 from rlsp_tf.serving.access import Access, read_tokens
@@ -36,17 +35,6 @@ RAW = {"Content-Type": MEDIA_TYPE}
 FRAME = bytes(range(256)) * 3
 PATIENT = 3600
 """Seconds that no test waits for, where a limit of time must not be the reason."""
-
-
-@pytest.fixture
-def serving(tmp_path):
-    """Starts servers, see :func:`helpers.served.serving`."""
-    with contextlib.ExitStack() as servers:
-
-        def serve(*arguments, **options):
-            return servers.enter_context(served.serving(tmp_path, *arguments, **options))
-
-        yield serve
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Videos that are upscaled while nobody waits, over HTTP, without Ray and without a network that computes."""
 
-import contextlib
 import json
 import re
 import subprocess
@@ -20,17 +19,6 @@ from helpers import served
 from helpers.served import ANSWER, LIMITS, Client, wait_until
 from rlsp_tf.serving.folder import jobs_folder
 from rlsp_tf.serving.limits import Refused, ServerFault, TooLarge
-
-
-@pytest.fixture
-def serving(tmp_path):
-    """Starts servers, see :func:`helpers.served.serving`."""
-    with contextlib.ExitStack() as servers:
-
-        def serve(*arguments, **options):
-            return servers.enter_context(served.serving(tmp_path, *arguments, **options))
-
-        yield serve
 
 
 def begin(client, **query):

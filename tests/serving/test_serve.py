@@ -23,11 +23,11 @@ import pytest
 import requests
 from PIL import Image
 
-from helpers.networks import small_model
+from helpers.media import png
+from helpers.streams import upscaled
 from helpers.synthetic import make_clip
 from helpers.videos import make_video, packets
 from rlsp_tf.cli.main import main
-from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.upscaling.upscale import upscale
 
 pytest.importorskip("ray", reason="needs rlsp_tf[serve]")
@@ -80,18 +80,6 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def model():
-    return small_model(np.random.default_rng(0), precision="float32")
-
-
-@pytest.fixture(scope="module")
-def file(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("serve") / "small.keras"
-    model.save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def server(file):
     limits = (
         "--max-sessions",
@@ -114,17 +102,6 @@ def server(file):
     server = Server("--model", str(file), *options, *limits)
     yield server
     server.close()
-
-
-def expected(model, clip):
-    upscaler = StreamingUpscaler(model)
-    return np.stack([frame for each in clip for frame in upscaler.push(each)] + upscaler.flush())
-
-
-def png(image):
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
 
 
 def decoded(path):
@@ -158,7 +135,7 @@ def test_clients_at_the_same_time_get_the_frames_of_the_streaming_upscaler(serve
         results = list(pool.map(client, clips))
     for clip, result in zip(clips, results, strict=True):
         # Batches sum in another order, which may be rounded the other way.
-        assert np.abs(result.astype(int) - expected(model, clip)).max() <= 1
+        assert np.abs(result.astype(int) - upscaled(model, clip)).max() <= 1
     after = server.metrics()
     counted = 'rlsp_frames_total{kind="session"}'
     assert after[counted] - before.get(counted, 0) == 36
@@ -179,7 +156,7 @@ def test_frames_as_png_come_back_as_png(server, model):
     frames = [answer, server.ask("DELETE", session)]
     assert {answer.headers["content-type"] for answer in frames} == {"image/png"}
     got = np.stack([np.asarray(Image.open(io.BytesIO(answer.content))) for answer in frames])
-    np.testing.assert_array_equal(got, expected(model, clip))
+    np.testing.assert_array_equal(got, upscaled(model, clip))
 
 
 def test_the_client_of_the_page_gets_a_clip_upscaled(server, model, tmp_path):
@@ -192,7 +169,7 @@ def test_the_client_of_the_page_gets_a_clip_upscaled(server, model, tmp_path):
         (tmp_path / "lr" / f"{t}.png").write_bytes(png(frame))
     subprocess.run([sys.executable, "serve_client.py", "lr/*.png", "out"], cwd=tmp_path, check=True)
     got = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "out").iterdir())]
-    np.testing.assert_array_equal(np.stack(got), expected(model, clip))
+    np.testing.assert_array_equal(np.stack(got), upscaled(model, clip))
 
 
 def test_a_video_comes_back_as_rlsp_upscale_makes_it(server, model, tmp_path):
@@ -359,7 +336,7 @@ def test_sigterm_gives_back_what_was_accepted_and_leaves_neither_process_nor_fil
         for path in ("/sessions?width=14&height=10", "/videos"):
             answer = server.ask("POST", path, data=b"x")
             assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
-        assert server.ask("DELETE", session).content == expected(model, clip)[0].tobytes()
+        assert server.ask("DELETE", session).content == upscaled(model, clip)[0].tobytes()
         answer = video.result()
     assert (answer.status_code, "shutting down" in answer.json()["error"]) == (503, True)
     assert server.process.wait(30) == 0

@@ -1,7 +1,6 @@
 """Sessions, limits and videos of a server, without HTTP and without Ray."""
 
 import asyncio
-import io
 import pickle
 import threading
 import time
@@ -10,15 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.media import png
 from helpers.networks import Direct, needs_bytes, small_model
 from helpers.small_disk import small_disk
+from helpers.streams import upscaled
 from helpers.synthetic import make_clip
 from helpers.videos import make_video, packets
 from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.inference.int8 import Int8Step
-from rlsp_tf.inference.upscaler import StreamingUpscaler
+from rlsp_tf.media.inputs import open_input
 from rlsp_tf.media.open import VideoSource
-from rlsp_tf.media.video_reader import open_input
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.serving.engine import Engine, Progress
 from rlsp_tf.serving.limits import Capacity, Limits, Refused, ServerFault, SessionLost, TooLarge
@@ -30,34 +30,11 @@ SIZE = (WIDTH, HEIGHT)
 NOISE = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), np.uint8)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return small_model(np.random.default_rng(0), precision="float32")
-
-
-@pytest.fixture(scope="module")
-def file(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("serve") / "small.keras"
-    model.save(path)
-    return path
-
-
 @pytest.fixture
 def engine(file):
     engine = Engine({"small": str(file)}, precision="float32", sessions=3)
     yield engine
     engine.close()
-
-
-def expected(model, clip):
-    upscaler = StreamingUpscaler(model)
-    return np.stack([frame for each in clip for frame in upscaler.push(each)] + upscaler.flush())
-
-
-def png(image):
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
 
 
 class TestFrames:
@@ -106,7 +83,7 @@ class TestEngine:
         assert answers[0][0] is None
         frames = [data for data, _ in answers[1:]] + [engine.flush("a", 5, RAW)]
         got = np.stack([decode_frame(data, RAW, 4 * WIDTH, 4 * HEIGHT) for data in frames])
-        np.testing.assert_array_equal(got, expected(model, clip))
+        np.testing.assert_array_equal(got, upscaled(model, clip))
         with pytest.raises(SessionLost):
             engine.flush("a", 5, RAW)
 
@@ -121,7 +98,7 @@ class TestEngine:
         finally:
             engine.close()
         got = np.stack([decode_frame(data, RAW, 4 * WIDTH, 4 * HEIGHT) for data in frames])
-        np.testing.assert_array_equal(got, expected(Int8Step(model), clip))
+        np.testing.assert_array_equal(got, upscaled(Int8Step(model), clip))
 
     def test_a_bad_frame_leaves_the_session_as_it_was(self, engine, model):
         clip = make_clip(2, HEIGHT, WIDTH)
@@ -132,7 +109,7 @@ class TestEngine:
         frames = [
             decode_frame(data, PNG, 4 * WIDTH, 4 * HEIGHT) for data in (first, engine.flush("a", 2, PNG))
         ]
-        np.testing.assert_array_equal(np.stack(frames), expected(model, clip))
+        np.testing.assert_array_equal(np.stack(frames), upscaled(model, clip))
 
     def test_a_state_that_is_not_there_is_never_made_up(self, engine):
         frame = bytes(3 * WIDTH * HEIGHT)
@@ -278,7 +255,7 @@ class TestSessions:
             assert last[0] == last[1]
             frames = [*answers[1:], last[0]]
             got = np.stack([decode_frame(data, RAW, 4 * WIDTH, 4 * HEIGHT) for data in frames])
-            np.testing.assert_array_equal(got, expected(model, clip))
+            np.testing.assert_array_equal(got, upscaled(model, clip))
             with pytest.raises(Refused, match=r"frame 2 cannot be accepted, .* was flushed") as error:
                 await sessions.push(session, 2, RAW, clip[2].tobytes())
             assert error.value.status == 409
@@ -357,7 +334,7 @@ class TestSessions:
                 await sessions.push(session, 1, RAW, clip[0].tobytes())
             data = await sessions.flush(session)
             got = decode_frame(data, RAW, 4 * WIDTH, 4 * HEIGHT)
-            np.testing.assert_array_equal(got, expected(model, clip)[0])
+            np.testing.assert_array_equal(got, upscaled(model, clip)[0])
             assert sessions.unflushed == 0
 
         self.run(engine, work)
