@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rlsp_tf.cli.common import add_command, make_parser, run, start_tensorflow
+from rlsp_tf.cli.common import add_command, make_parser, positive, run, start_tensorflow
 from rlsp_tf.errors import RLSPError, UsageError
 
 DESCRIPTION = """\
@@ -180,7 +180,7 @@ training can go on from them.
     parser.add_argument("source", metavar="SOURCE", help="a .pt file, or a .keras file")
     parser.add_argument("target", metavar="TARGET", help="a .keras file, or a .pt file")
     parser.add_argument(
-        "--scale", type=int, metavar="N", help="scale of the network in a .pt file (see above)"
+        "--scale", type=positive, metavar="N", help="scale of the network in a .pt file (see above)"
     )
     parser.add_argument("--force", action="store_true", help="replace TARGET if it exists")
 

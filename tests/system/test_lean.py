@@ -42,4 +42,3 @@ def test_what_is_loaded_and_the_backend_of_keras_stay(monkeypatch):
         assert sys.modules["matplotlib"] is loaded
         assert "jax" not in sys.modules
     assert sys.modules["matplotlib"] is loaded
-
