@@ -40,6 +40,14 @@ SERVE = [
     "starlette>=1.0.1",
     "uvicorn>=0.31",
 ]
+UI = [
+    # The page; 6.0 is the first whose launch() takes the theme.
+    "gradio>=6.0",
+    # The folder for what people upload and order.
+    "platformdirs>=4.0",
+    # Its application, which Gradio brings, too; as for SERVE.
+    "starlette>=1.0.1",
+]
 TEST = [
     *COMPLETION,
     *LITERT,
@@ -141,6 +149,8 @@ setup(
         # rlsp serve.
         "serve": SERVE,
         "test": TEST,
+        # rlsp ui.
+        "ui": UI,
         "dev": [
             *TEST,
             *("mypy>=1.11", "pre-commit>=3.5", "ruff>=0.9"),
@@ -152,7 +162,7 @@ setup(
     packages=[*find_packages(include=["rlsp_tf", "rlsp_tf.*"], exclude=[*BESIDE]), *BESIDE],
     package_dir=BESIDE,
     package_data={
-        "": ["*.html"],
+        "": ["*.html", "*.css"],
         "rlsp_tf": ["py.typed"],
         "rlsp_tf.checkpoints": ["*.keras", "manifest.json", "README.md"],
     },

@@ -12,6 +12,7 @@ from rlsp_tf.cli.export import add_export
 from rlsp_tf.cli.preview import add_preview
 from rlsp_tf.cli.serve import add_serve
 from rlsp_tf.cli.train import add_train
+from rlsp_tf.cli.ui import add_ui
 from rlsp_tf.cli.upscale import add_upscale
 
 DESCRIPTION = """\
@@ -32,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
         "rlsp",
         DESCRIPTION,
         *(add_upscale, add_preview, add_degrade, add_compare, add_evaluate, add_train),
-        *(add_export, add_benchmark, add_serve, add_demo),
+        *(add_export, add_benchmark, add_serve, add_ui, add_demo),
         partial(add_completion, program="rlsp", build=build_parser),
     )
 

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import functools
 import os
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +22,14 @@ from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.media.inputs import open_input
 from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.pixels.color import ColorSpec
-from rlsp_tf.serving.limits import SERVER_ERRORS, Refused, SessionLost, TooLarge, server_error
+from rlsp_tf.serving.limits import (
+    SERVER_ERRORS,
+    Refused,
+    SessionLost,
+    TooLarge,
+    for_clients,
+    server_error,
+)
 from rlsp_tf.serving.networks import Network, Networks
 from rlsp_tf.serving.wire import Answer, color_of, decode_frame, encode_frame
 from rlsp_tf.system.signals import Stop
@@ -181,12 +187,7 @@ class Engine:
         source, target = Path(source), Path(target)
 
         def named(sentence: str) -> str:
-            # Names of files on the server and advice for the command line are useless to a client.
-            sentence = re.sub(r"; \d+ frames are finished, and the same command .*(?=\.$)", "", sentence)
-            sentence = sentence.replace(os.fspath(source), "the video")
-            sentence = sentence.replace(os.fspath(target), "the result")
-            # Titles in a file need not be UTF-8, but answers are.
-            return sentence.encode("utf-8", "replace").decode("utf-8")
+            return for_clients(sentence, {source: "the video", target: "the result"})
 
         try:
             progress = progress or Progress()

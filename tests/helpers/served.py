@@ -29,6 +29,7 @@ class StandIn:
     def __init__(self):
         self.stopped = threading.Event()
         self.results = True
+        self.frames = 0
         self.failure = None
 
     async def about(self):
@@ -60,7 +61,8 @@ class StandIn:
         self.stopped.set()
 
     async def progress(self, job):
-        return 3, 12
+        self.frames = min(self.frames + 1, 3)
+        return self.frames, 12
 
 
 class Client:
