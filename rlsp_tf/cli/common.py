@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
+from rlsp_tf.inference.hardware import BACKENDS, chosen_backend
 from rlsp_tf.system.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -118,12 +119,39 @@ def add_degradation(parser: argparse.ArgumentParser) -> None:
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow and initializes its devices, without its messages on standard error."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with quiet_tensorflow():
-        import tensorflow as tf
+    """Does what :func:`start_backend` does, for commands that run on TensorFlow alone.
 
-        tf.config.list_logical_devices()
+    Raises:
+        RLSPError: if another backend is chosen.
+    """
+    if (chosen := chosen_backend()) != "tensorflow":
+        raise RLSPError(f"this command runs on TensorFlow alone, and KERAS_BACKEND is {chosen}; leave that out.")
+    start_backend()
+
+
+def start_backend() -> None:
+    """Imports Keras with the backend that ``KERAS_BACKEND`` names, and starts its devices.
+
+    What they print on standard error meanwhile is held back.
+
+    Raises:
+        RLSPError: if the backend is not installed, or is none that this package runs on.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if (chosen := chosen_backend()) not in BACKENDS:
+        raise RLSPError(f"KERAS_BACKEND is {chosen}; make it one of {', '.join(BACKENDS)}.")
+    with quiet_tensorflow():
+        try:
+            from rlsp_tf.inference.backend import start
+        except ImportError as error:
+            if error.name is None or error.name.partition(".")[0] != chosen:
+                raise
+            others = " or ".join(name for name in BACKENDS if name != chosen)
+            raise RLSPError(
+                f"{BACKENDS[chosen]} is not installed; install it by: pip install {chosen}, or choose another "
+                f"backend of Keras, such as KERAS_BACKEND={others}."
+            ) from error
+        start()
 
 
 def checked_warm_start(frames: int) -> int:

@@ -10,7 +10,7 @@ from rlsp_tf.cli.common import (
     checked_warm_start,
     command_line,
     print_notes,
-    start_tensorflow,
+    start_backend,
 )
 from rlsp_tf.errors import UsageError
 
@@ -117,7 +117,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if arguments.report and len(arguments.protocol or ()) > 1:
         raise UsageError("--report shows one protocol; give --protocol only once.")
     if arguments.model:
-        start_tensorflow()
+        start_backend()
     from rlsp_tf.evaluation.tables import evaluate_to_files
     from rlsp_tf.pixels.metrics import PROTOCOLS
 
@@ -159,7 +159,7 @@ the video and a picture of the same details before and after, and prints the PSN
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    start_tensorflow()
+    start_backend()
     from rlsp_tf.evaluation.demo import run_demo
     from rlsp_tf.network.weights import load_model
 

@@ -14,7 +14,7 @@ from rlsp_tf.cli.common import (
     checked_warm_start,
     print_notes,
     sentence_of,
-    start_tensorflow,
+    start_backend,
 )
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError
 
@@ -191,7 +191,7 @@ def _upscale(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{given[0]} needs --engine ray; add that, or leave out {given[0]}.")
     if arguments.workers is not None and (arguments.workers < 1 or arguments.address):
         raise UsageError("--workers must be at least 1, and cannot be combined with --address.")
-    start_tensorflow()
+    start_backend()
     from rlsp_tf.inference.load import load_step
     from rlsp_tf.media.encoders import EncoderOptions
     from rlsp_tf.system.signals import Stop

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError
+from rlsp_tf.inference.hardware import chosen_backend
 from rlsp_tf.media.degradations import PAPER, Degradation, DegradingStream
 from rlsp_tf.media.frames import FrameSource
 from rlsp_tf.media.open import open_source
@@ -30,7 +31,7 @@ SCALE = 4
 
 _BICUBIC = {"name": "bicubic", "config": None, "sha256": None, "precision": "float64"}
 _YCBCR = ColorSpec(matrix="bt601", full_range=False, subsampling=(1, 1))
-_PACKAGES = ("rlsp_tf", "tensorflow", "keras", "numpy", "scipy", "scikit-image")
+_PACKAGES = ("rlsp_tf", "keras", "numpy", "scipy", "scikit-image")
 
 
 class FrameObserver(Protocol):
@@ -120,6 +121,7 @@ def evaluate(
     names = [str(method["name"]) for method in about]
     if len(set(names)) < len(names):
         raise RLSPError(f"two models have the same name ({', '.join(names[1:])}); rename one of them.")
+    backends = [chosen_backend()] if models else []
     measured: dict[str, list[list[Results]]] = {}
     notes: list[str] = []
     results: list[Results] = []
@@ -145,7 +147,7 @@ def evaluate(
                 "unfinished": [name for name in sequences if name not in measured],
                 "notes": list(dict.fromkeys(notes)),
                 "versions": {"python": platform.python_version()}
-                | {package: metadata.version(package) for package in _PACKAGES},
+                | {package: metadata.version(package) for package in (*_PACKAGES, *backends)},
                 "command": command,
             }
             for p, protocol in enumerate(protocols)
@@ -211,9 +213,8 @@ class _Method(Protocol):
 
 class _Network:
     def __init__(self, path: str | PathLike[str], name: str, precision: str | None, warm_start: int) -> None:
-        # Imported here: existing frames are measured without TensorFlow, whose import takes seconds.
-        import tensorflow as tf
-
+        # Imported here: existing frames are measured without Keras, whose import takes seconds.
+        from rlsp_tf.inference.backend import to_array, to_tensor
         from rlsp_tf.inference.load import load_step
         from rlsp_tf.inference.recurrent_stream import RecurrentStream
         from rlsp_tf.network.weights import find_weights
@@ -230,7 +231,7 @@ class _Network:
             "precision": step.precision,
         }
         self._stream = RecurrentStream(step, warm_start=warm_start)
-        self._tensor = tf.constant
+        self._to_tensor, self._to_array = to_tensor, to_array
 
     def begin(
         self, sequence: str, truth: FrameSource, size: tuple[int, int], stack: contextlib.ExitStack
@@ -238,13 +239,13 @@ class _Network:
         self._stream.reset()
 
     def push(self, lr: np.ndarray) -> list[np.ndarray]:
-        return self._pixels(self._stream.push(self._tensor(lr[None], "float32")))
+        return self._pixels(self._stream.push(self._to_tensor(lr[None], "float32")))
 
     def end(self) -> list[np.ndarray]:
         return self._pixels(self._stream.flush())
 
     def _pixels(self, outputs: Iterable[Any]) -> list[np.ndarray]:
-        frames = [output.numpy()[0] for output in outputs]
+        frames = [self._to_array(output)[0] for output in outputs]
         return [frame[..., 0] if frame.shape[-1] == 1 else frame for frame in frames]
 
 

@@ -15,11 +15,11 @@ import av
 import keras
 import numpy as np
 import psutil
-import tensorflow as tf
 from tqdm import tqdm
 
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted
+from rlsp_tf.inference.backend import backend_version
 from rlsp_tf.inference.color_path import ChromaGeometry
 from rlsp_tf.inference.divergence import Watch, divergence_notes
 from rlsp_tf.inference.resumed import EVERYTHING, ResumedStep, Stopped
@@ -87,13 +87,14 @@ class Recipe:
         options = {f"--{name.replace('_', '-')}": value for name, value in values.items()}
         options["--rate"] = None if self.encoder.rate is None else str(self.encoder.rate)
         options["segment length"] = options.pop("--segment")
+        backend, version = backend_version()
         return {
             **options,
             "input": identity_of(source),
             "model": step.fingerprint,
             "--scene-cuts": cuts,
             "version of rlsp": __version__,
-            "version of TensorFlow": tf.__version__,
+            f"version of {backend}": version,
             "version of PyAV": av.__version__,
         }
 
