@@ -92,8 +92,8 @@ def benchmark_step(
     configs = [RLSPConfig.from_name(name) for name in networks]
     if authors and chosen_backend() != "tensorflow":
         raise UsageError(
-            f"the authors' graph runs on TensorFlow alone, and KERAS_BACKEND is {chosen_backend()}; leave one "
-            "of them out."
+            f"the authors' graph runs on TensorFlow alone, and KERAS_BACKEND is {chosen_backend()}; leave "
+            "one of them out."
         )
     present, left_out = [], []
     for contender in others:

@@ -125,7 +125,9 @@ def start_tensorflow() -> None:
         RLSPError: if another backend is chosen.
     """
     if (chosen := chosen_backend()) != "tensorflow":
-        raise RLSPError(f"this command runs on TensorFlow alone, and KERAS_BACKEND is {chosen}; leave that out.")
+        raise RLSPError(
+            f"this command runs on TensorFlow alone, and KERAS_BACKEND is {chosen}; leave that out."
+        )
     start_backend()
 
 
@@ -148,8 +150,8 @@ def start_backend() -> None:
                 raise
             others = " or ".join(name for name in BACKENDS if name != chosen)
             raise RLSPError(
-                f"{BACKENDS[chosen]} is not installed; install it by: pip install {chosen}, or choose another "
-                f"backend of Keras, such as KERAS_BACKEND={others}."
+                f"{BACKENDS[chosen]} is not installed; install it by: pip install {chosen}, or choose "
+                f"another backend of Keras: KERAS_BACKEND={others}."
             ) from error
         start()
 

@@ -18,7 +18,6 @@ from keras import ops
 
 from rlsp_tf.inference.hardware import BACKENDS
 
-
 _for_good = contextlib.ExitStack()
 
 
@@ -135,9 +134,7 @@ def devices() -> list[str]:
         return ["CPU" if kind == "cpu" else kind.upper()]
     import tensorflow as tf
 
-    details = [
-        tf.config.experimental.get_device_details(gpu) for gpu in tf.config.get_visible_devices("GPU")
-    ]
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.get_visible_devices("GPU")]
     return [str(each.get("device_name", "GPU")) for each in details] or ["CPU"]
 
 
@@ -162,9 +159,7 @@ def capabilities() -> list[tuple[int, int]]:
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
-    return [
-        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus
-    ]
+    return [tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus]
 
 
 def _pair(text: str) -> tuple[int, int]:

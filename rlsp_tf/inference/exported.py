@@ -76,8 +76,8 @@ class SavedModelStep(ExportedStep):
         super().__init__(path)
         if backend() != "tensorflow":
             raise RLSPError(
-                f"{path}: a SavedModel runs on TensorFlow alone, and KERAS_BACKEND is {backend()}; leave that "
-                "out, or give the .keras file."
+                f"{path}: a SavedModel runs on TensorFlow alone, and KERAS_BACKEND is {backend()}; leave "
+                "that out, or give the .keras file."
             )
         import tensorflow as tf
 

@@ -56,8 +56,8 @@ def step_maker(load: Callable[..., keras.Model], precision: str | None) -> Calla
     if precision == "int8":
         if backend() != "tensorflow":
             raise RLSPError(
-                f"int8 needs TensorFlow, and KERAS_BACKEND is {backend()}; leave that out, or use --precision "
-                "auto."
+                f"int8 needs TensorFlow, and KERAS_BACKEND is {backend()}; leave that out, or use "
+                "--precision auto."
             )
         # Imported here because SciPy and Pillow, which render the scene, take half a second to import.
         from rlsp_tf.inference.int8 import Int8Step
