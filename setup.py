@@ -130,7 +130,11 @@ setup(
         "onnx": ONNX,
         # The authors' PyTorch checkpoints; before 2.10, a file could run code though only data was asked for
         # (CVE-2025-32434, CVE-2026-24747).
-        "pytorch": ["torch>=2.10"],
+        "pytorch": [
+            "torch>=2.10",
+            # Weights in that format, which PyTorch itself does not read; 0.5 is the first with NumPy 2.
+            "safetensors>=0.5",
+        ],
         "ray": RAY,
         # rlsp serve.
         "serve": SERVE,

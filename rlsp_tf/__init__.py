@@ -53,8 +53,8 @@ def _import_saved() -> None:
         import_module(f"{__name__}.{home}")
 
 
-# Keras knows classes that were imported, and looks nowhere else. To import them here would import Keras, which
-# takes seconds that programs without a network do not have; so they are imported once Keras is there.
+# Keras knows classes that were imported, and looks nowhere else. To import them here would import Keras,
+# which takes seconds that programs without a network do not have; so they are imported once Keras is there.
 after_import("keras", _register)
 
 

@@ -17,7 +17,8 @@ from typing import Any
 from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError, first_line
-from rlsp_tf.inference.hardware import chosen_backend, cpu_flags, cpu_info
+from rlsp_tf.inference.hardware import cpu_flags, cpu_info
+from rlsp_tf.system.backends import chosen_backend
 from rlsp_tf.system.cores import cores
 
 REST = 0.3

@@ -14,11 +14,11 @@ import numpy as np
 from rlsp_tf.benchmarks.contenders import AUTHORS, OTHERS, OURS, Contender
 from rlsp_tf.benchmarks.harness import Worker, heading, installed, ratio, take_turns
 from rlsp_tf.errors import RLSPError, UsageError
-from rlsp_tf.inference.hardware import chosen_backend
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.pixels.degradation import degrade
 from rlsp_tf.pixels.metrics import cost
 from rlsp_tf.pixels.scene import render_scene
+from rlsp_tf.system.backends import chosen_backend
 
 NETWORKS = ("7-48", "7-64", "7-128")
 SIZE = (480, 270)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
-from rlsp_tf.inference.hardware import BACKENDS, chosen_backend
+from rlsp_tf.system.backends import BACKENDS, chosen_backend
 from rlsp_tf.system.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -97,8 +97,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def add_degradation(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--degradation``, a :class:`rlsp_tf.media.degradations.Degradation`."""
+def add_degradation(parser: argparse.ArgumentParser, default: str | None = "paper") -> None:
+    """Adds ``--degradation``, a :class:`rlsp_tf.media.degradations.Degradation`.
+
+    Args:
+        parser: where to add it.
+        default: its name, or ``None``, for a command that takes that of the paper if nothing else is given.
+    """
 
     def named(name: str) -> "Degradation":
         from rlsp_tf.media.degradations import degradation_named
@@ -111,10 +116,10 @@ def add_degradation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--degradation",
         type=named,
-        default="paper",
+        default=default,
         metavar="NAME",
         help="how low resolution is made: paper; video, varied as the videos are that people have; or crf0 "
-        "to crf51, which is paper and then x264 at that CRF (default: %(default)s)",
+        "to crf51, which is paper and then x264 at that CRF (default: paper)",
     )
 
 

@@ -16,13 +16,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from rlsp_tf.inference.hardware import BACKENDS
+from rlsp_tf.system.backends import BACKENDS
 
 _for_good = contextlib.ExitStack()
 
 
 def backend() -> str:
-    """Returns the name of Keras's backend, a key of :data:`rlsp_tf.inference.hardware.BACKENDS`."""
+    """Returns the name of Keras's backend, a key of :data:`rlsp_tf.system.backends.BACKENDS`."""
     return str(keras.config.backend())
 
 
@@ -108,7 +108,7 @@ def to_tensor(array: Any, dtype: str | None = None) -> Any:
 
 
 def to_array(tensor: Any) -> np.ndarray:
-    """Returns the numbers of a tensor, which may be a view of its memory; arrays stay as they are."""
+    """Returns a copy of the numbers of a tensor; arrays stay as they are."""
     return tensor if isinstance(tensor, np.ndarray) else ops.convert_to_numpy(tensor)
 
 

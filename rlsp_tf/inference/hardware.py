@@ -1,23 +1,12 @@
 """What there is to compute with, and which precision is fastest there without losing quality."""
 
-import os
-import sys
 from functools import cache
 from pathlib import Path
 
-BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
-"""The backends of Keras that this package runs on: names of packages, and what people call them."""
 BFLOAT16_FLAGS = frozenset(("amx_bf16", "avx512_bf16"))
 """Flags in /proc/cpuinfo of instructions that multiply bfloat16 and add in float32; oneDNN uses them."""
 INT8_FLAGS = frozenset(("amx_int8", "avx512_vnni", "avx_vnni"))
 """Flags in /proc/cpuinfo of instructions that multiply bytes and add in 32 bits."""
-
-
-def chosen_backend() -> str:
-    """Returns the name of Keras's backend without importing Keras: what ``KERAS_BACKEND`` says."""
-    if keras := sys.modules.get("keras"):
-        return str(keras.config.backend())
-    return os.environ.get("KERAS_BACKEND") or "tensorflow"
 
 
 @cache

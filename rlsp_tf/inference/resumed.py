@@ -79,8 +79,8 @@ class ResumedStep(StepWrapper):
 
     def kept(self) -> list[np.ndarray]:
         """Returns the state after the latest step, as arrays that later steps do not change."""
-        # The next step overwrites arrays, and on JAX tensors.
-        return [to_array(each).copy() for each in self._state]
+        # The next step overwrites arrays, and on JAX tensors. Arrays made of tensors are copies.
+        return [each.copy() if isinstance(each, np.ndarray) else to_array(each) for each in self._state]
 
     def _computes(self, number: int) -> bool:
         return any(number in stretch for stretch in self._stretches)

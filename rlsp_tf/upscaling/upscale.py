@@ -22,6 +22,7 @@ from rlsp_tf.errors import Interrupted
 from rlsp_tf.inference.backend import backend_version
 from rlsp_tf.inference.color_path import ChromaGeometry
 from rlsp_tf.inference.divergence import Watch, divergence_notes
+from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.resumed import EVERYTHING, ResumedStep, Stopped
 from rlsp_tf.inference.step import KerasStep, Step
 from rlsp_tf.inference.strips import StripStep, within_memory
@@ -141,8 +142,9 @@ class _EndOfSegment:
 def upscale(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    model: keras.Model | Step,
+    model: keras.Model | Step | str | os.PathLike[str] = "7-48",
     *,
+    precision: str = "auto",
     chroma: ChromaGeometry = "aligned",
     codec: str | None = None,
     crf: int = 18,
@@ -172,7 +174,10 @@ def upscale(
         source: a video, a folder of images, or an image; ``"-"`` for a video from standard input.
         target: a video (judged by its suffix), a new folder, or, for an image, an image; ``"-"`` for Matroska
             on standard output. A run that reads or writes a pipe cannot be resumed.
-        model: the network, see :class:`rlsp_tf.StreamingUpscaler`.
+        model: the network, see :class:`rlsp_tf.StreamingUpscaler`; or what :func:`rlsp_tf.load_model` or the
+            command takes: a ``.keras`` file, an export, or the name of weights.
+        precision: number format of the convolutions of a network that is given by its file or name, see
+            :func:`rlsp_tf.inference.load.load_step`; a model has its own.
         chroma: how chroma is upscaled, see :class:`rlsp_tf.StreamingUpscaler`.
         codec: FFmpeg's name of the video encoder. The default depends on the container, see
             :func:`rlsp_tf.media.containers.codec_for`.
@@ -208,7 +213,7 @@ def upscale(
     return upscale_clip(
         source,
         target,
-        model,
+        load_step(model, precision=precision) if isinstance(model, str | os.PathLike) else model,
         recipe,
         scene_cuts=scene_cuts,
         memory=memory,
