@@ -46,6 +46,9 @@ TEST = [
     "hypothesis>=6.100",
     # The cell has to give the same numbers on a second Keras backend.
     "jax>=0.4.34",
+    # Run the notebook of the documentation.
+    "ipykernel>=6.29",
+    "nbclient>=0.10",
     # A store of objects on this machine, and what speaks to it.
     "moto[server]>=5",
     # Check the description of the server's API, and its answers by it.

@@ -1,8 +1,8 @@
 """Converts PyTorch checkpoints of RLSP with RGB output, the authors' and others', to Keras models and back.
 
 The authors' files hold ``{"rlsp": weights, "optimizer": ..., "iteration": ...}``, written by
-``torch.save``. The network in them is :class:`rlsp_tf.RLSPCell` with RGB output, also for frames of 0..255, so that weights only
-have to be rearranged:
+``torch.save``. The network in them is :class:`rlsp_tf.RLSPCell` with RGB output, also for frames of 0..255,
+so that weights only have to be rearranged:
 
 - Kernels are ``(out, in, 3, 3)`` there and ``(3, 3, in, out)`` here.
 - ``conv1`` takes frames, feedback, hidden state; ``layer0`` here takes frames, hidden state, feedback.
