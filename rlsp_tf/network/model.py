@@ -61,6 +61,9 @@ class RLSP(keras.layers.RNN):
         ``return_state``, a list of this tensor, the hidden state and the feedback.
     """
 
+    unroll: bool
+    go_backwards: bool
+
     def __init__(
         self,
         config: RLSPConfig,

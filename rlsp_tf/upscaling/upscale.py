@@ -142,7 +142,7 @@ class _EndOfSegment:
 def upscale(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    model: keras.Model | Step | str | os.PathLike[str] = "7-48",
+    model: keras.Model | Step | str | os.PathLike[str],
     *,
     precision: str = "auto",
     chroma: ChromaGeometry = "aligned",
