@@ -12,8 +12,8 @@ DESCRIPTION = """\
 Downloads the weights of the paper's authors, and converts between their formats and .keras files.
 
   rlsp-convert download 7-64 weights/
-  rlsp-convert tf1 ckpt_rlsp_64 rlsp-7-64.keras
-  rlsp-convert verify ckpt_rlsp_64 rlsp-7-64.keras
+  rlsp-convert tf1 ckpt_rlsp_64 authors-7-64.keras
+  rlsp-convert verify ckpt_rlsp_64 authors-7-64.keras
   rlsp-convert pytorch 0500000.pt rlsp-7-128-rgb.keras
 """
 
@@ -45,7 +45,7 @@ def _add_download(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         help="get the weights of the paper's authors, converted",
         description="""\
 Downloads a checkpoint of the paper's authors from GitHub into DIR, checks it, and converts it to
-DIR/rlsp-NAME.keras. Shows the licence (CC BY-NC-SA 4.0, academic use) and asks first. An interrupted
+DIR/authors-NAME.keras. Shows the licence (CC BY-NC-SA 4.0, academic use) and asks first. An interrupted
 download goes on where it stopped when the command is run again.
 
   rlsp-convert download 7-64 weights/
@@ -107,8 +107,8 @@ PREFIX.meta; give the prefix, or any of the three. The .meta file holds the auth
 neither needed nor written. Written checkpoints also hold the state of Adam before the first step,
 because the authors' graphs expect it.
 
-  rlsp-convert tf1 checkpoints/ckpt_rlsp_64 rlsp-7-64.keras
-  rlsp-convert tf1 rlsp-7-64.keras checkpoints/mine""",
+  rlsp-convert tf1 checkpoints/ckpt_rlsp_64 authors-7-64.keras
+  rlsp-convert tf1 authors-7-64.keras checkpoints/mine""",
     )
     parser.add_argument("source", metavar="SOURCE", help="prefix of a checkpoint, or a .keras file")
     parser.add_argument("target", metavar="TARGET", help="a .keras file, or the prefix of a checkpoint")
@@ -154,7 +154,7 @@ in PREFIX.meta, over three recurrent steps on random clips of two sizes. Prints 
 what it could not compare because a file is missing. Fails if anything differs; outputs may differ by
 0.001 grey levels.
 
-  rlsp-convert verify checkpoints/ckpt_rlsp_64 rlsp-7-64.keras""",
+  rlsp-convert verify checkpoints/ckpt_rlsp_64 authors-7-64.keras""",
     )
     parser.add_argument("prefix", metavar="PREFIX", help="prefix of the checkpoint, or one of its files")
     parser.add_argument("model", metavar="MODEL", help="the .keras file")

@@ -121,7 +121,7 @@ def download(
         backoff: float, seconds to wait before the second attempt; doubles with every further one.
 
     Returns:
-        The path of the ``.keras`` file, ``folder/rlsp-NAME.keras``.
+        The path of the ``.keras`` file, ``folder/authors-NAME.keras``.
 
     Raises:
         RLSPError: if a file cannot be downloaded, or is not the authors'.
@@ -131,7 +131,7 @@ def download(
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"rlsp-{name}.keras"
+    target = folder / f"authors-{name}.keras"
     check_target(target, force=force)
     for remote in FILES[name]:
         file = folder / remote.name

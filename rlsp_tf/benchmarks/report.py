@@ -17,6 +17,7 @@ STYLES = ("--", "-", ":")
 """Styles of lines in plots, in the order in which names appear."""
 RELIABILITY = "faults"
 """Name of the benchmark that has a page of its own."""
+_ON_RELIABILITY = (RELIABILITY, "stability")
 
 
 def write_report(
@@ -30,8 +31,8 @@ def write_report(
 ) -> None:
     """Writes the results in several files as one page, with a section for each, in the order of SECTIONS.
 
-    The result of ``rlsp benchmark faults`` gets a page of its own; see
-    :mod:`rlsp_tf.benchmarks.faults.page`.
+    The result of ``rlsp benchmark faults`` gets a page of its own, on which nothing but results of
+    ``rlsp benchmark stability`` follow; see :mod:`rlsp_tf.benchmarks.faults.page`.
 
     Args:
         target: the page to write.
@@ -51,24 +52,26 @@ def write_report(
     target, plot = Path(target), Path(plot)
     check_target(target, force=force)
     link = Path(os.path.relpath(plot.absolute(), target.absolute().parent)).as_posix()
-    if any(result["benchmark"] == RELIABILITY for result in results):
-        if len(results) > 1:
-            raise RLSPError(
-                f"{os.fspath(files[0])}: a result of {RELIABILITY} needs a page of its own; give it alone."
-            )
-        with naming_damaged(files):
-            lines = [*reliability.page(results[0], link, command), *appendix, ""]
-            with atomic_file(plot, force=force) as part:
-                reliability.draw_memory(part, results[0])
-        with atomic_file(target, force=force) as part:
-            part.write_bytes("\n".join(lines).encode())
-        return
     sections = []
     for kind, section in SECTIONS.items():
         for file, result in zip(files, results, strict=True):
             if result["benchmark"] == kind:
                 with naming_damaged([file]):
                     sections += ["", *section(result), "", *origin_of(result)]
+    faults = [result for result in results if result["benchmark"] == RELIABILITY]
+    if faults:
+        if len(faults) > 1 or any(result["benchmark"] not in _ON_RELIABILITY for result in results):
+            raise RLSPError(
+                f"{os.fspath(files[0])}: a page has one result of {RELIABILITY}, and beside it only "
+                "results of stability; give the others in a call of their own."
+            )
+        with naming_damaged(files):
+            lines = [*reliability.page(faults[0], sections, link, command), *appendix, ""]
+            with atomic_file(plot, force=force) as part:
+                reliability.draw_memory(part, faults[0])
+        with atomic_file(target, force=force) as part:
+            part.write_bytes("\n".join(lines).encode())
+        return
     lines = ["# Benchmarks", "", "Written by this command, not by hand:", "", "```sh", command, "```"]
     with naming_damaged(files):
         drawn = [result for result in results if has_sizes(result) or "lengths" in result]

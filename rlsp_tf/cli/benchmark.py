@@ -31,7 +31,7 @@ and stability checks that the output of a network stays near its input over long
 
   rlsp benchmark faults --video film.mp4 --json faults.json
   rlsp benchmark stability --model mine.keras --json stability.json
-  rlsp benchmark report docs/RELIABILITY.md faults.json --plot docs/memory.png""",
+  rlsp benchmark report docs/RELIABILITY.md faults.json stability.json --plot docs/memory.png""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     benchmarks = parser.add_subparsers(metavar="WHAT", required=True)
@@ -67,7 +67,7 @@ speed does not depend on weights.
 PSNR of luma under the protocol of the paper in float32, bfloat16, float16 and, on processors with VNNI
 instructions, int8, and what each costs in dB. rlsp evaluate offers more protocols and metrics.
 
-  rlsp benchmark quality --hr vid4/ --model rlsp-7-48.keras --model rlsp-7-64.keras""",
+  rlsp benchmark quality --hr vid4/ --model 7-48 --model authors-7-48.keras""",
         tensorflow=True,
     )
     quality.add_argument("--hr", required=True, metavar="HR", help="the ground truth, as for rlsp evaluate")
@@ -87,7 +87,7 @@ PSNR of the frames after a scene cut if the state of the network is carried over
 warm start; the same at a place that is mistaken for a cut; and how many cuts are detected in joined
 sequences, in sequences with flashes, and in fast pans.
 
-  rlsp benchmark cuts --hr vid4/ --model rlsp-7-48.keras""",
+  rlsp benchmark cuts --hr vid4/ --model authors-7-48.keras""",
         tensorflow=True,
     )
     cuts.add_argument("--hr", required=True, metavar="HR", help="the ground truth, as for rlsp evaluate")
@@ -133,7 +133,7 @@ the difference must not grow. Ends with exit code 1 if a network is unstable.
 Writes the results that other benchmarks saved with --json as one page of Markdown: a table for each,
 with its command, machine and versions; and plots of time against frame size (if rlsp benchmark step was
 given --sizes) and of memory against the length of a video. The result of rlsp benchmark faults gets a
-page of its own, with a plot of memory over time.
+page of its own, with a plot of memory over time; only results of rlsp benchmark stability share it.
 
   rlsp benchmark report docs/BENCHMARKS.md step.json train.json quality.json video.json""",
     )

@@ -1,6 +1,7 @@
 """What all commands share: how their parsers are made, common options, and how failures end."""
 
 import argparse
+import contextlib
 import errno
 import os
 import shlex
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
 from rlsp_tf.system.backends import BACKENDS, chosen_backend
+from rlsp_tf.system.lean import lean_imports
 from rlsp_tf.system.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
@@ -118,8 +120,8 @@ def add_degradation(parser: argparse.ArgumentParser, default: str | None = "pape
         type=named,
         default=default,
         metavar="NAME",
-        help="how low resolution is made: paper; video, varied as the videos are that people have; or crf0 "
-        "to crf51, which is paper and then x264 at that CRF (default: paper)",
+        help="how low-resolution frames are made: paper; video, which varies like the videos that people "
+        "have; or crf0 to crf51, which adds compression by x264 at that CRF to paper (default: paper)",
     )
 
 
@@ -149,7 +151,9 @@ def start_backend() -> None:
         raise RLSPError(f"KERAS_BACKEND is {chosen}; make it one of {', '.join(BACKENDS)}.")
     with quiet_tensorflow():
         try:
-            from rlsp_tf.inference.backend import start
+            # JAX itself needs SciPy.
+            with lean_imports() if chosen == "tensorflow" else contextlib.nullcontext():
+                from rlsp_tf.inference.backend import start
         except ImportError as error:
             if error.name is None or error.name.partition(".")[0] != chosen:
                 raise

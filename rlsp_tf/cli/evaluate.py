@@ -60,9 +60,9 @@ bicubic interpolation, or what a camera has recorded.
 Protocols: rlsp (the paper's: crop 8, without the first and last two frames, PSNR of the mean MSE of a
 sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full (no crop, all frames).
 
-  rlsp evaluate --model rlsp-7-64.keras --hr vid4/
-  rlsp evaluate --model rlsp-7-64.keras --model mine.keras --hr vid4/ --report report/
-  rlsp evaluate --model rlsp-7-64.keras --hr vid4/ --lr vid4-bicubic/
+  rlsp evaluate --model 7-48 --hr vid4/
+  rlsp evaluate --model 7-48 --model mine.keras --hr vid4/ --report report/
+  rlsp evaluate --model 7-48 --hr vid4/ --lr vid4-bicubic/
   rlsp evaluate --sr their_frames/calendar --hr vid4/calendar --protocol duf --json calendar.json""",
     )
     parser.add_argument("--hr", required=True, metavar="HR", help="the high-resolution ground truth")

@@ -15,8 +15,8 @@ from rlsp_tf.cli.upscale import add_upscale
 DESCRIPTION = """\
 Makes video four times larger in each direction with RLSP (recurrent latent space propagation).
 
-  rlsp upscale holiday.mp4 holiday-4x.mp4 --model rlsp-7-64.keras
-  rlsp upscale frames/ frames-4x/ --model rlsp-7-64.keras
+  rlsp upscale holiday.mp4 holiday-4x.mp4
+  rlsp upscale frames/ frames-4x/
 
 Weights of the paper's authors: rlsp-convert download 7-64 weights/
 """

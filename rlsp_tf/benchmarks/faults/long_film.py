@@ -14,7 +14,7 @@ from scipy.stats import theilslopes
 from tqdm import tqdm
 
 from rlsp_tf.benchmarks.excerpts import is_whole, loop, packets, shape
-from rlsp_tf.benchmarks.faults.situations import PROGRAM
+from rlsp_tf.benchmarks.faults.sandbox import PROGRAM
 from rlsp_tf.errors import RLSPError
 
 PERIOD = 1.0

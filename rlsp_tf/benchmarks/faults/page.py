@@ -8,6 +8,7 @@ import numpy as np
 
 from rlsp_tf.benchmarks.faults.damage import KINDS
 from rlsp_tf.benchmarks.faults.damaged_files import OUTCOMES, last_line
+from rlsp_tf.benchmarks.faults.endings import ENDINGS
 from rlsp_tf.benchmarks.faults.kills import FRAMES as FEW
 from rlsp_tf.benchmarks.faults.kills import SEGMENT
 from rlsp_tf.benchmarks.faults.long_film import WARM_UP
@@ -18,18 +19,19 @@ from rlsp_tf.evaluation.tables import markdown_table
 Result = Mapping[str, Any]
 
 
-def page(result: Result, picture: str, command: str) -> list[str]:
+def page(result: Result, sections: Sequence[str], picture: str, command: str) -> list[str]:
     """Formats the page as lines of Markdown.
 
     Args:
         result: result of :func:`rlsp_tf.benchmarks.faults.run.benchmark_faults`.
+        sections: lines of further sections.
         picture: link to the plot of :func:`draw_memory`.
         command: the command line to record on the page.
     """
     lines = [*summary(result), "", *_damage(result["damage"]), ""]
     lines += [*_points(result["points"]), "", *_kills(result["kills"])]
     lines += ["", *_situations(result["situations"]), "", *_soak(result["soak"])]
-    lines += ["", f"![Memory of the process over the time of the long run]({picture})"]
+    lines += ["", f"![Memory of the process over the time of the long run]({picture})", *sections]
     lines += ["", "## Commands", "", "Written by these commands, not by hand:", ""]
     return [*lines, "```sh", result["command"], command, "```"]
 
@@ -183,7 +185,9 @@ def _situations(situations: Sequence[Result]) -> list[str]:
         "",
         "The command line in a folder of its own, where `film.mp4` is the input; *left* lists all files "
         "there afterwards. *As it should* means that it ended with one sentence, all files that were there "
-        "are unchanged, and a run that can be continued ends with the whole film, packet by packet.",
+        "are unchanged, and a run that can be continued ends with the whole film, packet by packet. The "
+        f"last {len(ENDINGS)} are films whose result is hard to finish. Their ending is tried before the "
+        "first frame is computed, and they have to be delivered with all frames and their sound.",
         "",
         *markdown_table(rows),
     ]

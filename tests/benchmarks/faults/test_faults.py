@@ -10,8 +10,9 @@ from PIL import Image
 
 from helpers import faulty_upscalers as stand_ins
 from helpers.networks import SMALL, small_model
+from helpers.results import train_result
 from helpers.videos import frame_times, make_video
-from rlsp_tf.benchmarks.excerpts import cut, decodable, is_whole, loop, packets, reduce, shape
+from rlsp_tf.benchmarks.excerpts import decodable, is_whole, loop, packets, reduce, shape
 from rlsp_tf.benchmarks.faults import kills as kills_module
 from rlsp_tf.benchmarks.faults import situations as benchmark_situations
 from rlsp_tf.benchmarks.faults.damage import KINDS, damage
@@ -22,6 +23,7 @@ from rlsp_tf.benchmarks.faults.long_film import benchmark_long_film, describe_me
 from rlsp_tf.benchmarks.faults.run import counts, failures, survived_damage, survived_kill, survived_long_film
 from rlsp_tf.cli.main import main
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.excerpts import cut
 
 MEGABYTE = 1e6
 
@@ -86,9 +88,11 @@ def test_all_that_is_tried_is_counted_and_survived(found):
 @pytest.mark.slow
 def test_the_page_has_the_numbers_of_the_result(found, tmp_path):
     folder, result = found
-    page, plot = tmp_path / "page.md", tmp_path / "memory.png"
-    report = ["benchmark", "report", str(page), str(folder / "faults.json"), "--plot", str(plot)]
-    assert main(report) == 0
+    page, plot, stability = tmp_path / "page.md", tmp_path / "memory.png", tmp_path / "stability.json"
+    arguments = ["--model", folder / "small.keras", "--frames", 4, "--json", stability]
+    main(["benchmark", "stability", *map(str, arguments)])
+    results = [str(folder / "faults.json"), str(stability)]
+    assert main(["benchmark", "report", str(page), *results, "--plot", str(plot)]) == 0
     text = page.read_text()
     assert text.startswith(
         "# Reliability\n\nOf 18 runs in which something went wrong or could have, 18 ended"
@@ -106,6 +110,7 @@ def test_the_page_has_the_numbers_of_the_result(found, tmp_path):
         "(memory.png)",
         result["command"],
         f"load {result['machine']['load']:.1f} before",
+        "## Stability",
     ):
         assert part in text
     with Image.open(plot) as image:
@@ -147,8 +152,10 @@ def test_the_page_says_what_was_not_survived(found, tmp_path):
 
 @pytest.mark.slow
 def test_results_of_faults_share_no_page(found, tmp_path):
-    file = str(found[0] / "faults.json")
-    assert main(["benchmark", "report", str(tmp_path / "page.md"), file, file]) == 1
+    file, other = found[0] / "faults.json", tmp_path / "train.json"
+    other.write_text(json.dumps(train_result()))
+    for second in (file, other):
+        assert main(["benchmark", "report", *map(str, (tmp_path / "page.md", file, second))]) == 1
     assert not (tmp_path / "page.md").exists()
 
 
@@ -231,7 +238,9 @@ def test_a_command_line_with_faults_is_seen_through(film, tmp_path):
     found = benchmark_situations.benchmark_situations(film, tmp_path / "work", model="", program=program)
     assert [each["name"] for each in found] == list(benchmark_situations.SITUATIONS)
     right = {each["name"] for each in found if each.get("right")}
-    assert right == {"a folder without images", "the input as output"}
+    # It copies .mp4 files under whatever name.
+    copied = {"a time code in QuickTime", "a name of 250 bytes", "sound that the container cannot hold"}
+    assert right == {"a folder without images", "the input as output", *copied}
     by_name = {each["name"]: each for each in found}
     assert by_name["an empty file"]["said"].startswith("Traceback")
     assert by_name["a text file"]["left"] == ["film.mp4", "large.mp4"]
