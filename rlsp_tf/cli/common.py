@@ -131,11 +131,16 @@ def start_tensorflow() -> None:
     Raises:
         RLSPError: if another backend is chosen.
     """
+    needs_tensorflow()
+    start_backend()
+
+
+def needs_tensorflow() -> None:
+    """Raises an ``RLSPError`` if another backend of Keras is chosen than TensorFlow."""
     if (chosen := chosen_backend()) != "tensorflow":
         raise RLSPError(
             f"this command runs on TensorFlow alone, and KERAS_BACKEND is {chosen}; leave that out."
         )
-    start_backend()
 
 
 def start_backend() -> None:

@@ -138,10 +138,11 @@ class RLSP(keras.layers.RNN):
             batch, _, height, width, _ = ops.shape(sequences)
             if self.stateful:
                 initial_state = [ops.convert_to_tensor(state) for state in self.states]
-                if (kept := tuple(initial_state[0].shape[:3])) != (batch, height, width):
+                kept, given = initial_state[0].shape, sequences.shape
+                if any(given[axis] not in (None, kept[max(axis - 1, 0)]) for axis in (0, 2, 3)):
                     raise ValueError(
                         f"a stateful RLSP that has been built for {kept[0]} clips of {kept[2]}x{kept[1]} got "
-                        f"{batch} of {width}x{height}; build another one for them"
+                        f"{given[0]} of {given[3]}x{given[2]}; build another one for them"
                     )
             else:
                 initial_state = self.get_initial_state(batch, height, width)
@@ -208,8 +209,8 @@ class RLSP(keras.layers.RNN):
         return [keras.KerasTensor(shape, dtype=dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
 
     def get_config(self) -> dict[str, Any]:
-        own = {"name", "trainable", "dtype", "return_state", "unroll", "go_backwards", "stateful"}
-        own.add("zero_output_for_mask")
+        own = {"name", "trainable", "dtype", "return_state", "unroll"}
+        own |= {"go_backwards", "stateful", "zero_output_for_mask"}
         config = {key: value for key, value in super().get_config().items() if key in own}
         return {
             **config,
@@ -245,7 +246,7 @@ class RLSP(keras.layers.RNN):
         frames = ops.reshape(clip, (batch * time, *frame))
         first = ops.arange(batch, dtype="int32")[:, None] * time
         around = range(-self.config.frames_before, self.config.frames_after + 1)
-        places = (ops.clip(number + offset, 0, last) for offset in around)
+        places = (ops.maximum(ops.minimum(number + offset, last), 0) for offset in around)
         chosen = [ops.take_along_axis(ops.cast(order, "int32"), place, axis=1) for place in places]
         return ops.concatenate([ops.take(frames, first + each, axis=0) for each in chosen], axis=-1)
 
@@ -278,7 +279,7 @@ def build_model(config: RLSPConfig, *, precision: str | None = None, unroll: boo
     layer = RLSP(config, unroll=unroll, dtype=policy_of(precision), name="rlsp")
     model = keras.Model(clip, layer(clip), name=f"rlsp_{config.layers}_{config.filters}")
     # Otherwise Keras says what is wrong with a clip by printing its pixels.
-    model.input_spec = keras.InputSpec(shape=(None, None, None, None, 3))
+    model.input_spec = keras.InputSpec(shape=(None, None, None, None, 3), name="clip")
     return model
 
 
