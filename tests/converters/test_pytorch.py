@@ -523,9 +523,9 @@ class TestCommandLine:
     def test_the_scale(self, tmp_path, rng, capsys) -> None:
         config = RLSPConfig(filters=4, layers=2, state_filters=41, scale=2, output="rgb")
         source, model = save(tmp_path / "wide.pt", authors(rng, config)), tmp_path / "model.keras"
-        assert main(["pytorch", str(source), str(model)]) == 1
-        assert "--scale" in capsys.readouterr().err
-        assert main(["pytorch", str(source), str(model), "--scale", "2"]) == 0
+        assert main(["pytorch", str(source), str(model)]) == 0
+        assert "4 was taken; or give --scale" in capsys.readouterr().err
+        assert main(["pytorch", str(source), str(model), "--scale", "2", "--force"]) == 0
         assert rlsp_layer(load_model(model)).config == config
         assert main(["pytorch", str(model), str(tmp_path / "back.pt"), "--scale", "2"]) == 2
         assert "leave out --scale" in capsys.readouterr().err
