@@ -7,10 +7,10 @@ from rlsp_tf.cli.common import (
     MODEL_HELP,
     add_command,
     add_degradation,
-    checked_warm_start,
     command_line,
     print_notes,
     start_backend,
+    whole,
 )
 from rlsp_tf.errors import UsageError
 
@@ -99,7 +99,7 @@ sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full
     )
     parser.add_argument(
         "--warm-start",
-        type=int,
+        type=whole(0, 100),
         metavar="N",
         help="measure every model a second time, with the first N frames of each sequence run backwards "
         "first (the paper's numbers are without)",
@@ -133,7 +133,6 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         given = getattr(arguments, option) or []
         if twice := [each for each in dict.fromkeys(given) if given.count(each) > 1]:
             raise UsageError(f"--{option} {twice[0]} is given twice; leave one of them out.")
-    warm_start = checked_warm_start(arguments.warm_start or 0)
     if arguments.model:
         start_backend()
     from rlsp_tf.evaluation.tables import evaluate_to_files
@@ -146,7 +145,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         sr=arguments.sr,
         precisions=arguments.precision or (None,),
         lr=arguments.lr,
-        warm_start=warm_start,
+        warm_start=arguments.warm_start or 0,
         protocols=[PROTOCOLS[name] for name in arguments.protocol or ("rlsp",)],
         degradation=arguments.degradation or PAPER,
         json_file=arguments.json,

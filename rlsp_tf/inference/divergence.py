@@ -53,6 +53,10 @@ def limit(frames: Any) -> Any:
     return LARGEST_DEPARTURE + CONTRASTS * ops.sqrt(ops.mean(ops.square(centred), axis=(1, 2, 3)))
 
 
+class DivergenceWarning(UserWarning):
+    """The result no longer resembles the frames that were enlarged, which means that the weights diverge."""
+
+
 class Watch:
     """Watches one frame after the other and remembers where the network diverged.
 

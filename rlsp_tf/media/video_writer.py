@@ -19,6 +19,7 @@ from rlsp_tf.media.containers import ALPHA_MODE, codec_for, keeps_alpha, tag_for
 from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.frames import Frame, FrameSource
 from rlsp_tf.media.images import DEFAULT_RATE
+from rlsp_tf.media.inputs import libav_sentence
 from rlsp_tf.media.pixel_formats import (
     FULL,
     LIMITED,
@@ -30,7 +31,7 @@ from rlsp_tf.media.pixel_formats import (
     to_video_frame,
 )
 from rlsp_tf.media.stream_copy import Part, StreamCopy
-from rlsp_tf.media.video_reader import VideoSource, libav_sentence
+from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.pixels.color import ColorSpec
 from rlsp_tf.system.files import atomic_file, check_target
 

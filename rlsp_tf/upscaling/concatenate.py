@@ -15,8 +15,9 @@ from tqdm import tqdm
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.containers import ALPHA_MODE, rate_to_declare, tag_for
 from rlsp_tf.media.frames import FrameSource
+from rlsp_tf.media.inputs import libav_sentence
 from rlsp_tf.media.stream_copy import Part, StreamCopy, is_of_content, parts_of
-from rlsp_tf.media.video_reader import VideoSource, libav_sentence
+from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.media.video_writer import VIDEO_FORMATS, open_output
 from rlsp_tf.upscaling.work_folder import Segment
 

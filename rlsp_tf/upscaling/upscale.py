@@ -29,8 +29,8 @@ from rlsp_tf.inference.strips import PER_PIXEL, StripStep, within_memory
 from rlsp_tf.inference.transparency import enlarge_alpha, filled_under
 from rlsp_tf.inference.upscaler import DeferredFrame, PreparedFrame, StreamingUpscaler
 from rlsp_tf.media.encoders import EncoderOptions
-from rlsp_tf.media.excerpt import Excerpt
 from rlsp_tf.media.frames import Frame, FrameSink, FrameSource
+from rlsp_tf.media.interval import Interval
 from rlsp_tf.media.open import STDIN, STDOUT, ImageSink, becomes_video, open_sink, open_source
 from rlsp_tf.media.resize import Resizer
 from rlsp_tf.media.shots import detect_shots, listed_shots
@@ -55,11 +55,11 @@ class Recipe:
     deinterlace: bool = False
     segment: int = SEGMENT
     size: Size = Size()
-    excerpt: Excerpt = Excerpt()
+    interval: Interval = Interval()
 
     def open(self, path: Path) -> FrameSource:
         """Opens a clip to read what is upscaled of it, see :func:`rlsp_tf.media.open.open_source`."""
-        return open_source(path, deinterlace=self.deinterlace, excerpt=self.excerpt, rate=self.encoder.rate)
+        return open_source(path, deinterlace=self.deinterlace, interval=self.interval, rate=self.encoder.rate)
 
     def geometry(self, frames: FrameSource, scale: int, path: Path) -> Geometry:
         """Returns the form of the frames of a result, see :meth:`sink`."""
@@ -102,12 +102,12 @@ class Recipe:
     def run(self, source: Path, step: Step, scene_cuts: object) -> dict[str, Any]:
         """Returns everything that the frames of a result depend on, for a journal."""
         cuts = sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts
-        values = {name: value for name, value in asdict(self).items() if name not in ("size", "excerpt")}
+        values = {name: value for name, value in asdict(self).items() if name not in ("size", "interval")}
         values |= values.pop("encoder")
         options = {f"--{name.replace('_', '-')}": value for name, value in values.items()}
         options["--rate"] = None if self.encoder.rate is None else str(self.encoder.rate)
         options["segment length"] = options.pop("--segment")
-        options |= self.size.options() | self.excerpt.options()
+        options |= self.size.options() | self.interval.options()
         backend, version = backend_version()
         return {
             **options,
@@ -250,7 +250,7 @@ def upscale(
         deinterlace,
         segment,
         Size(size, height, None if scale is None else _exact(scale)),
-        Excerpt(_exact(start), None if duration is None else _exact(duration)),
+        Interval(_exact(start), None if duration is None else _exact(duration)),
     )
     return upscale_clip(
         source,
