@@ -59,6 +59,9 @@ TEST = [
     "hypothesis>=6.100",
     # The cell has to give the same numbers on a second Keras backend.
     "jax>=0.4.34",
+    # Run the notebook of the documentation.
+    "ipykernel>=6.29",
+    "nbclient>=0.10",
     # A store of objects on this machine, and what speaks to it.
     "moto[server]>=5",
     # Check the description of the server's API, and its answers by it.
@@ -144,7 +147,11 @@ setup(
         "onnx": ONNX,
         # The authors' PyTorch checkpoints; before 2.10, a file could run code though only data was asked for
         # (CVE-2025-32434, CVE-2026-24747).
-        "pytorch": ["torch>=2.10"],
+        "pytorch": [
+            "torch>=2.10",
+            # Weights in that format, which PyTorch itself does not read; 0.5 is the first with NumPy 2.
+            "safetensors>=0.5",
+        ],
         "ray": RAY,
         # rlsp serve.
         "serve": SERVE,

@@ -16,6 +16,7 @@ from typing import Any
 
 from rlsp_tf.errors import RLSPError, first_line
 from rlsp_tf.inference.hardware import cpu_flags, cpu_info
+from rlsp_tf.system.backends import chosen_backend
 from rlsp_tf.system.cores import cores
 from rlsp_tf.system.progress import ProgressBar
 
@@ -153,10 +154,10 @@ def heading(benchmark: str, command: str, packages: Iterable[str] = ()) -> dict[
     Args:
         benchmark: name of the benchmark.
         command: the command line to record.
-        packages: packages whose versions to record beside those of rlsp_tf, TensorFlow, Keras and NumPy.
+        packages: packages whose versions to record beside those of rlsp_tf, Keras and its backend, and NumPy.
     """
     versions = {"python": platform.python_version()}
-    for package in ("rlsp_tf", "tensorflow", "keras", "numpy", *packages):
+    for package in ("rlsp_tf", chosen_backend(), "keras", "numpy", *packages):
         versions[package] = metadata.version(package)
     return {
         "benchmark": benchmark,

@@ -1,6 +1,7 @@
 """What all commands share: how their parsers are made, common options, and how failures end."""
 
 import argparse
+import contextlib
 import errno
 import math
 import os
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
+from rlsp_tf.system.backends import BACKENDS, chosen_backend
 from rlsp_tf.system.lean import lean_imports
 from rlsp_tf.system.quiet import quiet_tensorflow
 
@@ -173,8 +175,13 @@ def clock(text: str) -> Fraction:
     return seconds
 
 
-def add_degradation(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--degradation``, a :class:`rlsp_tf.media.degradations.Degradation`."""
+def add_degradation(parser: argparse.ArgumentParser, default: str | None = "paper") -> None:
+    """Adds ``--degradation``, a :class:`rlsp_tf.media.degradations.Degradation`.
+
+    Args:
+        parser: where to add it.
+        default: its name, or ``None``, for a command that takes that of the paper if nothing else is given.
+    """
 
     def named(name: str) -> "Degradation":
         from rlsp_tf.media.degradations import degradation_named
@@ -187,22 +194,56 @@ def add_degradation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--degradation",
         type=named,
-        default="paper",
+        default=default,
         metavar="NAME",
         help="how low-resolution frames are made: paper; video, which varies like the videos that people "
-        "have; or crf0 to crf51, which adds compression by x264 at that CRF to paper (default: %(default)s)",
+        "have; or crf0 to crf51, which adds compression by x264 at that CRF to paper (default: paper)",
     )
 
 
 def start_tensorflow() -> None:
-    """Imports TensorFlow and initializes its devices, without its messages on standard error."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with quiet_tensorflow():
-        with lean_imports():
-            import keras  # noqa: F401
-            import tensorflow as tf
+    """Does what :func:`start_backend` does, for commands that run on TensorFlow alone.
 
-        tf.config.list_logical_devices()
+    Raises:
+        RLSPError: if another backend is chosen.
+    """
+    needs_tensorflow()
+    start_backend()
+
+
+def needs_tensorflow() -> None:
+    """Raises an ``RLSPError`` if another backend of Keras is chosen than TensorFlow."""
+    if (chosen := chosen_backend()) != "tensorflow":
+        raise RLSPError(
+            f"this command runs on TensorFlow alone, and KERAS_BACKEND is {chosen}; leave that out."
+        )
+
+
+def start_backend() -> None:
+    """Imports Keras with the backend that ``KERAS_BACKEND`` names, and starts its devices.
+
+    What they print on standard error meanwhile is held back.
+
+    Raises:
+        RLSPError: if the backend is not installed, or is none that this package runs on.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if (chosen := chosen_backend()) not in BACKENDS:
+        raise RLSPError(f"KERAS_BACKEND is {chosen}; make it one of {', '.join(BACKENDS)}.")
+    with quiet_tensorflow():
+        try:
+            # JAX itself needs SciPy.
+            with lean_imports() if chosen == "tensorflow" else contextlib.nullcontext():
+                from rlsp_tf.inference.backend import start
+        except ImportError as error:
+            if error.name is None or error.name.partition(".")[0] != chosen:
+                raise
+            others = " or ".join(name for name in BACKENDS if name != chosen)
+            raise RLSPError(
+                f"{BACKENDS[chosen]} is not installed; install it by: pip install {chosen}, or choose "
+                f"another backend of Keras: KERAS_BACKEND={others}."
+            ) from error
+        start()
 
 
 def command_line() -> str:

@@ -8,7 +8,7 @@ from rlsp_tf.cli.common import (
     add_command,
     add_degradation,
     command_line,
-    start_tensorflow,
+    start_backend,
     whole,
 )
 from rlsp_tf.cli.summary import Summary, add_loudness, add_quiet
@@ -65,13 +65,16 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="""\
 Degrades HR, by default as the paper does, upscales it with every model, and prints PSNR and SSIM of
 each model and of bicubic interpolation. HR is a video file, a folder of frames, or a folder with several
-of these. With --sr, existing frames are measured instead: RGB images, or grey images that hold luma.
+of these. With --sr, existing frames are measured, beside the models or alone: RGB images, or grey images
+that hold luma. With --lr, low resolution is not made but given: the sets that were reduced by MATLAB's
+bicubic interpolation, or what a camera has recorded.
 
 Protocols: rlsp (the paper's: crop 8, without the first and last two frames, PSNR of the mean MSE of a
 sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full (no crop, all frames).
 
   rlsp evaluate --model 7-48 --hr vid4/
   rlsp evaluate --model 7-48 --model mine.keras --hr vid4/ --report report/
+  rlsp evaluate --model 7-48 --hr vid4/ --lr vid4-bicubic/
   rlsp evaluate --sr their_frames/calendar --hr vid4/calendar --protocol duf --json calendar.json""",
     )
     parser.add_argument("--hr", required=True, metavar="HR", help="the high-resolution ground truth")
@@ -88,12 +91,18 @@ sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full
         help="existing frames to measure, laid out like HR; can be given more than once",
     )
     parser.add_argument(
+        "--lr",
+        metavar="DIR",
+        help="low resolution to upscale instead of HR made smaller, laid out like HR; every sequence has as "
+        "many frames, the width and height of HR divided by the scale and rounded down",
+    )
+    parser.add_argument(
         "--protocol",
         action="append",
         choices=("rlsp", "duf", "full"),
         help="how to measure; can be given more than once (default: rlsp)",
     )
-    add_degradation(parser)
+    add_degradation(parser, default=None)
     parser.add_argument(
         "--precision",
         action="append",
@@ -103,7 +112,6 @@ sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full
     parser.add_argument(
         "--warm-start",
         type=whole(0, 100),
-        default=0,
         metavar="N",
         help="measure every model a second time, with the first N frames of each sequence run backwards "
         "first (the paper's numbers are without)",
@@ -129,9 +137,19 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise UsageError("nothing to measure; give --model or --sr.")
     if arguments.report and len(arguments.protocol or ()) > 1:
         raise UsageError("--report shows one protocol; give --protocol only once.")
+    if arguments.lr is not None and arguments.degradation is not None:
+        raise UsageError("--lr gives low resolution and --degradation makes it; leave one of them out.")
+    for option in ("precision", "warm_start"):
+        if getattr(arguments, option) is not None and not arguments.model:
+            raise UsageError(f"--{option.replace('_', '-')} is for models; give --model, or leave it out.")
+    for option in ("model", "sr", "protocol", "precision"):
+        given = getattr(arguments, option) or []
+        if twice := [each for each in dict.fromkeys(given) if given.count(each) > 1]:
+            raise UsageError(f"--{option} {twice[0]} is given twice; leave one of them out.")
     if arguments.model:
-        start_tensorflow()
+        start_backend()
     from rlsp_tf.evaluation.tables import evaluate_to_files
+    from rlsp_tf.media.degradations import PAPER
     from rlsp_tf.pixels.metrics import PROTOCOLS
 
     evaluate_to_files(
@@ -139,9 +157,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         models=arguments.model,
         sr=arguments.sr,
         precisions=arguments.precision or (None,),
-        warm_start=arguments.warm_start,
+        lr=arguments.lr,
+        warm_start=arguments.warm_start or 0,
         protocols=[PROTOCOLS[name] for name in arguments.protocol or ("rlsp",)],
-        degradation=arguments.degradation,
+        degradation=arguments.degradation or PAPER,
         json_file=arguments.json,
         csv_file=arguments.csv,
         markdown_file=arguments.markdown,
@@ -174,7 +193,7 @@ the video and a picture of the same details before and after, and prints the PSN
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    start_tensorflow()
+    start_backend()
     from rlsp_tf.evaluation.demo import run_demo
     from rlsp_tf.network.weights import load_model
 

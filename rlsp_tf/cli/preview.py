@@ -3,7 +3,7 @@
 import argparse
 from fractions import Fraction
 
-from rlsp_tf.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, clock, start_tensorflow
+from rlsp_tf.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, clock, start_backend
 from rlsp_tf.cli.summary import Summary, add_loudness
 
 
@@ -60,7 +60,7 @@ def _duration(text: str) -> Fraction:
 
 def _preview(arguments: argparse.Namespace) -> None:
     summary = Summary(arguments)
-    start_tensorflow()
+    start_backend()
     from rlsp_tf.evaluation.preview_files import default_target, write_preview
     from rlsp_tf.inference.load import device_of, load_step
     from rlsp_tf.media.interval import clock_time

@@ -4,7 +4,7 @@ import argparse
 import ipaddress
 from pathlib import Path
 
-from rlsp_tf.cli.common import DEFAULT_MODEL, add_command, number, positive, whole
+from rlsp_tf.cli.common import DEFAULT_MODEL, add_command, needs_tensorflow, number, positive, whole
 from rlsp_tf.errors import UsageError
 from rlsp_tf.serving.limits import DEFAULT_LIMITS, LOOPBACK, Limits
 
@@ -219,6 +219,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         raise UsageError("two of the models have the same name; rename one of the files.")
     if (arguments.tls_cert is None) != (arguments.tls_key is None):
         raise UsageError("--tls-cert and --tls-key belong together; give both of them.")
+    needs_tensorflow()
     from rlsp_tf.serving.serve import serve
 
     serve(

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from rlsp_tf.cli.common import DEFAULT_MODEL, add_command, positive, start_tensorflow
+from rlsp_tf.cli.common import DEFAULT_MODEL, add_command, positive, start_backend
 from rlsp_tf.errors import UsageError
 
 
@@ -96,7 +96,7 @@ def _ui(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--keep must be above 0, not {arguments.keep:g}.")
     # A process that upscales needs the memory of a GPU, too.
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    start_tensorflow()
+    start_backend()
     launch(
         host=arguments.host,
         port=arguments.port,

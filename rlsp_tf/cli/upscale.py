@@ -19,7 +19,7 @@ from rlsp_tf.cli.common import (
     positive,
     print_notes,
     sentence_of,
-    start_tensorflow,
+    start_backend,
     whole,
 )
 from rlsp_tf.cli.summary import Summary, add_loudness, announcement, size_on_disk
@@ -262,7 +262,7 @@ def _upscale(arguments: argparse.Namespace) -> None:
     from rlsp_tf.media.interval import Interval
 
     interval = Interval(arguments.start, arguments.duration)
-    start_tensorflow()
+    start_backend()
     from rlsp_tf.media.encoders import EncoderOptions
     from rlsp_tf.upscaling.size import Size
     from rlsp_tf.upscaling.upscale import Recipe

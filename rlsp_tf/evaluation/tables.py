@@ -87,14 +87,15 @@ def evaluate_to_files(
     """
     targets = [(write_results_json, json_file), (write_csv, csv_file), (write_markdown, markdown_file)]
     files = [(write, Path(file)) for write, file in targets if file]
+    clips = [hr, *options.get("sr", ()), *filter(None, [options.get("lr")])]
     for _, file in files:
         check_target(file, force=force)
-        for source in (hr, *options.get("sr", ()), *options.get("models", ())):
+        for source in (*clips, *options.get("models", ())):
             if is_same(file, Path(source)):
                 raise RLSPError(f"{file}: is the input; give the output another name.")
     if report:
         check_folder(report, force=force, ours=OURS)
-        check_apart(report, hr, *options.get("sr", ()))
+        check_apart(report, *clips)
     recorder = PictureRecorder() if report else None
     results: list[Results] = []
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from rlsp_tf.errors import RLSPError, first_line
+from rlsp_tf.inference.backend import backend, to_array, to_tensor
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.system.files import read_json, sha256_of
 
@@ -50,14 +50,14 @@ class ExportedStep:
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         sizes = (self.config.hidden_channels, self.config.feedback_channels)
-        return [tf.zeros((batch, height, width, size)) for size in sizes]
+        return [ops.zeros((batch, height, width, size), "float32") for size in sizes]
 
-    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
-        inputs = (tf.concat(list(window), axis=-1), *state)
+    def __call__(self, window: Sequence[Any], state: Any) -> tuple[Any, Any]:
+        inputs = (ops.concatenate(list(window), axis=-1), *state)
         frame, *state = self._run(dict(zip(INPUTS, inputs, strict=True)))
         return frame, state
 
-    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+    def _run(self, inputs: dict[str, Any]) -> Sequence[Any]:
         """Computes one step: tensors named as in ``INPUTS``, to tensors in the order of ``OUTPUTS``."""
         raise NotImplementedError
 
@@ -74,6 +74,13 @@ class SavedModelStep(ExportedStep):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        if backend() != "tensorflow":
+            raise RLSPError(
+                f"{path}: a SavedModel runs on TensorFlow alone, and KERAS_BACKEND is {backend()}; leave "
+                "that out, or give the .keras file."
+            )
+        import tensorflow as tf
+
         try:
             self._model = tf.saved_model.load(os.fspath(path))
             self._step = self._model.signatures["step"]
@@ -82,7 +89,7 @@ class SavedModelStep(ExportedStep):
         except Exception as error:
             raise _damaged(path, error) from error
 
-    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+    def _run(self, inputs: dict[str, Any]) -> Sequence[Any]:
         outputs = self._step(**inputs)
         return [outputs[name] for name in OUTPUTS]
 
@@ -115,11 +122,11 @@ class OnnxStep(ExportedStep):
         except Exception as error:
             raise _damaged(path, error) from error
 
-    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+    def _run(self, inputs: dict[str, Any]) -> Sequence[Any]:
         # The outputs come in the order of OUTPUTS. Only the frame has to become a tensor.
-        arrays = {name: np.asarray(value) for name, value in inputs.items()}
+        arrays = {name: to_array(value) for name, value in inputs.items()}
         frame, *state = self._session.run(None, arrays)
-        return [tf.convert_to_tensor(frame), *state]
+        return [to_tensor(frame), *state]
 
 
 class LiteRTStep(ExportedStep):
@@ -149,10 +156,10 @@ class LiteRTStep(ExportedStep):
         except Exception as error:
             raise _damaged(path, error) from error
 
-    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
-        outputs = self._runner(**{name: np.asarray(value) for name, value in inputs.items()})
+    def _run(self, inputs: dict[str, Any]) -> Sequence[Any]:
+        outputs = self._runner(**{name: to_array(value) for name, value in inputs.items()})
         # The arrays lie in the interpreter's memory, which the next step overwrites, so they are copied.
-        return [tf.convert_to_tensor(outputs[name]) for name in OUTPUTS]
+        return [to_tensor(outputs[name]) for name in OUTPUTS]
 
 
 EXPORTS = {".onnx": OnnxStep, ".tflite": LiteRTStep}

@@ -1,4 +1,4 @@
-"""Finds out which precision this machine computes fastest in without losing quality."""
+"""What there is to compute with, and which precision is fastest there without losing quality."""
 
 import shutil
 from functools import cache
@@ -18,17 +18,16 @@ def fastest_precision() -> str:
 
     That is ``"bfloat16"`` where the processor or every GPU computes in it, ``"float16"`` on older GPUs, and
     ``"float32"`` elsewhere, since bfloat16 is slow where it is emulated. Only Linux lists the instructions of
-    a processor; on other systems the processor is assumed not to have them.
+    a processor; on other systems the processor is assumed not to have them. On processors only TensorFlow is
+    faster in bfloat16.
     """
-    # Imported here because the functions below do without TensorFlow, which takes seconds to import.
-    import tensorflow as tf
+    # Imported here because the functions below do without Keras, which takes seconds to import.
+    from rlsp_tf.inference.backend import backend, capabilities
 
-    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    if gpus:
-        capability = min(gpu.get("compute_capability", (0, 0)) for gpu in gpus)
+    if gpus := capabilities():
         # NVIDIA: tensor cores for float16 since Volta (7.0), for bfloat16 since Ampere (8.0).
-        return "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
-    return "bfloat16" if BFLOAT16_FLAGS & cpu_flags() else "float32"
+        return "bfloat16" if min(gpus) >= (8, 0) else "float16" if min(gpus) >= (7, 0) else "float32"
+    return "bfloat16" if backend() == "tensorflow" and BFLOAT16_FLAGS & cpu_flags() else "float32"
 
 
 def computes_int8() -> bool:

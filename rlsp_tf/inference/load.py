@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.inference.backend import backend
 from rlsp_tf.inference.exported import EXPORTS, ExportedStep, SavedModelStep
 from rlsp_tf.inference.hardware import device_named, fastest_precision, unused_gpu
 from rlsp_tf.inference.step import KerasStep, Step
@@ -66,6 +67,11 @@ def step_maker(load: Callable[..., keras.Model], precision: str | None) -> Calla
     if precision == "auto":
         precision = fastest_precision()
     if precision == "int8":
+        if backend() != "tensorflow":
+            raise RLSPError(
+                f"int8 needs TensorFlow, and KERAS_BACKEND is {backend()}; leave that out, or use "
+                "--precision auto."
+            )
         # Imported here because SciPy and Pillow, which render the scene, take half a second to import.
         from rlsp_tf.inference.int8 import Int8Step
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.color_path import ChromaGeometry, ColorPath, SetAside
@@ -29,7 +28,7 @@ class PreparedFrame(NamedTuple):
         path: the :class:`rlsp_tf.inference.color_path.ColorPath` that converts this frame.
     """
 
-    rgb: tf.Tensor
+    rgb: Any
     aside: SetAside
     path: ColorPath
 
@@ -46,15 +45,14 @@ class DeferredFrame:
     """
 
     prepared: PreparedFrame
-    output: tf.Tensor
+    output: Any
     config: RLSPConfig
     planar: bool
 
     def __call__(self) -> Any:
         """Returns the frame as :meth:`StreamingUpscaler.push` does."""
         path = self.prepared.path
-        leave = path.leave_rgb if self.config.output == "rgb" else path.leave_luma
-        planes = tuple(plane.numpy() for plane in leave(self.output, self.prepared.aside))
+        planes = path.leave(self.output, self.prepared.aside)
         return planes if self.planar else planes[0]
 
     def is_far(self) -> bool:
@@ -250,7 +248,7 @@ class StreamingUpscaler:
             for note in divergence_notes("the clip", self.diverged):
                 warnings.warn(note, DivergenceWarning, stacklevel=4)
 
-    def _deferred(self, output: tf.Tensor | None) -> DeferredFrame | None:
+    def _deferred(self, output: Any | None) -> DeferredFrame | None:
         frame = self._waiting.popleft()
         if output is None:
             return None

@@ -15,12 +15,13 @@ import av
 import keras
 import numpy as np
 import psutil
-import tensorflow as tf
 
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted
+from rlsp_tf.inference.backend import backend_version
 from rlsp_tf.inference.color_path import ChromaGeometry
 from rlsp_tf.inference.divergence import Watch, divergence_notes
+from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.resumed import EVERYTHING, ResumedStep, Stopped
 from rlsp_tf.inference.step import KerasStep, Step
 from rlsp_tf.inference.strips import PER_PIXEL, StripStep, within_memory
@@ -110,13 +111,14 @@ class Recipe:
     def run(self, source: Path, step: Step, scene_cuts: object) -> dict[str, Any]:
         """Returns everything that the frames of a result depend on, for a journal."""
         cuts = sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts
+        backend, version = backend_version()
         return {
             **self.settings(),
             "input": identity_of(source),
             "model": step.fingerprint,
             "--scene-cuts": cuts,
             "version of rlsp": __version__,
-            "version of TensorFlow": tf.__version__,
+            f"version of {backend}": version,
             "version of PyAV": av.__version__,
         }
 
@@ -163,8 +165,9 @@ class _EndOfSegment:
 def upscale(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    model: keras.Model | Step,
+    model: keras.Model | Step | str | os.PathLike[str],
     *,
+    precision: str = "auto",
     chroma: ChromaGeometry = "aligned",
     codec: str | None = None,
     crf: int = 18,
@@ -199,7 +202,10 @@ def upscale(
         source: a video, a folder of images, or an image; ``"-"`` for a video from standard input.
         target: a video (judged by its suffix), a new folder, or, for an image, an image; ``"-"`` for Matroska
             on standard output. A run that reads or writes a pipe cannot be resumed.
-        model: the network, see :class:`rlsp_tf.StreamingUpscaler`.
+        model: the network, see :class:`rlsp_tf.StreamingUpscaler`; or what :func:`rlsp_tf.load_model` or the
+            command takes: a ``.keras`` file, an export, or the name of weights.
+        precision: number format of the convolutions of a network that is given by its file or name, see
+            :func:`rlsp_tf.inference.load.load_step`; a model has its own.
         chroma: how chroma is upscaled, see :class:`rlsp_tf.StreamingUpscaler`.
         codec: FFmpeg's name of the video encoder. The default depends on the container, see
             :func:`rlsp_tf.media.containers.codec_for`.
@@ -252,7 +258,7 @@ def upscale(
     return upscale_clip(
         source,
         target,
-        model,
+        load_step(model, precision=precision) if isinstance(model, str | os.PathLike) else model,
         recipe,
         scene_cuts=scene_cuts,
         memory=memory,

@@ -245,6 +245,10 @@ def test_a_target_that_cannot_be_written_is_found_before_the_work(hr, tmp_path, 
     ("arguments", "sentence"),
     [
         (["--hr", "x"], "nothing to measure; give --model or --sr"),
+        (["--hr", "x", "--sr", "y", "--lr", "z", "--degradation", "crf20"], "leave one of them out"),
+        (["--hr", "x", "--sr", "y", "--precision", "float32"], "--precision is for models; give --model"),
+        (["--hr", "x", "--sr", "y", "--warm-start", "2"], "--warm-start is for models; give --model"),
+        (["--hr", "x", "--sr", "y", "--sr", "y"], "--sr y is given twice"),
         (
             ["--hr", "x", "--sr", "y", "--protocol", "rlsp", "--protocol", "duf", "--report", "z"],
             "one protocol",
