@@ -4,8 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from rlsp_tf._version import __version__
-from rlsp_tf.cli.common import add_command, run, start_tensorflow
+from rlsp_tf.cli.common import add_command, make_parser, positive, run, start_tensorflow
 from rlsp_tf.errors import RLSPError, UsageError
 
 DESCRIPTION = """\
@@ -19,17 +18,8 @@ Downloads the weights of the paper's authors, and converts between their formats
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Makes the parser of ``rlsp-convert`` with all its commands."""
-    parser = argparse.ArgumentParser(
-        prog="rlsp-convert", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_download(commands)
-    _add_tf1(commands)
-    _add_verify(commands)
-    _add_pytorch(commands)
-    return parser
+    """Returns the parser of ``rlsp-convert`` with all its commands."""
+    return make_parser("rlsp-convert", DESCRIPTION, _add_download, _add_tf1, _add_verify, _add_pytorch)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -190,7 +180,7 @@ training can go on from them.
     parser.add_argument("source", metavar="SOURCE", help="a .pt file, or a .keras file")
     parser.add_argument("target", metavar="TARGET", help="a .keras file, or a .pt file")
     parser.add_argument(
-        "--scale", type=int, metavar="N", help="scale of the network in a .pt file (see above)"
+        "--scale", type=positive, metavar="N", help="scale of the network in a .pt file (see above)"
     )
     parser.add_argument("--force", action="store_true", help="replace TARGET if it exists")
 

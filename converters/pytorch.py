@@ -27,7 +27,7 @@ import numpy as np
 
 from rlsp_tf.converters.tf1 import variables_of
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.network.authors_layout import Shapes, listed, misshapen
+from rlsp_tf.network.authors_layout import Shapes, listed, matching_config
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import build_model, rlsp_layer
 from rlsp_tf.system.files import atomic_file
@@ -204,22 +204,13 @@ def config_of(
     names = {f"{name}.{part}" for name in _convolutions(layers) for part in ("weight", "bias")}
     problems = [f"missing {name}" for name in sorted(names - set(shapes))]
     problems += [f"unexpected {name!r}" for name in sorted(set(shapes) - names)]
+    settings: dict[str, int] = {}
     if not problems:
         filters, both = (math.prod(shapes[name]) for name in ("conv1.bias", "conv_out.bias"))
         scale = _scale_of(filters, both, path, scale)
-        try:
-            config = RLSPConfig(
-                filters=filters, layers=layers, state_filters=both - 3 * scale**2, scale=scale, output="rgb"
-            )
-        except ValueError as error:
-            problems.append(str(error))
-        else:
-            problems += misshapen(shapes, tensor_shapes(config))
-    if problems:
-        raise RLSPError(
-            f"{path}: give a checkpoint of RLSP in the authors' PyTorch layout; this one: {listed(problems)}."
-        )
-    return config
+        settings = {"filters": filters, "state_filters": both - 3 * scale**2, "scale": scale}
+    failure = f"{path}: give a checkpoint of RLSP in the authors' PyTorch layout"
+    return matching_config(shapes, tensor_shapes, problems, failure, output="rgb", layers=layers, **settings)
 
 
 def _scale_of(filters: int, both: int, path: str | os.PathLike[str], scale: int | None) -> int:

@@ -2,7 +2,9 @@
 
 import argparse
 import errno
+import math
 import os
+import re
 import shlex
 import signal
 import sys
@@ -10,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
 from rlsp_tf.system.lean import lean_imports
 from rlsp_tf.system.quiet import quiet_tensorflow
@@ -19,6 +22,28 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "7-48"
 MODEL_HELP = "a .keras file, or the name of weights that come with rlsp (default: %(default)s)"
+
+
+def make_parser(
+    program: str,
+    description: str,
+    *commands: "Callable[[argparse._SubParsersAction[argparse.ArgumentParser]], None]",
+) -> argparse.ArgumentParser:
+    """Makes the parser of a program with commands.
+
+    Args:
+        program: name of the program.
+        description: text for ``--help``.
+        commands: functions that add a command each.
+    """
+    parser = argparse.ArgumentParser(
+        prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    added = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in commands:
+        add(added)
+    return parser
 
 
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
@@ -90,11 +115,51 @@ def add_command(
     return parser
 
 
-def positive(text: str) -> int:
-    """The argparse type of an option that is a whole number of at least 1."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
-    return int(text)
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The argparse type of an option that is a whole number.
+
+    Args:
+        least: the least that it may be.
+        most: the most that it may be; no limit if not given.
+    """
+    span = f"of at least {least}" if most is None else f"from {least} to {most}"
+
+    def convert(text: str) -> int:
+        number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
+        if number is None or number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"expected a whole number {span}, not {text!r}")
+        return number
+
+    return convert
+
+
+positive = whole(1)
+"""The argparse type of an option that is a whole number of at least 1."""
+
+
+def number(least: float = 0, most: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """The argparse type of an option that is a finite number.
+
+    Args:
+        least: the least that it may be.
+        most: the most that it may be.
+        above: whether it has to be more than ``least``.
+    """
+    span = f"above {least:g}" if above else f"of at least {least:g}"
+    if most < math.inf:
+        span = f"above {least:g} and up to {most:g}" if above else f"from {least:g} to {most:g}"
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        # A comparison with NaN is false.
+        if not (math.isfinite(value) and least <= value <= most) or (above and value == least):
+            raise argparse.ArgumentTypeError(f"expected a number {span}, not {text!r}")
+        return value
+
+    return convert
 
 
 def add_degradation(parser: argparse.ArgumentParser) -> None:
@@ -127,13 +192,6 @@ def start_tensorflow() -> None:
             import tensorflow as tf
 
         tf.config.list_logical_devices()
-
-
-def checked_warm_start(frames: int) -> int:
-    """Returns the value of ``--warm-start`` if it is from 0 to 100, else raises ``UsageError``."""
-    if not 0 <= frames <= 100:
-        raise UsageError(f"--warm-start must be from 0 to 100, not {frames}.")
-    return frames
 
 
 def command_line() -> str:

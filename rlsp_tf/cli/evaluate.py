@@ -7,10 +7,10 @@ from rlsp_tf.cli.common import (
     MODEL_HELP,
     add_command,
     add_degradation,
-    checked_warm_start,
     command_line,
     print_notes,
     start_tensorflow,
+    whole,
 )
 from rlsp_tf.errors import UsageError
 
@@ -90,7 +90,7 @@ sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full
     )
     parser.add_argument(
         "--warm-start",
-        type=int,
+        type=whole(0, 100),
         default=0,
         metavar="N",
         help="measure every model a second time, with the first N frames of each sequence run backwards "
@@ -126,7 +126,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         models=arguments.model,
         sr=arguments.sr,
         precisions=arguments.precision or (None,),
-        warm_start=checked_warm_start(arguments.warm_start),
+        warm_start=arguments.warm_start,
         protocols=[PROTOCOLS[name] for name in arguments.protocol or ("rlsp",)],
         degradation=arguments.degradation,
         json_file=arguments.json,

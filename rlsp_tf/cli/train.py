@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from rlsp_tf.cli.common import add_command, add_degradation, start_tensorflow
+from rlsp_tf.cli.common import add_command, add_degradation, number, start_tensorflow
 
 
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -138,7 +138,9 @@ several machines, set these variables on each of them; docs/scale.md has an exam
         help="steps between validations, each with a checkpoint (default: %(default)s)",
     )
     parser.add_argument(
-        "--minutes", type=float, help="save everything and stop after this time (default: no limit)"
+        "--minutes",
+        type=number(above=True),
+        help="save everything and stop after this time (default: no limit)",
     )
     parser.add_argument(
         "--cache", metavar="DIR", help="folder for prepared clips (default: ~/.cache/rlsp_tf)"

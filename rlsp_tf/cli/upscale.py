@@ -11,11 +11,12 @@ from rlsp_tf.cli.common import (
     DEFAULT_MODEL,
     MODEL_HELP,
     add_command,
-    checked_warm_start,
+    number,
     positive,
     print_notes,
     sentence_of,
     start_tensorflow,
+    whole,
 )
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError
 
@@ -64,7 +65,7 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
     parser.add_argument("--address", help="address of the Ray cluster (default: start one on this machine)")
     parser.add_argument(
         "--workers",
-        type=int,
+        type=positive,
         metavar="N",
         help="number of workers of the cluster that is started on this machine (default: one for each core)",
     )
@@ -100,7 +101,7 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
     )
     parser.add_argument(
         "--warm-start",
-        type=int,
+        type=whole(0, 100),
         default=8,
         metavar="N",
         help="number of frames at the beginning of each shot that are run backwards first, which makes the "
@@ -108,7 +109,7 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
     )
     parser.add_argument(
         "--memory",
-        type=float,
+        type=number(above=True),
         metavar="GB",
         help="memory that may be used, not counting the video encoder (default: half of the free memory); "
         "frames that need more are computed in strips, which looks the same",
@@ -236,7 +237,6 @@ def _time(text: str) -> Fraction:
 
 
 def _upscale(arguments: argparse.Namespace) -> None:
-    warm_start = checked_warm_start(arguments.warm_start)
     cuts = arguments.scene_cuts
     if cuts not in ("auto", "off"):
         from rlsp_tf.media.shots import read_cuts
@@ -253,8 +253,8 @@ def _upscale(arguments: argparse.Namespace) -> None:
     }
     if arguments.engine != "ray" and (given := [name for name, value in ray_options.items() if value]):
         raise UsageError(f"{given[0]} needs --engine ray; add that, or leave out {given[0]}.")
-    if arguments.workers is not None and (arguments.workers < 1 or arguments.address):
-        raise UsageError("--workers must be at least 1, and cannot be combined with --address.")
+    if arguments.workers is not None and arguments.address:
+        raise UsageError("--workers cannot be combined with --address; leave one of them out.")
     from rlsp_tf.media.interval import Interval
 
     interval = Interval(arguments.start, arguments.duration)
@@ -268,7 +268,7 @@ def _upscale(arguments: argparse.Namespace) -> None:
     recipe = Recipe(
         chroma=arguments.chroma,
         encoder=EncoderOptions(arguments.codec, arguments.crf, arguments.preset, arguments.rate),
-        warm_start=warm_start,
+        warm_start=arguments.warm_start,
         deinterlace=arguments.deinterlace,
         size=Size(arguments.size, arguments.height, arguments.scale),
         interval=interval,
@@ -338,7 +338,7 @@ those to which nothing has been written for some days. Folders of runs that are 
     parser.add_argument("folder", metavar="FOLDER", help="folder in which outputs were to be written")
     parser.add_argument(
         "--older-than",
-        type=float,
+        type=number(),
         default=7,
         metavar="DAYS",
         help="days without a change (default: %(default)s)",

@@ -1,7 +1,7 @@
 """Converts low-resolution frames to RGB for the network, and its output to the planes of large frames."""
 
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -146,9 +146,11 @@ class ColorPath:
         chroma = aside.chroma
         y = luma[0, :, :, 0]
         if aside.beyond is not None:
-            y += self._enlarge(aside.beyond)[0]
+            y += self._enlarge(aside.beyond[..., None])[0, :, :, 0]
         y = self._rounded(y)
         spec = self._held
+        if self._source is None and self._target is None and not self._authors:
+            return (self._to_rgb(self._as_rgb(y, chroma)),)
         if self._target is None or (self._authors and spec.matrix != "bt601"):
             cb, cr = tf.unstack(self._rounded(_resample(chroma, self._high_luma)))
             y = luma_from_bt601(y, cb, cr, spec)
@@ -168,25 +170,38 @@ class ColorPath:
     def _leave_rgb(self, rgb: tf.Tensor, aside: SetAside) -> tuple[tf.Tensor, ...]:
         """Converts RGB ``(1, H, W, 3)``, the output of the network, to integer planes of the target."""
         if aside.beyond is not None:
-            rgb += tf.transpose(self._enlarge(aside.beyond), (1, 2, 0))
+            rgb += tf.transpose(self._enlarge(aside.beyond[..., None])[..., 0], (1, 2, 0))
         if self._target is None:
             return (self._to_rgb(rgb[0]),)
         red, green, blue = tf.unstack(rgb[0], axis=-1)
         y, cb, cr = rgb_to_ycbcr(red, green, blue, self._target)
         return self._to_planes(y, _resample(tf.stack([cb, cr]), self._reduce))
 
-    def _enlarge(self, planes: tf.Tensor) -> tf.Tensor:
-        """Enlarges ``(N, H, W)`` by cubic interpolation at the positions of the network's pixels."""
+    def _as_rgb(self, y: tf.Tensor, chroma: tf.Tensor) -> tf.Tensor:
+        """Joins BT.601 luma ``(H, W)`` and the chroma of a small RGB frame to a large RGB frame."""
+
+        def rgb_of(luma: Any, cb: Any, cr: Any) -> tuple[Any, ...]:
+            return ycbcr_to_rgb(luma_from_bt601(luma, cb, cr, self._held), cb, cr, self._held)
+
+        # As for planes: what chroma contributes to RGB is computed at low resolution. It is enlarged in the
+        # order of RGB pixels, so that there are few passes over the large frame.
+        gain = rgb_of(1.0, 128.0, 128.0)[0] - rgb_of(0.0, 128.0, 128.0)[0]
+        by_chroma = tf.stack(rgb_of(0.0, *tf.unstack(chroma)), axis=-1)
+        return y[..., None] * gain + self._enlarge(by_chroma[None])[0]
+
+    def _enlarge(self, images: tf.Tensor) -> tf.Tensor:
+        """Enlarges ``(N, H, W, C)`` by cubic interpolation at the positions of the network's pixels."""
         # Some videos need this for nearly every frame, so it has to be fast: a 4x4 convolution, with one
         # channel for each position in a low-resolution pixel, takes fewer operations than two large matrices.
         taps = enlarge_taps(self._scale)
-        kernel = np.einsum("ap,bq->pqab", taps, taps).reshape(4, 4, 1, -1)
+        channels = images.shape[-1]
+        kernel = np.einsum("ap,bq,cd->pqcabd", taps, taps, np.eye(channels)).reshape(4, 4, channels, -1)
         for axis in (1, 2):
             # The kernel reaches one sample before the first and two after the last: repeat the edge.
-            around = np.arange(-1, planes.shape[axis] + 2).clip(0, planes.shape[axis] - 1)
-            planes = tf.gather(planes, around, axis=axis)
-        folded = tf.nn.conv2d(planes[..., None], kernel.astype(np.float32), 1, "VALID")
-        return depth_to_space(folded, self._scale)[..., 0]
+            around = np.arange(-1, images.shape[axis] + 2).clip(0, images.shape[axis] - 1)
+            images = tf.gather(images, around, axis=axis)
+        folded = tf.nn.conv2d(images, kernel.astype(np.float32), 1, "VALID")
+        return depth_to_space(folded, self._scale)
 
     def _rounded(self, plane: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(tf.round(plane), 0, 255) if self._authors else plane

@@ -52,6 +52,10 @@ def limit(frames: tf.Tensor) -> tf.Tensor:
     return LARGEST_DEPARTURE + CONTRASTS * tf.sqrt(tf.reduce_mean(tf.square(centred), axis=(1, 2, 3)))
 
 
+class DivergenceWarning(UserWarning):
+    """The result no longer resembles the frames that were enlarged, which means that the weights diverge."""
+
+
 class Watch:
     """Watches one frame after the other and remembers where the network diverged.
 

@@ -209,7 +209,8 @@ class Jobs:
         """Stops a running job, and waits for its end."""
         while name in self._tasks:
             # Repeatedly, since the replica may not know the job yet the first time.
-            await self._backend.stop(name)
+            with contextlib.suppress(RLSPError):
+                await self._backend.stop(name)
             await asyncio.wait({self._tasks[name]}, timeout=PROGRESS_SECONDS)
 
     def _begin(self, job: Job) -> None:

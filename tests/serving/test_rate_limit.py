@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from helpers.networks import Direct, small_model
+from helpers.networks import Direct
 from helpers.synthetic import make_clip
 from rlsp_tf.cli.main import main
 from rlsp_tf.inference.upscaler import StreamingUpscaler
@@ -64,15 +64,8 @@ def clock(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def model():
-    return small_model(np.random.default_rng(0), precision="float32")
-
-
-@pytest.fixture(scope="module")
-def engine(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("serve") / "small.keras"
-    model.save(path)
-    engine = Engine({"small": str(path)}, precision="float32", sessions=32)
+def engine(file):
+    engine = Engine({"small": str(file)}, precision="float32", sessions=32)
     yield engine
     engine.close()
 

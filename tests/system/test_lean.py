@@ -28,7 +28,7 @@ def test_imports_work_again_after_the_block(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     with lean_imports(), pytest.raises(ImportError):
         import scipy
-    import scipy  # noqa: F811
+    import scipy
 
     assert scipy.__version__
 
@@ -42,4 +42,3 @@ def test_what_is_loaded_and_the_backend_of_keras_stay(monkeypatch):
         assert sys.modules["matplotlib"] is loaded
         assert "jax" not in sys.modules
     assert sys.modules["matplotlib"] is loaded
-
