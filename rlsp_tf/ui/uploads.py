@@ -137,7 +137,7 @@ def _look(source: Path, files: Sequence[Path]) -> Upload:
 
 
 def _sizes(clip: FrameSource, *, even: bool) -> dict[str, tuple[int, int]]:
-    found = {}
+    found: dict[str, tuple[int, int]] = {}
     for name in SIZES:
         with contextlib.suppress(RLSPError):
             size = size_of(name, upright=clip.height > clip.width)
