@@ -146,7 +146,7 @@ class ColorPath:
         chroma = aside.chroma
         y = luma[0, :, :, 0]
         if aside.beyond is not None:
-            y += self._enlarge(aside.beyond)[0]
+            y += enlarged(aside.beyond, self._scale)[0]
         y = self._rounded(y)
         spec = self._held
         if self._target is None or (self._authors and spec.matrix != "bt601"):
@@ -168,25 +168,12 @@ class ColorPath:
     def _leave_rgb(self, rgb: tf.Tensor, aside: SetAside) -> tuple[tf.Tensor, ...]:
         """Converts RGB ``(1, H, W, 3)``, the output of the network, to integer planes of the target."""
         if aside.beyond is not None:
-            rgb += tf.transpose(self._enlarge(aside.beyond), (1, 2, 0))
+            rgb += tf.transpose(enlarged(aside.beyond, self._scale), (1, 2, 0))
         if self._target is None:
             return (self._to_rgb(rgb[0]),)
         red, green, blue = tf.unstack(rgb[0], axis=-1)
         y, cb, cr = rgb_to_ycbcr(red, green, blue, self._target)
         return self._to_planes(y, _resample(tf.stack([cb, cr]), self._reduce))
-
-    def _enlarge(self, planes: tf.Tensor) -> tf.Tensor:
-        """Enlarges ``(N, H, W)`` by cubic interpolation at the positions of the network's pixels."""
-        # Some videos need this for nearly every frame, so it has to be fast: a 4x4 convolution, with one
-        # channel for each position in a low-resolution pixel, takes fewer operations than two large matrices.
-        taps = enlarge_taps(self._scale)
-        kernel = np.einsum("ap,bq->pqab", taps, taps).reshape(4, 4, 1, -1)
-        for axis in (1, 2):
-            # The kernel reaches one sample before the first and two after the last: repeat the edge.
-            around = np.arange(-1, planes.shape[axis] + 2).clip(0, planes.shape[axis] - 1)
-            planes = tf.gather(planes, around, axis=axis)
-        folded = tf.nn.conv2d(planes[..., None], kernel.astype(np.float32), 1, "VALID")
-        return depth_to_space(folded, self._scale)[..., 0]
 
     def _rounded(self, plane: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(tf.round(plane), 0, 255) if self._authors else plane
@@ -199,6 +186,20 @@ class ColorPath:
         cb, cr = tf.unstack(chroma)
         codes = to_codes(y, cb, cr, self._target)
         return tuple(_to_integers(plane, self._target.depth) for plane in codes)
+
+
+def enlarged(planes: tf.Tensor, scale: int) -> tf.Tensor:
+    """Enlarges ``(N, H, W)`` by cubic interpolation at the positions of the network's pixels."""
+    # Some videos need this for nearly every frame, so it has to be fast: a 4x4 convolution, with one
+    # channel for each position in a low-resolution pixel, takes fewer operations than two large matrices.
+    taps = enlarge_taps(scale)
+    kernel = np.einsum("ap,bq->pqab", taps, taps).reshape(4, 4, 1, -1)
+    for axis in (1, 2):
+        # The kernel reaches one sample before the first and two after the last: repeat the edge.
+        around = np.arange(-1, planes.shape[axis] + 2).clip(0, planes.shape[axis] - 1)
+        planes = tf.gather(planes, around, axis=axis)
+    folded = tf.nn.conv2d(planes[..., None], kernel.astype(np.float32), 1, "VALID")
+    return depth_to_space(folded, scale)[..., 0]
 
 
 def _resample(planes: tf.Tensor, grid: Grid | None) -> tf.Tensor:

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from rlsp_tf.network.cell import depth_to_space
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import rlsp_layer
 
@@ -72,6 +73,17 @@ class StepWrapper:
 
     def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[Any, Any]:
         return self._step(window, state)
+
+    def shown(self, window: Sequence[tf.Tensor], state: Any) -> tf.Tensor:
+        """Returns the frame that a step made, from the state that it left: the feedback is that frame.
+
+        Args:
+            window: the frames that the step took.
+            state: the state that it returned.
+        """
+        if isinstance(self._step, StepWrapper):
+            return self._step.shown(window, state)
+        return depth_to_space(state[-1], self.config.scale)
 
 
 class KerasStep:

@@ -165,6 +165,11 @@ class FolderSource:
         self.frames: int | None = len(self._files)
 
     @property
+    def files(self) -> list[Path]:
+        """The files of all frames."""
+        return self._files
+
+    @property
     def names(self) -> list[str]:
         """The names of all frames."""
         return [file.stem for file in self._files]

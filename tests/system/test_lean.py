@@ -12,8 +12,9 @@ import gc, sys
 from rlsp_tf.cli.common import start_tensorflow
 start_tensorflow()
 print(*sys.modules.keys() & {"jax", "matplotlib", "scipy"})
-import keras, scipy.ndimage
-keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).predict(__import__("numpy").ones((1, 2)), verbose=0)
+import keras, numpy, scipy.ndimage
+model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+model.predict(numpy.ones((1, 2)), verbose=0)
 print(gc.isenabled())
 """
 
@@ -28,7 +29,7 @@ def test_imports_work_again_after_the_block(monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     with lean_imports(), pytest.raises(ImportError):
         import scipy
-    import scipy  # noqa: F811
+    import scipy
 
     assert scipy.__version__
 
@@ -42,4 +43,3 @@ def test_what_is_loaded_and_the_backend_of_keras_stay(monkeypatch):
         assert sys.modules["matplotlib"] is loaded
         assert "jax" not in sys.modules
     assert sys.modules["matplotlib"] is loaded
-
