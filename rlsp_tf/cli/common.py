@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import os
 import shlex
 import signal
 import sys
@@ -11,8 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
-from rlsp_tf.system.lean import lean_imports
-from rlsp_tf.system.quiet import quiet_tensorflow
+from rlsp_tf.system.lean import start_tensorflow as start_tensorflow
 
 if TYPE_CHECKING:
     from rlsp_tf.media.degradations import Degradation
@@ -116,17 +114,6 @@ def add_degradation(parser: argparse.ArgumentParser) -> None:
         help="how low resolution is made: paper; video, varied as the videos are that people have; or crf0 "
         "to crf51, which is paper and then x264 at that CRF (default: %(default)s)",
     )
-
-
-def start_tensorflow() -> None:
-    """Imports TensorFlow and initializes its devices, without its messages on standard error."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with quiet_tensorflow():
-        with lean_imports():
-            import keras  # noqa: F401
-            import tensorflow as tf
-
-        tf.config.list_logical_devices()
 
 
 def checked_warm_start(frames: int) -> int:

@@ -113,7 +113,7 @@ class PictureStep(StepWrapper):
         output, state = self._step([self._area.of(frame) for frame in window], state)
         return self._join(output, window[self.config.frames_before]), state
 
-    def shown(self, window: Sequence[tf.Tensor], state: Any) -> tf.Tensor:
+    def shown(self, window: Sequence[tf.Tensor], state: Any) -> Any:
         output = super().shown(window, state)
         if self._is_whole(state, window):
             return output

@@ -43,10 +43,14 @@ class ExportedStep:
         Raises:
             ValueError: if they are those of another network.
         """
-        config = self.config
-        sizes = (3 * config.window, config.hidden_channels, config.feedback_channels)
-        if channels != (described := dict(zip(INPUTS, sizes, strict=True))):
+        if channels != (described := dict(zip(INPUTS, self._channels, strict=True))):
             raise ValueError(f"it takes {channels}, its card says {described}")
+
+    @property
+    def _channels(self) -> tuple[int, int, int]:
+        """Numbers of channels of the inputs."""
+        config = self.config
+        return 3 * config.window, config.hidden_channels, config.feedback_channels
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         sizes = (self.config.hidden_channels, self.config.feedback_channels)
@@ -142,17 +146,36 @@ class LiteRTStep(ExportedStep):
             ) from error
         try:
             self._interpreter = Interpreter(os.fspath(path), num_threads=os.cpu_count())
-            # The signature runner resizes inputs by itself where sizes are open.
-            self._runner = self._interpreter.get_signature_runner("step")
-            inputs = self._runner.get_input_details()
+            runner = self._interpreter.get_signature_runner("step")
+            inputs, outputs = runner.get_input_details(), runner.get_output_details()
             self._check({name: int(entry["shape"][-1]) for name, entry in inputs.items()})
+            self._inputs = [int(inputs[name]["index"]) for name in INPUTS]
+            self._outputs = [int(outputs[name]["index"]) for name in OUTPUTS]
         except Exception as error:
             raise _damaged(path, error) from error
+        self._size: tuple[int, ...] = ()
 
-    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
-        outputs = self._runner(**{name: np.asarray(value) for name, value in inputs.items()})
-        # The arrays lie in the interpreter's memory, which the next step overwrites, so they are copied.
-        return [tf.convert_to_tensor(outputs[name]) for name in OUTPUTS]
+    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
+        self._fit(tuple(window[0].shape[:3]))
+        # Into the interpreter's own memory: as a tensor, everything would be copied twice.
+        taken = self._interpreter.tensor(self._inputs[0])()
+        for index, frame in enumerate(window):
+            taken[..., 3 * index : 3 * index + 3] = np.asarray(frame)
+        del taken
+        for index, each in zip(self._inputs[1:], state, strict=True):
+            np.copyto(self._interpreter.tensor(index)(), np.asarray(each))
+        self._interpreter.invoke()
+        frame, *state = map(self._interpreter.get_tensor, self._outputs)
+        return tf.convert_to_tensor(frame), state
+
+    def _fit(self, size: tuple[int, ...]) -> None:
+        """Resizes the inputs to a batch size, height and width, if they have others."""
+        if size == self._size:
+            return
+        for index, channels in zip(self._inputs, self._channels, strict=True):
+            self._interpreter.resize_tensor_input(index, (*size, channels))
+        self._interpreter.allocate_tensors()
+        self._size = size
 
 
 EXPORTS = {".onnx": OnnxStep, ".tflite": LiteRTStep}

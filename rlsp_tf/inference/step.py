@@ -13,7 +13,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from rlsp_tf.network.cell import depth_to_space
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import rlsp_layer
 
@@ -74,7 +73,7 @@ class StepWrapper:
     def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[Any, Any]:
         return self._step(window, state)
 
-    def shown(self, window: Sequence[tf.Tensor], state: Any) -> tf.Tensor:
+    def shown(self, window: Sequence[tf.Tensor], state: Any) -> Any:
         """Returns the frame that a step made, from the state that it left: the feedback is that frame.
 
         Args:
@@ -83,7 +82,10 @@ class StepWrapper:
         """
         if isinstance(self._step, StepWrapper):
             return self._step.shown(window, state)
-        return depth_to_space(state[-1], self.config.scale)
+        feedback, scale = np.asarray(state[-1]), self.config.scale
+        batch, height, width, _ = feedback.shape
+        blocks = feedback.reshape(batch, height, width, scale, scale, -1).transpose(0, 1, 3, 2, 4, 5)
+        return blocks.reshape(batch, scale * height, scale * width, -1)
 
 
 class KerasStep:

@@ -312,8 +312,9 @@ def render(
         step = within_memory(step, frames.height, frames.width, memory or free, at_once=at_once)
     if isinstance(sink, SegmentedSink):
         sink.rows = step.rows if isinstance(step, StripStep) else None
-    if recipe.bars == "interpolate" and (area := picture_of(sample_frames(frames))):
-        step = PictureStep(step, area)
+    if recipe.bars == "interpolate" and not frames.transparent:
+        area = picture_of(sample_frames(frames))
+        step = PictureStep(step, area) if area else step
     noted = finished.frames
     piped = frames.path is STDIN
     counted = ResumedStep(
