@@ -15,9 +15,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from rlsp_tf.benchmarks.excerpts import cut, packets
+from rlsp_tf.benchmarks.excerpts import packets
 from rlsp_tf.benchmarks.harness import REST, Worker, heading, installed, ratio
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.excerpts import cut
 from rlsp_tf.system.cores import ONE_CORE
 
 CLIPS = 4

@@ -1,9 +1,7 @@
-"""Makes excerpts and copies of videos for benchmarks, and counts what is in a video, with FFmpeg alone."""
+"""Makes small and long copies of videos for benchmarks, and counts what is in a video, with FFmpeg alone."""
 
 import contextlib
 import hashlib
-import os
-from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -12,42 +10,10 @@ from typing import Any
 import av
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.media.video_reader import libav_sentence, open_input
+from rlsp_tf.media.excerpts import reading, writing
 
 ERRORS = 100
 """Give up on a file after this many consecutive read errors."""
-
-
-def cut(source: Path, target: Path, frames: int, *, sound: bool = False) -> None:
-    """Copies the first frames of a video, without encoding them again.
-
-    Args:
-        source: the video file.
-        target: the file to write, which must not exist; its suffix selects the container.
-        frames: number of frames, in the order of decoding.
-        sound: also copy the first sound, up to the end of these frames.
-
-    Raises:
-        RLSPError: if the video cannot be read, or the container does not hold what is in it.
-    """
-    with _reading(source) as given, _writing(target, source) as made:
-        streams = [given.streams.video[0], *(given.streams.audio[:1] if sound else ())]
-        copies = {stream.index: made.add_stream_from_template(stream) for stream in streams}
-        left, end = frames, Fraction(0)
-        for packet in given.demux(streams):
-            if not packet.size:
-                continue
-            # The first packets of Matroska have no decoding time.
-            moment = packet.pts if packet.dts is None else packet.dts
-            time, is_video = (moment or 0) * packet.time_base, packet.stream.type == "video"
-            if not left and (not sound or (time > end and not is_video)):
-                break
-            if is_video and left:
-                left, end = left - 1, time
-            elif is_video:
-                continue
-            packet.stream = copies[packet.stream_index]
-            made.mux(packet)
 
 
 def reduce(source: Path, target: Path, *, width: int, frames: int, every: int = 1) -> None:
@@ -63,7 +29,7 @@ def reduce(source: Path, target: Path, *, width: int, frames: int, every: int = 
     Raises:
         RLSPError: if the video cannot be read or has no frame.
     """
-    with _reading(source) as given, _writing(target, source) as made:
+    with reading(source) as given, writing(target, source) as made:
         video, sounds = given.streams.video[0], given.streams.audio[:1]
         width = min(width, video.width // 2 * 2)
         height = max(2, round(width * video.height / video.width / 2) * 2)
@@ -97,7 +63,7 @@ def loop(source: Path, target: Path, frames: int) -> None:
     Raises:
         RLSPError: if a file cannot be read or written.
     """
-    with _reading(source) as given, _writing(target, source) as made:
+    with reading(source) as given, writing(target, source) as made:
         copies = {stream.index: made.add_stream_from_template(stream) for stream in given.streams}
         packets = [packet for packet in given.demux() if packet.size]
         video = given.streams.video[0]
@@ -119,7 +85,7 @@ def shape(path: Path) -> tuple[int, int, Fraction]:
     Raises:
         RLSPError: if it cannot be read.
     """
-    with _reading(path) as container:
+    with reading(path) as container:
         video = container.streams.video[0]
         return video.width, video.height, video.average_rate or Fraction(25)
 
@@ -130,7 +96,7 @@ def packets(path: Path) -> dict[str, list[tuple[Fraction, str]]]:
     Raises:
         RLSPError: if it cannot be read.
     """
-    with _reading(path) as container:
+    with reading(path) as container:
         found: dict[str, list[tuple[Fraction, str]]] = {
             f"{stream.index} {stream.type}": [] for stream in container.streams
         }
@@ -174,7 +140,7 @@ def decodable(path: Path) -> int:
 def is_whole(path: Path) -> int | None:
     """Returns the number of frames if every packet decodes to one frame, else ``None``."""
     try:
-        with _reading(path) as container:
+        with reading(path) as container:
             frames = held = 0
             for packet in container.demux(container.streams.video[0]):
                 held += packet.size > 0
@@ -182,21 +148,3 @@ def is_whole(path: Path) -> int | None:
     except (RLSPError, av.FFmpegError, IndexError):
         return None
     return frames if frames == held > 0 else None
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[Any]:
-    try:
-        with open_input(path) as container:
-            yield container
-    except av.FFmpegError as error:
-        raise RLSPError(libav_sentence(error, path, "cannot be read; check the file")) from error
-
-
-@contextlib.contextmanager
-def _writing(path: Path, source: Path) -> Iterator[Any]:
-    try:
-        with av.open(os.fspath(path), "w") as container:
-            yield container
-    except (av.FFmpegError, ValueError) as error:
-        raise RLSPError(f"{source}: {path.suffix} cannot hold its streams; give another video.") from error

@@ -1,4 +1,4 @@
-"""How fast training is, beside what the paper's authors have published."""
+"""Measures how fast training is, compared with the training graph that the paper's authors published."""
 
 import os
 import statistics
@@ -14,13 +14,14 @@ from rlsp_tf.training.clips.index import index_clips
 from rlsp_tf.training.cpu import prepare_training
 
 BATCH, FRAMES, CROP = 4, 10, 32
-"""Of a training step: what the authors' graph is made for."""
+"""Samples, frames and low-resolution crop of a training step, for which the authors' graph is made."""
 ROUNDS = 7
 STEPS = 20
-"""Of a round, for either."""
+"""Steps of each contender in a round."""
 WARM_UP = 10
-"""Steps more, of every round, that do not count: threads wake up, and the pipeline fills. As many as ours
-does at once (:data:`rlsp_tf.training.train.AT_ONCE`), so that the clock is looked at after them."""
+"""Additional steps in every round that do not count: threads wake up and the pipeline fills. It is the number
+of steps that rlsp_tf computes in one call (:data:`rlsp_tf.training.build.STEPS_AT_ONCE`), so that the time is
+taken right after them."""
 
 
 def benchmark_train(
@@ -31,24 +32,27 @@ def benchmark_train(
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Training steps per second: the authors' own graph, and ours, in turn.
+    """Measures training steps per second of the authors' graph and of rlsp_tf, in turn.
 
-    Both do the same work: batches of 4 samples of 10 frames of 32x32 low-resolution pixels, forward,
-    back-propagation through time, Adam. Theirs runs in float32 as it was made, fed from memory. Ours
-    is what ``rlsp train`` does, in bfloat16, with clips sampled meanwhile, gradients clipped and weights
-    averaged. Each has a process of its own and rests while the other works.
+    Both do the same work: batches of 4 samples of 10 frames of 32x32 low-resolution pixels, the forward
+    pass, back-propagation through time, and Adam. The authors' graph runs in float32, as it was made, and is
+    fed from memory. rlsp_tf runs as in ``rlsp train``: in bfloat16, with clips sampled at the same time,
+    gradients clipped and weights averaged. Each has a process of its own and rests while the other works.
 
     Args:
-        authors: the ``.meta`` file of a checkpoint of theirs; its size decides the network.
+        authors: the ``.meta`` file of one of the authors' checkpoints; its size decides the network.
         data: clips to train on; see :func:`rlsp_tf.training.clips.index.index_clips`.
-        cache: for clips made ready.
+        cache: folder for prepared clips; by default :func:`rlsp_tf.training.clips.index.default_cache`.
         progress: show a progress bar on standard error.
-        command: what to note as the command behind the result.
+        command: the command line to record in the result.
 
     Returns:
-        :func:`rlsp_tf.benchmarks.harness.heading`, and under ``"authors"`` and
-        ``"ours"`` ``"steps_per_second"``, the median of the rounds, and each of them; ``"ratio"``, ours to
-        theirs, in the median of the rounds; ``"waiting"``, the share of our time spent waiting for clips.
+        :func:`rlsp_tf.benchmarks.harness.heading`, and::
+
+            {"step": description of a step, "network",
+             "authors", "ours": {"what": description, "steps_per_second": median, "rounds": [...]},
+             "ratio": how many times as fast rlsp_tf is, median over the rounds,
+             "waiting": share of the time that rlsp_tf waited for clips}
 
     Raises:
         RLSPError: if the graph or the clips cannot be used.
@@ -61,7 +65,7 @@ def benchmark_train(
         index_clips(roots, cache=cache, progress=progress)
         ours = Worker("rlsp train", OurTraining, theirs.about["filters"], roots, cache)
         for worker in (theirs, ours):
-            worker.call("run", 1, WARM_UP)  # makes the graph
+            worker.call("run", 1, WARM_UP)  # builds the graph
         rounds = take_turns([theirs, ours], ROUNDS, STEPS, WARM_UP, progress=progress)
     finally:
         for each in (theirs, ours):
@@ -71,7 +75,7 @@ def benchmark_train(
     return result | {
         "step": f"batch {BATCH}, {FRAMES} frames, {CROP}x{CROP} low-resolution pixels",
         "network": f"7-{theirs.about['filters']}",
-        "authors": _summary("their graph, float32, fed from memory", their_rates),
+        "authors": _summary("the authors' graph, float32, fed from memory", their_rates),
         "ours": _summary("rlsp train, bfloat16, clips sampled meanwhile", own_rates),
         "ratio": ratio(own_rates, their_rates),
         "waiting": statistics.median(each["waiting"] for each in rounds[1]),
@@ -79,13 +83,13 @@ def benchmark_train(
 
 
 class AuthorsTraining:
-    """The authors' own training graph, out of the ``.meta`` file of a checkpoint, fed from memory.
+    """The authors' training graph, from the ``.meta`` file of a checkpoint, fed from memory.
 
     Args:
-        meta: the file; the weights beside it are not needed, since speed does not depend on them.
+        meta: the file. The weights beside it are not needed, since speed does not depend on them.
 
     Attributes:
-        about: ``{"filters"}`` of the network in it.
+        about: ``{"filters"}``: number of filters of the network.
 
     Raises:
         RLSPError: if the file holds no such graph.
@@ -102,7 +106,7 @@ class AuthorsTraining:
                 rng = np.random.default_rng(0)
                 hr = 4 * CROP
                 arrays: dict[str, np.ndarray] = {
-                    # A frame more at both ends, for the windows.
+                    # The first and the last frame have a neighbour each.
                     "s_input:0": rng.uniform(0, 255, (BATCH, FRAMES + 2, CROP, CROP, 3)),
                     "s_target:0": rng.uniform(0, 255, (BATCH, FRAMES, hr, hr, 3)),
                     "init_state:0": np.zeros((BATCH, CROP, CROP, filters)),
@@ -115,14 +119,14 @@ class AuthorsTraining:
                 begin = tf.compat.v1.global_variables_initializer()
         except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
             raise RLSPError(
-                f"{meta}: holds no training graph of the paper's authors; give a .meta file of theirs."
+                f"{meta}: holds no training graph of the paper's authors; give a checkpoint's .meta file."
             ) from error
         self.about = {"filters": filters}
         self._session = tf.compat.v1.Session(graph=graph)
         self._session.run(begin)
 
     def run(self, steps: int, warm_up: int) -> dict[str, float]:
-        """Does some steps after some that do not count; gives ``{"rate"}`` in steps per second."""
+        """Trains for some steps after ``warm_up`` others; returns ``{"rate"}`` in steps per second."""
         for step in range(warm_up + steps):
             if step == warm_up:
                 began = time.perf_counter()
@@ -131,32 +135,40 @@ class AuthorsTraining:
 
 
 class OurTraining:
-    """Training as ``rlsp train`` does it, without checkpoints and validation.
+    """Training as in ``rlsp train``, without checkpoints and validation.
 
     Args:
-        filters: of the network.
-        roots, cache: see :func:`rlsp_tf.training.clips.index.index_clips`.
+        filters: number of filters of the network.
+        roots: folders of clips; see :func:`rlsp_tf.training.clips.index.index_clips`.
+        cache: folder for prepared clips.
     """
 
     def __init__(self, filters: int, roots: list[str], cache: str | None) -> None:
         prepare_training(BATCH)
         from rlsp_tf.network.config import RLSPConfig
-        from rlsp_tf.training.train import TrainingOptions, compile_model
+        from rlsp_tf.training.build import compile_model
+        from rlsp_tf.training.material import clip_sampler
+        from rlsp_tf.training.options import TrainingOptions
 
         self.about: dict[str, Any] = {}
         clips, _ = index_clips(roots, cache=cache)
         options = TrainingOptions(
             network=RLSPConfig(filters=filters), batch=BATCH, frames=FRAMES, crop=CROP, precision="bfloat16"
         )
-        self._sampler = options.clip_sampler(clips)
+        self._sampler = clip_sampler(clips, options)
         self._model = compile_model(options)
         self._step = 0
 
     def run(self, steps: int, warm_up: int) -> dict[str, float]:
-        """Likewise; gives ``{"rate", "waiting"}``: steps per second, share of time spent waiting."""
+        """Trains for some steps after ``warm_up`` others.
+
+        Returns:
+            ``{"rate", "waiting"}``: steps per second, and the share of the time that training waited for
+            clips.
+        """
         import keras
 
-        from rlsp_tf.training.train import feed
+        from rlsp_tf.training.feed import feed
 
         ticks: dict[int, float] = {}
         waits: list[float] = []

@@ -14,12 +14,12 @@ from typing import Any
 
 import av
 
-from rlsp_tf.benchmarks.excerpts import cut
 from rlsp_tf.benchmarks.harness import Worker, heading, ratio, take_turns
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.media.encoders import EncoderOptions
+from rlsp_tf.media.excerpts import cut
 from rlsp_tf.media.open import Frame, VideoSink, VideoSource
 from rlsp_tf.upscaling.upscale import Recipe, upscale_clip
 

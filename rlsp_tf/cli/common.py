@@ -111,8 +111,8 @@ def add_degradation(parser: argparse.ArgumentParser) -> None:
         type=named,
         default="paper",
         metavar="NAME",
-        help="how low resolution is made: paper; video, varied as the videos are that people have; or crf0 "
-        "to crf51, which is paper and then x264 at that CRF (default: %(default)s)",
+        help="how low-resolution frames are made: paper; video, which varies like the videos that people "
+        "have; or crf0 to crf51, which adds compression by x264 at that CRF to paper (default: %(default)s)",
     )
 
 

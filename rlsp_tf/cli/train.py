@@ -14,55 +14,65 @@ def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         _train,
         help="train a network from folders of videos",
         description="""\
-Trains RLSP. DATA are folders, searched with their subfolders for video files and folders of images.
-Clips are decoded and blurred once and kept in a cache, 6 bytes per pixel. RUN gets the log (log.csv),
-the best weights (best.keras, averaged, for rlsp upscale) and what is needed to go on after any
-interruption, kill -9 too: the same command with --resume.
+Trains RLSP on the clips in DATA: video files and folders of images. Clips are decoded and blurred once and
+kept in a cache, which takes 6 bytes per pixel. The folder RUN gets the log (log.csv), the best weights
+(best.keras, for rlsp upscale) and a checkpoint (last.keras). After an interruption of any kind, the same
+command with --resume continues the training.
 
   rlsp train --data clips/ --out runs/7-48 --network 7-48
   rlsp train --data clips/ --out runs/7-48 --network 7-48 --resume --minutes 30
   rlsp train --data clips/ --out runs/tuned --init 7-48 --learning-rate 1e-4 --steps 5000
   rlsp train --data clips/ --photos photographs/ --degradation video --paper-share 0.3 --out runs/video
 
-Photographs, of any size, become clips under a camera that moves over them; being sharp, they teach detail
-that videos do not have. samples.png in RUN shows what the training is given.
+A virtual camera that moves over photographs turns them into clips, which are sharper than videos. The
+picture samples.png in RUN shows samples of all kinds.
 
-KERAS_BACKEND=jax rlsp train ... trains on JAX, where TensorFlow need not be installed. Several machines
-train together when each is told so by Keras's own variables; docs/scale.md has an example:
+KERAS_BACKEND=jax rlsp train ... trains with JAX, and then TensorFlow need not be installed. To train on
+several machines, set these variables on each of them; docs/scale.md has an example:
 
   export KERAS_BACKEND=jax KERAS_DISTRIBUTION_JOB_ADDRESSES=first.machine:9000
   export KERAS_DISTRIBUTION_NUM_PROCESSES=2 KERAS_DISTRIBUTION_PROCESS_ID=0    # 1 on the other one
   rlsp train --data clips/ --out runs/7-48 --resume""",
     )
-    parser.add_argument("--data", nargs="+", required=True, metavar="DATA", help="folders of clips, or clips")
-    parser.add_argument("--photos", nargs="+", default=[], metavar="DIR", help="folders of photographs")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        required=True,
+        metavar="DATA",
+        help="clips, or folders that are searched for clips with all their subfolders",
+    )
+    parser.add_argument(
+        "--photos", nargs="+", default=[], metavar="DIR", help="folders of photographs of any size"
+    )
     parser.add_argument("--out", required=True, metavar="RUN", help="folder of the run")
     parser.add_argument(
-        "--network", metavar="L-F", help="layers-filters, such as 7-64 (default: that of --init, or 7-48)"
+        "--network",
+        metavar="L-F",
+        help="layers and filters, such as 7-64 (default: those of --init, otherwise 7-48)",
     )
     parser.add_argument(
         "--output",
         choices=("y", "rgb"),
-        help="luma as in the paper, or colour (default: that of --init, or y)",
+        help="output luma, as in the paper, or RGB (default: as --init does, otherwise y)",
     )
     parser.add_argument(
         "--init",
-        metavar="FILE",
-        help="begin with the weights of a .keras file, or with those that come with rlsp, by name; they may "
-        "have fewer filters than --network",
+        metavar="MODEL",
+        help="start from the weights of a .keras file, or from weights that come with rlsp, by name; their "
+        "network may have fewer filters than --network (default: random weights)",
     )
     parser.add_argument(
         "--photo-share",
         type=float,
         metavar="SHARE",
-        help="of the samples, how many are made of photographs (default: 0.7 with --photos, otherwise 0)",
+        help="share of samples made from photographs, 0 to 1 (default: 0.7 with --photos, otherwise 0)",
     )
     parser.add_argument(
         "--flat-share",
         type=float,
         metavar="SHARE",
-        help="how many are black, of one colour, behind letterbox bars, or text that scrolls (default: 0.03 "
-        "with --photos, otherwise 0)",
+        help="share of samples with plain colours, gradients, letterbox bars or scrolling text, 0 to 1 "
+        "(default: 0.03 with --photos, otherwise 0)",
     )
     add_degradation(parser)
     parser.add_argument(
@@ -70,10 +80,10 @@ train together when each is told so by Keras's own variables; docs/scale.md has 
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="how many samples are degraded as in the paper nevertheless (default: %(default)s)",
+        help="share of samples that are degraded as in the paper instead, 0 to 1 (default: %(default)s)",
     )
     parser.add_argument(
-        "--steps", type=int, default=100_000, help="length of the training (default: %(default)s)"
+        "--steps", type=int, default=100_000, help="steps of the whole training (default: %(default)s)"
     )
     parser.add_argument("--batch", type=int, default=8, help="samples per step (default: %(default)s)")
     parser.add_argument("--frames", type=int, default=7, help="frames per sample (default: %(default)s)")
@@ -81,54 +91,59 @@ train together when each is told so by Keras's own variables; docs/scale.md has 
         "--pieces",
         type=int,
         default=1,
-        help="samples that follow each other in a sequence: the state is carried from one to the next, "
-        "gradients are not (default: %(default)s)",
+        help="successive samples per sequence; the state is carried from one to the next, gradients are not "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--curriculum",
         type=int,
         default=0,
         metavar="STEPS",
-        help="begin with stills that pan at one velocity, and let motion become what it is in clips over "
-        "STEPS (default: %(default)s): how to fuse frames is learned many times sooner",
+        help="start with stills that pan at one velocity, and reach the motion of the clips after STEPS; "
+        "the network learns much sooner to fuse frames (default: %(default)s)",
     )
     parser.add_argument(
         "--crop",
         type=int,
         default=32,
-        help="side of a sample in low-resolution pixels (default: %(default)s)",
+        help="height and width of a sample in low-resolution pixels (default: %(default)s)",
     )
     parser.add_argument(
-        "--learning-rate", type=float, default=1e-3, help="the largest (default: %(default)s)"
+        "--learning-rate", type=float, default=1e-3, help="largest learning rate (default: %(default)s)"
     )
     parser.add_argument(
         "--precision",
         choices=("bfloat16", "float32"),
         default="bfloat16",
-        help="of the convolutions; the rest is float32 always (default: %(default)s)",
+        help="precision of the convolutions; everything else is float32 (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of weights and samples (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of initial weights and samples (default: %(default)s)"
+    )
     parser.add_argument(
         "--halve",
         choices=("auto", "always", "never"),
         default="auto",
-        help="reduce frames to half their size before use, which removes what compression did to them; "
-        "auto: where their format is lossy (default)",
+        help="reduce frames to half their size, which removes artefacts of compression; auto does this for "
+        "lossy formats (default: %(default)s)",
     )
     parser.add_argument(
-        "--val", nargs="+", metavar="NAME", help="clips to validate on instead (default: every fifth)"
+        "--val", nargs="+", metavar="NAME", help="names of the clips to validate on (default: every fifth)"
     )
     parser.add_argument(
         "--every",
         type=int,
         default=1000,
-        help="steps between validations and checkpoints (default: %(default)s)",
+        metavar="STEPS",
+        help="steps between validations, each with a checkpoint (default: %(default)s)",
     )
-    parser.add_argument("--minutes", type=float, help="stop after this time, with everything saved")
-    parser.add_argument("--cache", metavar="DIR", help="for prepared clips (default: ~/.cache/rlsp_tf)")
     parser.add_argument(
-        "--resume", action="store_true", help="go on with RUN, or begin it if it is not there"
+        "--minutes", type=float, help="save everything and stop after this time (default: no limit)"
     )
+    parser.add_argument(
+        "--cache", metavar="DIR", help="folder for prepared clips (default: ~/.cache/rlsp_tf)"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the run in RUN, if there is one")
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -149,9 +164,10 @@ def _train_here(arguments: argparse.Namespace) -> None:
     if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
         prepare_training(arguments.batch)
         start_tensorflow()
-    group = join_group()  # before --init is read, since that computes
+    group = join_group()  # has to come before anything is computed, such as the weights of --init
     from rlsp_tf.training.clips.mixture import Mixture
-    from rlsp_tf.training.train import TrainingOptions, network_of, train
+    from rlsp_tf.training.options import TrainingOptions, network_of
+    from rlsp_tf.training.train import train
 
     photos = bool(arguments.photos)
     mixture = Mixture(
@@ -187,11 +203,9 @@ def _train_here(arguments: argparse.Namespace) -> None:
         progress=True,
         group=group,
     )
-    best = (
-        ""
-        if result["best_psnr"] is None
-        else f"; best validation {result['best_psnr']:.3f} dB: {result['best']}"
-    )
+    best = ""
+    if result["best_psnr"] is not None:
+        best = f"; best validation {result['best_psnr']:.3f} dB: {result['best']}"
     print(f"{arguments.out}: step {result['step']} of {result['steps']}{best}")
     if result["averaged"] is not None:
         print(f"weights averaged over the last steps: {result['averaged']}")

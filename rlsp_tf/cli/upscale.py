@@ -12,6 +12,7 @@ from rlsp_tf.cli.common import (
     MODEL_HELP,
     add_command,
     checked_warm_start,
+    positive,
     print_notes,
     sentence_of,
     start_tensorflow,
@@ -37,6 +38,8 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
   rlsp upscale holiday.mp4 holiday-4x.mp4 --model rlsp-7-64.keras
   rlsp upscale holiday.mp4 holiday-4x.mkv --model rlsp-7-64.keras --codec libx265 --crf 20
   rlsp upscale frames/ frames-4x/ --model rlsp-7-64.keras
+  rlsp upscale holiday.mp4 holiday-hd.mp4 --size 1920x1080
+  rlsp upscale holiday.mp4 try.mp4 --start 1:00 --duration 10
   rlsp upscale *.mp4 --out large/ --engine ray
   ffmpeg -i holiday.mp4 -t 60 -c copy -f nut - | rlsp upscale - - | ffplay -""",
     )
@@ -109,6 +112,40 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
         metavar="GB",
         help="memory that may be used, not counting the video encoder (default: half of the free memory); "
         "frames that need more are computed in strips, which looks the same",
+    )
+    sizes = parser.add_mutually_exclusive_group()
+    sizes.add_argument(
+        "--size",
+        type=_size,
+        metavar="WxH",
+        help="make the result as large as fits inside WxH pixels, such as 1920x1080. The picture keeps the "
+        "aspect ratio in which it is shown, without black bars, and its pixels become square; videos get "
+        "even sizes. The network makes the picture 4 times larger in each direction, and Lanczos "
+        "interpolation brings that to the size (default: what the network makes)",
+    )
+    sizes.add_argument(
+        "--height", type=positive, metavar="H", help="the same by the height alone, such as 1080"
+    )
+    sizes.add_argument(
+        "--scale",
+        type=_scale,
+        metavar="N",
+        help="make the result N times as wide and as high as the input: from 1 to 16, such as 2, 1.5 or 8/3. "
+        "Pixels keep their form",
+    )
+    parser.add_argument(
+        "--start",
+        type=_time,
+        default=Fraction(0),
+        metavar="TIME",
+        help="begin with the first frame at or after this time, such as 83.5, 1:23.5 or 01:02:03; times are "
+        "counted from the first frame, and those of images by --rate (default: the beginning)",
+    )
+    parser.add_argument(
+        "--duration",
+        type=_time,
+        metavar="TIME",
+        help="end so long after --start; sound, subtitles and chapters are cut alike (default: the end)",
     )
     parser.add_argument(
         "--deinterlace",
@@ -185,6 +222,33 @@ def _rate(text: str) -> Fraction:
     return rate
 
 
+def _size(text: str) -> tuple[int, int]:
+    if not (match := re.fullmatch(r"([1-9]\d{0,5})[xX]([1-9]\d{0,5})", text)):
+        raise argparse.ArgumentTypeError(f"expected width x height such as 1920x1080, not {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def _scale(text: str) -> Fraction:
+    scale = Fraction(0)
+    if re.fullmatch(r"\d{1,6}(\.\d{1,9})?|\d{1,6}/\d{1,6}", text):
+        with contextlib.suppress(ZeroDivisionError):
+            scale = Fraction(text)
+    if not 1 <= scale <= 16:
+        raise argparse.ArgumentTypeError(
+            f"expected a number from 1 to 16 such as 2, 1.5 or 8/3, not {text!r}"
+        )
+    return scale
+
+
+def _time(text: str) -> Fraction:
+    if not re.fullmatch(r"(\d{1,7}|\d{1,4}:[0-5]?\d|\d{1,3}:[0-5]?\d:[0-5]?\d)(\.\d{1,9})?", text):
+        raise argparse.ArgumentTypeError(f"expected a time such as 83.5, 1:23.5 or 01:02:03, not {text!r}")
+    seconds = Fraction(0)
+    for part in text.split(":"):
+        seconds = 60 * seconds + Fraction(part)
+    return seconds
+
+
 def _upscale(arguments: argparse.Namespace) -> None:
     warm_start = checked_warm_start(arguments.warm_start)
     cuts = arguments.scene_cuts
@@ -205,10 +269,14 @@ def _upscale(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{given[0]} needs --engine ray; add that, or leave out {given[0]}.")
     if arguments.workers is not None and (arguments.workers < 1 or arguments.address):
         raise UsageError("--workers must be at least 1, and cannot be combined with --address.")
+    from rlsp_tf.media.excerpt import Excerpt
+
+    excerpt = Excerpt(arguments.start, arguments.duration)
     start_tensorflow()
     from rlsp_tf.inference.load import load_step
     from rlsp_tf.media.encoders import EncoderOptions
     from rlsp_tf.system.signals import Stop
+    from rlsp_tf.upscaling.size import Size
     from rlsp_tf.upscaling.upscale import Recipe, upscale_clip
 
     recipe = Recipe(
@@ -218,6 +286,8 @@ def _upscale(arguments: argparse.Namespace) -> None:
         deinterlace=arguments.deinterlace,
         repeats=arguments.repeats,
         bars=arguments.bars,
+        size=Size(arguments.size, arguments.height, arguments.scale),
+        excerpt=excerpt,
     )
     options = {
         "scene_cuts": cuts,

@@ -1,6 +1,7 @@
 """Reads and writes images, and folders of images as clips."""
 
 import contextlib
+import math
 import os
 import struct
 import zlib
@@ -15,9 +16,13 @@ from natsort import natsort_keygen, ns
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.media.excerpt import Excerpt, clock_time
 from rlsp_tf.media.frames import IMAGE_SUFFIXES, Frame
 from rlsp_tf.pixels.color import ColorSpec
 from rlsp_tf.system.files import Ours, atomic_file, atomic_folder, check_folder, named
+
+DEFAULT_RATE = 25
+"""Images per second where nothing else is said."""
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 """The formats of ``IMAGE_SUFFIXES``, by Pillow's names. Some of its other formats would run programs."""
@@ -126,20 +131,29 @@ class FolderSource:
 
     Args:
         path: a folder, or a single image.
+        excerpt: the part that is read.
+        rate: images per second, by which the times of the excerpt are counted; 25 by default.
 
     Raises:
-        RLSPError: if there is no image, an image cannot be read, sizes or depths differ, or two files
-            have the same name but for their suffixes.
+        RLSPError: if there is no image, an image cannot be read, sizes or depths differ, two files have the
+            same name but for their suffixes, or no image belongs to the excerpt.
     """
 
     rate: Fraction | None = None
     color: ColorSpec | None = None
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        excerpt: Excerpt = Excerpt(),
+        rate: float | Fraction | None = None,
+    ) -> None:
+        self.path, self.excerpt = Path(path), excerpt
         self.time_base = Fraction(1, 25)
         self.notes: list[str] = []
-        self._files = self._list_folder() if self.path.is_dir() else [self.path]
+        files = self._list_folder() if self.path.is_dir() else [self.path]
+        self._files = self._of_excerpt(files, Fraction(rate or DEFAULT_RATE))
         headers = [_read_header(file) for file in self._files]
         first = headers[0]
         names: dict[str, Path] = {}
@@ -185,6 +199,22 @@ class FolderSource:
 
     def __exit__(self, *exception: Any) -> None:
         pass
+
+    def _of_excerpt(self, files: list[Path], rate: Fraction) -> list[Path]:
+        end = self.excerpt.end
+        first = math.ceil(self.excerpt.start * rate)
+        chosen = files[first : None if end is None else math.ceil(end * rate)]
+        if chosen:
+            return chosen
+        if first < len(files):
+            raise RLSPError(
+                f"{self.path}: has no image between --start and the end of --duration; give a longer "
+                "--duration."
+            )
+        raise RLSPError(
+            f"{self.path}: its last image is at {clock_time((len(files) - 1) / rate)}, at {float(rate):g} "
+            "images per second; --start must not be later."
+        )
 
     def _list_folder(self) -> list[Path]:
         files = [file for file in self.path.iterdir() if file.is_file() and not file.name.startswith(".")]

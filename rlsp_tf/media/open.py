@@ -3,11 +3,13 @@
 import os
 from collections import deque
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.media.containers import codec_for
 from rlsp_tf.media.encoders import EncoderOptions, check_encoder
+from rlsp_tf.media.excerpt import Excerpt
 from rlsp_tf.media.frames import VIDEO_SUFFIXES, Frame, FrameSink, FrameSource
 from rlsp_tf.media.images import FolderSink, FolderSource, ImageSink, is_animated, is_image
 from rlsp_tf.media.video_reader import STDIN, VideoSource
@@ -26,17 +28,26 @@ __all__ = [
     "ImageSink",
     "VideoSink",
     "VideoSource",
+    "becomes_video",
     "open_sink",
     "open_source",
 ]
 
 
-def open_source(path: str | os.PathLike[str], *, deinterlace: bool = False) -> FrameSource:
+def open_source(
+    path: str | os.PathLike[str],
+    *,
+    deinterlace: bool = False,
+    excerpt: Excerpt = Excerpt(),
+    rate: float | Fraction | None = None,
+) -> FrameSource:
     """Opens a clip to read it.
 
     Args:
         path: a folder of images, an image, a video file, or :data:`STDIN`.
         deinterlace: whether to deinterlace a video, see :class:`VideoSource`.
+        excerpt: the part of the clip to read.
+        rate: images per second, by which the times of an excerpt of images are counted.
 
     Raises:
         RLSPError: if the clip cannot be read.
@@ -44,10 +55,10 @@ def open_source(path: str | os.PathLike[str], *, deinterlace: bool = False) -> F
     """
     path = path if isinstance(path, Path) else Path(path)
     if not (path.is_dir() or is_image(path)) or is_animated(path):
-        return VideoSource(path, deinterlace=deinterlace)
+        return VideoSource(path, deinterlace=deinterlace, excerpt=excerpt)
     if deinterlace:
         raise UsageError(f"{path}: only videos can be deinterlaced; leave out --deinterlace.")
-    return FolderSource(path)
+    return FolderSource(path, excerpt=excerpt, rate=rate)
 
 
 def open_sink(
@@ -60,13 +71,14 @@ def open_sink(
     encoder: EncoderOptions = EncoderOptions(),
     force: bool = False,
     companions: bool = True,
+    square: bool = False,
 ) -> FrameSink:
     """Makes the sink for a clip: a video or an image if ``path`` has such a suffix, otherwise a folder.
 
     Args:
         path: the file or folder to write, or :data:`STDOUT`.
         source: the clip that the frames are made from, see :class:`VideoSink`.
-        width, height, color, companions: see :class:`VideoSink`.
+        width, height, color, companions, square: see :class:`VideoSink`.
         encoder: settings of the video encoder. Where a frame rate is given and has no effect, a note says so.
         force: whether to replace an existing file or folder.
 
@@ -74,10 +86,9 @@ def open_sink(
         RLSPError: if the clip cannot be written.
     """
     path = path if isinstance(path, Path) else Path(path)
-    suffix = path.suffix.lower()
     check_apart(path, source.path)
-    if path is STDOUT or (not path.is_dir() and suffix in VIDEO_SUFFIXES):
-        check_encoder(encoder.codec or codec_for(suffix), encoder.crf)
+    if becomes_video(path):
+        check_encoder(encoder.codec or codec_for(path.suffix), encoder.crf)
         ignored = encoder.rate is not None and source.rate is not None
         video = VideoSink(
             path,
@@ -88,6 +99,7 @@ def open_sink(
             encoder=replace(encoder, rate=None) if ignored else encoder,
             force=force,
             companions=companions,
+            square=square,
         )
         if ignored:
             video.notes.append(
@@ -105,10 +117,15 @@ def open_sink(
     else:
         names = source.names if isinstance(source, FolderSource) else ()
         sink = FolderSink(path, force=force, names=names)
-    if encoder.rate is not None:
+    if encoder.rate is not None and not (isinstance(source, FolderSource) and source.excerpt):
         sink.notes.append(f"{path}: images have no frame rate, so --rate was ignored.")
     if source.rate is not None:
         sink.notes.append(
             f"{path}: images hold neither sound nor times; both are in {source.path}, if you need them."
         )
     return sink
+
+
+def becomes_video(path: Path) -> bool:
+    """Whether :func:`open_sink` makes a video of this name, and not images."""
+    return path is STDOUT or (not path.is_dir() and path.suffix.lower() in VIDEO_SUFFIXES)

@@ -87,7 +87,7 @@ def alpha_of(frame: av.VideoFrame) -> np.ndarray | None:
     if not name.startswith("yuva"):
         wanted = layout.replace("yuv", "yuva").replace("gray", "yuva420p", 1)
         frame = repacked(frame, re.sub(r"p(\d+le)$", r"p\1", wanted))
-    return _read_samples(frame, 3)
+    return samples_of(frame, 3)
 
 
 def spec_of(frame: av.VideoFrame, matrix_tag: int, range_tag: int, codec: str) -> ColorSpec | None:
@@ -138,11 +138,11 @@ def planes_of(frame: av.VideoFrame) -> tuple[np.ndarray, ...]:
     if frame.format.name.replace("yuvj", "yuv").replace("yuva", "yuv") != layout:
         frame = repacked(frame, layout)
     if layout.startswith("gray"):
-        luma = _read_samples(frame, 0)
+        luma = samples_of(frame, 0)
         shape = [-(-size // 2) for size in luma.shape]
         neutral = np.full(shape, 2 ** (_depth_of(layout) - 1), luma.dtype)
         return luma, neutral, neutral.copy()
-    return _read_samples(frame, 0), _read_samples(frame, 1), _read_samples(frame, 2)
+    return samples_of(frame, 0), samples_of(frame, 1), samples_of(frame, 2)
 
 
 def repacked(frame: av.VideoFrame, format_name: str) -> av.VideoFrame:
@@ -323,12 +323,12 @@ def _measured_location(frame: av.VideoFrame) -> ChromaLocation | None:
     graph = chain(frame, ("setfield", "prog"), ("crop", "16:16:0:0"), ("copy", ""))
     graph.vpush(frame)
     ramp = graph.vpull()
-    steps = np.arange(0, 64, 8).astype(_read_samples(ramp, 1).dtype)
+    steps = np.arange(0, 64, 8).astype(samples_of(ramp, 1).dtype)
     for plane, samples in zip(ramp.planes[1:], np.meshgrid(steps, steps), strict=True):
         _write_samples(plane, samples)
     full = ramp.reformat(format=name.replace("420", "444"), src_color_range=FULL, dst_color_range=FULL)
     # A step of 8 in the ramp spans two luma samples.
-    x, y = (8 - float(_read_samples(full, index)[8, 8]) / 4 for index in (1, 2))
+    x, y = (8 - float(samples_of(full, index)[8, 8]) / 4 for index in (1, 2))
     return _nearest_location((x, y), (2, 2))
 
 
@@ -354,8 +354,8 @@ def _subsampling_and_depth(layout: str) -> tuple[tuple[int, int], int]:
     return _SUBSAMPLINGS[match[1]], _depth_of(layout)
 
 
-def _read_samples(frame: av.VideoFrame, index: int) -> np.ndarray:
-    """Copies one plane ``(h, w)`` without the padding of its lines."""
+def samples_of(frame: av.VideoFrame, index: int) -> np.ndarray:
+    """Copies one plane ``(h, w)`` of a frame without the padding of its lines."""
     plane = frame.planes[index]
     dtype = np.dtype(np.uint8 if frame.format.components[index].bits == 8 else "<u2")
     return np.ascontiguousarray(_bytes_of(plane)[:, : plane.width * dtype.itemsize]).view(dtype)

@@ -2,7 +2,7 @@
 
 import io
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
@@ -11,8 +11,9 @@ from typing import Any
 import av
 from av.stream import Disposition
 
+from rlsp_tf.media.clock import Clock
 from rlsp_tf.media.stream_convert import SoundConversion, TextConversion, conversion_of
-from rlsp_tf.media.video_reader import Clock, VideoSource, open_input
+from rlsp_tf.media.video_reader import INTERLEAVED, LONGEST_SUBTITLE, VideoSource, open_input
 
 _OF_ONE_FILE = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "vendor_id"),
@@ -49,6 +50,10 @@ class StreamCopy:
     length of the clip, however its streams are interleaved. A pipe cannot be opened twice; its packets are
     taken from ``source.companions``.
 
+    Of an excerpt, what belongs to its time is copied: packets of sound that begin in it, and subtitles and
+    chapters that last into it, shortened. If it begins later than the file, times are counted from its first
+    frame.
+
     Args:
         source: the input.
         output: the container of the output, whose header must not be written yet.
@@ -77,6 +82,10 @@ class StreamCopy:
         self._path, self._output, self._notes, self._most = source.path, output, notes, most
         self._arrived = source.companions
         self._input = open_input(source.path) if self._arrived is None else source.container
+        self._begins, self._ends = source.begins, source.ends
+        if source.begins is not None and source.indexed:
+            earlier = round((source.begins - LONGEST_SUBTITLE) / source.time_base)
+            self._input.seek(max(0, earlier), stream=self._input.streams[source.stream_index])
         self._targets: dict[int, Any] = {}
         self._conversions: dict[int, SoundConversion | TextConversion] = {}
         for part in (METADATA, TIME_CODE, CHAPTERS):
@@ -87,10 +96,14 @@ class StreamCopy:
             code = metadata.pop("timecode", None)
             if METADATA not in left_out:
                 target.metadata.update(metadata)
-            if code and TIME_CODE not in left_out:
+            if code and TIME_CODE not in left_out and self._begins is None:
                 target.metadata["timecode"] = code
+            elif code and TIME_CODE not in left_out and target is video:
+                notes.append(
+                    f"{source.path}: its time code was left out, since it is that of the first frame."
+                )
         chapters = [] if CHAPTERS in left_out else self._input.chapters()
-        output.set_chapters(chapters)
+        output.set_chapters(self._shortened(chapters))
         for stream in self._input.streams:
             if stream.index == source.stream_index:
                 continue
@@ -99,7 +112,7 @@ class StreamCopy:
                     f"{source.path}: {_describe(stream)} was left out, since {left_out[stream.index]}."
                 )
                 continue
-            if stream.type == "data" and _is_written_by_muxer(stream, video, chapters):
+            if stream.type == "data" and _is_written_by_muxer(stream, source, chapters):
                 continue
             if _is_cover(stream) and output.format.name == "matroska" and self._arrived is None:
                 output.add_attachment(*_as_attachment(source.path, stream))
@@ -123,6 +136,7 @@ class StreamCopy:
         self._next: Any = None
         self._refused = 0
         self._last: dict[int, int] = {}
+        self._last_cut: dict[int, int] = {}
         self._clocks: dict[int, Clock] = {}
         # In Matroska, packets of one stream may have the same time, as subtitles often do; not in MP4.
         self._least_step = 0 if output.format.name in ("matroska", "webm") else 1
@@ -147,7 +161,6 @@ class StreamCopy:
             if self._next is None:
                 if (packet := self._next_packet()) is None:
                     break
-                self._keep_order(packet)
                 self._next = packet
             packet = self._next
             stamp = packet.dts if packet.dts is not None else packet.pts
@@ -198,17 +211,34 @@ class StreamCopy:
         """Returns the next packet to copy; ``None`` if there is none, or, in a pipe, none yet."""
         if self._arrived is None:
             return next(self._packets, None)
-        while self._arrived:
-            packet = self._arrived.popleft()
+        return next(self._of_excerpt(self._taken(self._arrived)), None)
+
+    def _taken(self, arrived: deque[Any]) -> Iterator[Any]:
+        while arrived:
+            packet = arrived.popleft()
             if packet.stream_index in self._targets:
-                return packet
-        return None
+                yield packet
+
+    def _shortened(self, chapters: list[Any]) -> list[Any]:
+        """The chapters of the excerpt."""
+        if self._begins is None and self._ends is None:
+            return chapters
+        found = []
+        for chapter in chapters:
+            unit = chapter["time_base"]
+            start, end = (chapter[name] * unit - (self._begins or 0) for name in ("start", "end"))
+            if self._ends is not None:
+                end = min(end, self._ends - (self._begins or 0))
+            start = max(start, Fraction(0))
+            if start < end:
+                found.append({**chapter, "start": round(start / unit), "end": round(end / unit)})
+        return found
 
     def _read(self) -> Iterator[Any]:
         if not self._targets:
             return
-        packets = _without_discarded(
-            self._input.demux([self._input.streams[index] for index in self._targets])
+        packets = self._of_excerpt(
+            _without_discarded(self._input.demux([self._input.streams[index] for index in self._targets]))
         )
         try:
             yield from packets if self._most is None else self._first(packets, self._most)
@@ -227,6 +257,48 @@ class StreamCopy:
                 yield packet
             if all(left[index] <= 0 for index in sounds):
                 return
+
+    def _of_excerpt(self, packets: Iterable[Any]) -> Iterator[Any]:
+        """Yields the packets that belong to the excerpt, at their times in it."""
+        sounds = {index for index in self._targets if self._input.streams[index].type == "audio"}
+        over: set[int] = set()
+        for packet in packets:
+            self._keep_order(packet)
+            if self._belongs(packet):
+                yield packet
+            elif self._ends is not None and packet.pts * packet.time_base > self._ends + INTERLEAVED:
+                over.add(packet.stream_index)
+                # Where nothing more can come, the rest of the file need not be read.
+                if over >= sounds:
+                    return
+
+    def _belongs(self, packet: Any) -> bool:
+        """Whether a packet belongs to the excerpt. If so, its times become those in the excerpt."""
+        index, unit = packet.stream_index, packet.time_base
+        stream = self._input.streams[index]
+        if packet.pts is None or (self._begins is None and self._ends is None) or _is_cover(stream):
+            return True
+        begins, ends = packet.pts * unit, (packet.pts + (packet.duration or 0)) * unit
+        if self._ends is not None and begins >= self._ends:
+            return False
+        if stream.type != "audio" and self._ends is not None and ends > self._ends:
+            packet.duration = max(1, round((self._ends - begins) / unit))
+        if self._begins is None:
+            return True
+        if begins < self._begins and (stream.type == "audio" or ends <= self._begins):
+            return False
+        if begins < self._begins:
+            packet.duration -= round((self._begins - begins) / unit)
+            packet.pts = packet.dts = round(self._begins / unit)
+        shift = round(self._begins / unit)
+        packet.pts -= shift
+        packet.dts = packet.pts if packet.dts is None else packet.dts - shift
+        # Several subtitles may be shown when the excerpt begins.
+        if index in self._last_cut and stream.type != "audio":
+            packet.dts = max(packet.dts, self._last_cut[index] + self._least_step)
+            packet.pts = max(packet.pts, packet.dts)
+        self._last_cut[index] = packet.dts
+        return True
 
     def _keep_order(self, packet: Any) -> None:
         """Makes time stamps increase, since in a broken file they may not, and a muxer would then fail."""

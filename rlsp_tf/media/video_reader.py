@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import itertools
+import math
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ import numpy as np
 from av.stream import Disposition
 
 from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.media.clock import Clock
 from rlsp_tf.media.containers import ALPHA_MODE
 from rlsp_tf.media.deinterlace import deinterlaced
+from rlsp_tf.media.excerpt import Excerpt, clock_time, packets_by_index, packets_from_key_frame
 from rlsp_tf.media.frames import Frame
 from rlsp_tf.media.hdr import hdr10_of
 from rlsp_tf.media.matroska_crop import Crop, crops_of
@@ -73,41 +76,13 @@ MOST_PIXELS = 2**26
 """Most pixels of a frame, such as 8192x8192. Without a limit, a damaged header could claim all memory."""
 
 
+LONGEST_SUBTITLE = 30
+"""Seconds for which a subtitle may be shown."""
+INTERLEAVED = 1
+"""Seconds that packets of one stream may come later in a file than those of another."""
+
 STDIN = Path("standard input")
 """Stands for the program's standard input, and is its name in messages."""
-
-
-class Clock:
-    """Corrects time stamps that start again, as in files that were joined from several.
-
-    Attributes:
-        restarts: how often the clock has started again.
-    """
-
-    def __init__(self) -> None:
-        self.restarts = 0
-        self._shift = self._before = 0
-
-    def read(self, stamp: int, last: int, step: int) -> int:
-        """Returns a time stamp on a clock that never starts again.
-
-        Args:
-            stamp: the time stamp in the file.
-            last: the corrected time stamp before it.
-            step: the duration that belongs to ``last``.
-
-        Returns:
-            The corrected time stamp. It may still be at or before ``last``, by less than ``step``; that is
-            taken for an error of one time stamp, not for a restart.
-        """
-        if self._shift != self._before and stamp + self._before > last:
-            # Only a few time stamps were wrong; the clock had not started again.
-            self._shift = self._before
-            self.restarts -= 1
-        elif stamp + self._shift <= last - step:
-            self._before, self._shift = self._shift, last + step - stamp
-            self.restarts += 1
-        return stamp + self._shift
 
 
 class VideoSource:
@@ -123,6 +98,7 @@ class VideoSource:
         path: a video file in one of ``FORMATS``, or :data:`STDIN`.
         deinterlace: whether to deinterlace the frames that are marked as interlaced, see
             :mod:`rlsp_tf.media.deinterlace`.
+        excerpt: the part that is read. If it begins later than the file, its first frame gets the time 0.
         most_pixels: width times height of the largest frame that is decoded, even to find out what the
             header does not say; :data:`MOST_PIXELS` by default, after a first frame of any size.
 
@@ -137,48 +113,60 @@ class VideoSource:
         companions: the packets of other streams, read so far and not yet taken. Only a pipe has them,
             because it cannot be opened twice; ``None`` for files.
         restamped: number of frames so far whose time stamp was missing or wrong.
+        begins: time of the excerpt's first frame in the file, in seconds; ``None`` if it begins as the file.
+        ends: time in the file at which the excerpt ends, in seconds; ``None`` if it ends as the file.
+        indexed: whether the first frame was found by the file's index.
 
     Raises:
-        RLSPError: if the file is missing, empty or not a video, or none of its frames can be decoded.
+        RLSPError: if the file is missing, empty or not a video, or none of its frames can be decoded, or it
+            ends before the excerpt begins.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, deinterlace: bool = False, most_pixels: int | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        deinterlace: bool = False,
+        excerpt: Excerpt = Excerpt(),
+        most_pixels: int | None = None,
     ) -> None:
         self.path = path if isinstance(path, Path) else Path(path)
-        self._deinterlace, self._most_pixels = deinterlace, most_pixels or MOST_PIXELS
+        self._deinterlace, self._limit = deinterlace, most_pixels
+        self._most_pixels = most_pixels or MOST_PIXELS
         self.notes: list[str] = []
         self.companions: deque[Any] | None = deque() if path is STDIN else None
-        failure = "not a video that can be read; check the file"
-        if path is STDIN:
-            failure = (
-                "no video that can be read from front to back; pipe Matroska, NUT or MPEG-TS, or name a file"
-            )
-        elif not self.path.is_file():
+        if path is not STDIN and not self.path.is_file():
             raise RLSPError(f"{self.path}: no such file; check the path.")
-        elif not self.path.stat().st_size:
+        if path is not STDIN and not self.path.stat().st_size:
             raise RLSPError(f"{self.path}: is empty; copy or make it again.")
+        self._first_damage: int | None = None
+        self._last: int | None = None
+        self._open()
         with contextlib.ExitStack() as stack:
-            try:
-                self.container = stack.enter_context(open_input(self.path, most_pixels))
-            except av.FFmpegError as error:
-                raise RLSPError(libav_sentence(error, self.path, failure)) from error
-            self._stream = self._choose_stream()
-            self._damaged = self.restamped = self._packets = 0
+            stack.callback(lambda: self.container.close())
             self._others: tuple[int, float, str] | None = None
             self._clear_since: float | None = None
-            self._first_damage: int | None = None
-            self._clock = Clock()
             self._interlaced = False
-            self._gaps: list[Fraction] = []
-            self._last: int | None = None
-            decoded = self._decode()
+            self.begins: Fraction | None = None
+            self.ends: Fraction | None = None
+            self.indexed = self._ended = False
+            self._begin = self._shift = 0
+            self._end: int | None = None
+            decoded = self._timed(self._decode(self._packets()))
             first = next(decoded, None)
             if first is None:
                 raise RLSPError(f"{self.path}: no frame of its video can be decoded; make or copy it again.")
+            self._origin: int = first.pts
+            if excerpt.end is not None:
+                self.ends = excerpt.end + self._origin * self._stream.time_base
+                self._end = math.ceil(self.ends / self._stream.time_base)
+            if excerpt.start:
+                first, decoded = self._advance(excerpt.start, itertools.chain([first], decoded))
+                self._shift, self.begins = first.pts, first.pts * self._stream.time_base
+            self._decoded = self._until_end(itertools.chain([first], decoded))
             self._check_size(first.width, first.height)
             self._describe(first)
-            self._decoded = itertools.chain([first], decoded)
+            self._expect(excerpt)
             stack.pop_all()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -194,7 +182,10 @@ class VideoSource:
             elif self._clear_since is None and is_transparent(decoded):
                 self._clear_since = self._seconds_of(decoded)
             duration = decoded.duration or 0
-            yield Frame(planes, pts=decoded.pts, duration=duration or None, alpha=alpha)
+            assert decoded.pts is not None
+            if self._end is not None:
+                duration = min(duration, self._end - decoded.pts)
+            yield Frame(planes, pts=decoded.pts - self._shift, duration=duration or None, alpha=alpha)
         self._note_damage(duration)
         if self._deinterlace and not self._interlaced:
             self.notes.append(f"{self.path}: no frame is marked as interlaced; all were left as they are.")
@@ -202,7 +193,7 @@ class VideoSource:
     @property
     def is_damaged_within(self) -> bool:
         """Whether a damaged place was found so far that is not at the end of what was read."""
-        return self._first_damage is not None and self._first_damage < self._packets
+        return self._first_damage is not None and self._first_damage < self._count
 
     def _seen(self, plane: np.ndarray, subsampling: tuple[int, int] = (1, 1)) -> np.ndarray:
         """Returns a plane without its cropped margins, and upright."""
@@ -216,7 +207,7 @@ class VideoSource:
         """Counts damaged places."""
         self._damaged += places
         if places and self._first_damage is None:
-            self._first_damage = self._packets
+            self._first_damage = self._count
 
     def seek(self, pts: int) -> None:
         """Continues reading at a given time or somewhat before; has no effect if the file cannot be searched.
@@ -225,15 +216,114 @@ class VideoSource:
             pts: the time, in units of ``time_base``.
         """
         with contextlib.suppress(av.FFmpegError):
-            self.container.seek(pts, stream=self._stream)
+            self.container.seek(pts + self._shift, stream=self._stream)
             self._decoder.flush_buffers()
-            self._decoded, self._last = itertools.chain(self._decode()), None
+            self._last = None
+            self._decoded = self._until_end(self._timed(self._decode(self._packets())))
 
     def __enter__(self) -> "VideoSource":
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self.container.close()
+
+    def _open(self) -> None:
+        """Opens the file at its beginning."""
+        failure = "not a video that can be read; check the file"
+        if self.path is STDIN:
+            failure = (
+                "no video that can be read from front to back; pipe Matroska, NUT or MPEG-TS, or name a file"
+            )
+        try:
+            self.container = open_input(self.path, self._limit)
+        except av.FFmpegError as error:
+            raise RLSPError(libav_sentence(error, self.path, failure)) from error
+        try:
+            self._stream = self._choose_stream()
+        except BaseException:
+            self.container.close()
+            raise
+        self._damaged = self.restamped = self._count = 0
+        self._first_damage = self._last = None
+        self._clock = Clock()
+        self._gaps: list[Fraction] = []
+
+    def _advance(self, start: Fraction, frames: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
+        """Returns the first frame at or after a time, and those that follow.
+
+        Args:
+            start: seconds after the first frame.
+            frames: all frames of the file.
+        """
+        unit = self._stream.time_base
+        self._begin = self._origin + math.ceil(start / unit)
+        last = self._origin
+        for found in self._attempts(frames):
+            for number, frame in enumerate(found):
+                # A decoder may leave out the first frames after a key frame, if they depend on earlier ones.
+                if number == 0 and frame.pts > self._begin:
+                    break
+                if frame.pts >= self._begin:
+                    if self._end is not None and frame.pts >= self._end:
+                        raise RLSPError(
+                            f"{self.path}: has no frame between --start and the end of --duration; "
+                            "give a longer --duration."
+                        )
+                    # What was damaged before does not matter.
+                    self._damaged, self._first_damage, self._gaps = 0, None, []
+                    return frame, found
+                last = max(last, frame.pts)
+                if self.companions:
+                    self._forget_companions(last * unit)
+        raise RLSPError(
+            f"{self.path}: its last frame is at {clock_time((last - self._origin) * unit)}; "
+            "--start must not be later."
+        )
+
+    def _attempts(self, frames: Iterator[Any]) -> Iterator[Iterator[Any]]:
+        """Yields iterators that may reach the excerpt, from the fastest to the surest."""
+        if self.companions is not None:
+            yield frames
+            return
+        if packets := packets_by_index(self.container, self._stream, self._begin):
+            self._decoder.flush_buffers()
+            self._last, self.indexed = None, True
+            yield self._timed(self._decode(packets))
+        self.indexed = False
+        for decode_all in (False, True):
+            self.container.close()
+            self._open()
+            second = round(1 / self._stream.time_base)
+            packets = self._packets()
+            chosen = packets if decode_all else packets_from_key_frame(packets, self._begin, second)
+            if chosen is not None:
+                yield self._timed(self._decode(chosen))
+
+    def _forget_companions(self, time: Fraction) -> None:
+        """Drops the packets of other streams that are long over at a time, in seconds."""
+        assert self.companions is not None
+        while self.companions:
+            packet = self.companions[0]
+            if packet.dts is None or packet.dts * packet.time_base > time - LONGEST_SUBTITLE:
+                return
+            self.companions.popleft()
+
+    def _until_end(self, frames: Iterator[Any]) -> Iterator[Any]:
+        for frame in frames:
+            if self._end is not None and frame.pts >= self._end:
+                self._ended = True
+                if self.companions is not None:
+                    self._read_companions()
+                return
+            yield frame
+
+    def _read_companions(self) -> None:
+        """Reads on in a pipe, where the sound that belongs to the last frames may come after them."""
+        assert self.ends is not None
+        with contextlib.suppress(av.FFmpegError):
+            for packet in self._demuxed:
+                if packet.dts is not None and packet.dts * packet.time_base > self.ends + INTERLEAVED:
+                    return
 
     def _choose_stream(self) -> Any:
         # Cover art looks like a video stream with one picture.
@@ -269,8 +359,13 @@ class VideoSource:
                 "million pixels; check the file, or make its frames smaller."
             )
 
-    def _decode(self) -> Iterator[av.VideoFrame]:
-        packets = self.container.demux(self._stream) if self.companions is None else self._demux_all()
+    def _packets(self) -> Iterator[Any]:
+        if self.companions is None:
+            return self.container.demux(self._stream)
+        self._demuxed = self._demux_all()
+        return self._demuxed
+
+    def _decode(self, packets: Iterator[Any]) -> Iterator[av.VideoFrame]:
         while True:
             try:
                 packet = next(packets, None)
@@ -282,7 +377,7 @@ class VideoSource:
                 return
             if packet is None:
                 return
-            self._packets += bool(packet.size)
+            self._count += bool(packet.size)
             try:
                 frames = self._decoder.decode(packet)
             except av.FFmpegError:
@@ -299,10 +394,14 @@ class VideoSource:
             elif self.companions is not None and packet.size:
                 self.companions.append(packet)
 
-    def _uniform_frames(self) -> Iterator[av.VideoFrame]:
-        """Yields the decoded frames that have the form of the first, each with its time."""
-        for index, decoded in enumerate(self._decoded):
+    def _timed(self, frames: Iterator[Any]) -> Iterator[Any]:
+        for decoded in frames:
             decoded.pts = self._time_of(decoded)
+            yield decoded
+
+    def _uniform_frames(self) -> Iterator[av.VideoFrame]:
+        """Yields the decoded frames that have the form of the first."""
+        for index, decoded in enumerate(self._decoded):
             if _form_of(decoded) != self._form:
                 count, begun, form = self._others or (0, self._seconds_of(decoded), _form_of(decoded))
                 self._others = count + 1, begun, form
@@ -326,8 +425,7 @@ class VideoSource:
         self.metadata: dict[str, str] = stream.metadata
         self.disposition: int = stream.disposition.value
         self.time_base: Fraction = stream.time_base
-        # A video of one frame has no rate; any will do.
-        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        rate = _rate_of(stream)
         self.rate: Fraction | None = rate
         self.tags: tuple[int, int, int] = (first.colorspace, context.color_primaries, context.color_trc)
         color = spec_of(first, self.tags[0], first.color_range, context.name)
@@ -341,13 +439,21 @@ class VideoSource:
             self.sample_aspect_ratio = self.sample_aspect_ratio and 1 / self.sample_aspect_ratio
         self.color = turned(color, self._turns) if color else None
         self.depth: int = color.depth if color else 16 if layout_of(first.format.name) == "rgb48le" else 8
-        seconds = self._expected_end()
-        self.frames: int | None = stream.frames or (round(seconds * rate) if seconds else None)
         if color:
             self._note_matrix(color)
         # Most formats of RGB have alpha whether something is transparent or not.
         self.transparent: bool = first.format.name.startswith("yuva") or is_transparent(first)
         self.hdr10 = hdr10_of(first)
+
+    def _expect(self, excerpt: Excerpt) -> None:
+        """Says how many frames there will be, as far as the file's metadata tell."""
+        rate, end = _rate_of(self._stream), self._expected_end()
+        self.frames: int | None = self._stream.frames or (round(end * rate) if end else None)
+        if excerpt:
+            left = [excerpt.duration] if excerpt.duration is not None else []
+            if self.frames:
+                left.append(self.frames / rate - excerpt.start)
+            self.frames = max(1, round(min(left) * rate)) if left else None
 
     def _crop_of(self, first: av.VideoFrame) -> Crop:
         """What the file says that is not to be shown, in whole samples of chroma."""
@@ -374,8 +480,8 @@ class VideoSource:
 
     def _time_of(self, decoded: av.VideoFrame) -> int:
         """Returns the frame's time stamp, corrected if it is missing or not later than the one before."""
-        assert self.rate is not None
-        step = decoded.duration or max(1, round(1 / (self.rate * self.time_base)))
+        stream = self._stream
+        step = decoded.duration or max(1, round(1 / (_rate_of(stream) * stream.time_base)))
         pts = decoded.pts if decoded.pts is not None else decoded.dts
         last = self._last
         if pts is None:
@@ -388,8 +494,8 @@ class VideoSource:
             if pts <= last:
                 self.restamped += 1
                 pts = last + 1
-            elif (pts - last) * self.time_base > JUMP:
-                self._gaps.append(last * self.time_base)
+            elif (pts - last) * stream.time_base > JUMP:
+                self._gaps.append(last * stream.time_base)
         self._last = pts
         return pts
 
@@ -436,11 +542,16 @@ class VideoSource:
         expected = self._expected_end()
         end = ((self._last or 0) + duration) * self.time_base
         # The expected end may be that of the whole file, whose sound may be somewhat longer.
-        if expected is not None and end < expected - 1:
+        if expected is not None and end < expected - 1 and not self._ended:
             note(
                 f"ends at {float(end):.1f} s, but should last until {float(expected):.1f} s; it may be "
                 "truncated"
             )
+
+
+def _rate_of(stream: Any) -> Fraction:
+    # A video of one frame has no rate; any will do.
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
 
 
 def _form_of(decoded: av.VideoFrame) -> str:

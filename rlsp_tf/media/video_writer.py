@@ -18,6 +18,7 @@ from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.media.containers import ALPHA_MODE, codec_for, keeps_alpha, tag_for
 from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.frames import Frame, FrameSource
+from rlsp_tf.media.images import DEFAULT_RATE
 from rlsp_tf.media.pixel_formats import (
     FULL,
     LIMITED,
@@ -42,7 +43,8 @@ VIDEO_FORMATS = {
 }
 """FFmpeg's name of the container for each suffix that can be written."""
 
-_DEFAULT_RATE = 25
+_PLAYED = (4096, 2304)
+"""The largest H.264 video that the players built into phones, televisions and computers decode."""
 _PRESETS = "ultrafast, superfast, veryfast, faster, fast, medium, slow, slower, veryslow, placebo"
 
 
@@ -73,6 +75,7 @@ class VideoSink:
         encoder: the encoder, its settings, and the frame rate if ``source`` has none.
         force: whether to replace an existing file.
         companions: whether to copy everything that accompanies the video.
+        square: whether the pixels of the frames are square, and not of the form of those of ``source``.
 
     Attributes:
         rate: average frames per second.
@@ -98,13 +101,14 @@ class VideoSink:
         encoder: EncoderOptions = EncoderOptions(),
         force: bool = False,
         companions: bool = True,
+        square: bool = False,
     ) -> None:
         self.path = path if isinstance(path, Path) else Path(path)
         self.notes: list[str] = []
         self.times: list[tuple[int, int]] = []
         self.left_out: dict[Part, str] = {}
         self._source, self._force, self._companions = source, force, companions
-        self._width, self._height = width, height
+        self._width, self._height, self._square = width, height, square
         self._crf, self._preset, rate = encoder.crf, encoder.preset, encoder.rate
         self._suffix = ".mkv" if path is STDOUT else self.path.suffix.lower()
         if self._suffix not in VIDEO_FORMATS:
@@ -126,9 +130,17 @@ class VideoSink:
             )
         if rate is not None and not 0 < rate < float("inf"):
             raise UsageError(f"a frame rate must be above 0, not {rate}.")
-        self.rate = source.rate or Fraction(rate or _DEFAULT_RATE).limit_denominator(1001)
+        self.rate = source.rate or Fraction(rate or DEFAULT_RATE).limit_denominator(1001)
         self.time_base = source.time_base if source.rate else 1 / self.rate
         self._written = 0
+        across, down = _PLAYED
+        if self._codec.startswith(("libx264", "h264")) and (
+            max(width, height) > across or width * height > across * down
+        ):
+            self.notes.append(
+                f"{self.path}: few players play H.264 of {width}x{height}, which is beyond {across}x{down}; "
+                "--codec libx265 (HEVC) or --codec libsvtav1 (AV1) is played by more, as is a smaller --size."
+            )
         self._pixel_format, self.color = self._choose_format(color)
         hdr10 = source.hdr10 if isinstance(source, VideoSource) else None
         if hdr10 and hdr10.options(self._codec) is None:
@@ -357,7 +369,8 @@ class VideoSink:
         if isinstance(self._source, VideoSource):
             matrix, primaries, transfer = self._source.tags
             if self._source.sample_aspect_ratio:
-                context.sample_aspect_ratio = self._source.sample_aspect_ratio
+                ratio = Fraction(1) if self._square else self._source.sample_aspect_ratio
+                context.sample_aspect_ratio = ratio
         context.color_primaries, context.color_trc = primaries, transfer
         if self.color is None:
             context.color_range = FULL

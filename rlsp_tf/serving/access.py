@@ -1,4 +1,4 @@
-"""Who may use a server: bearer tokens, and protection from web pages of strangers."""
+"""Checks who may use a server: bearer tokens, and protection from web pages of other sites."""
 
 import hashlib
 import hmac
@@ -17,7 +17,7 @@ from rlsp_tf.serving.rate_limit import RateLimit
 from rlsp_tf.serving.refusals import answer_refusal
 
 SHORTEST_TOKEN = 16
-"""Characters that a token must have; a shorter one could be guessed."""
+"""Smallest length of a token in characters; shorter ones could be guessed."""
 OPEN_PATHS = ("/healthz",)
 """Paths for which no token is needed: load balancers do not have one."""
 
@@ -27,8 +27,9 @@ class Access:
     """Who may use a server.
 
     Attributes:
-        hosts: names by which clients may call the server, besides ``localhost`` and any IP address.
-        tokens: of which a request must bear one; everybody may use the server if there are none.
+        hosts: names by which clients may address the server, besides ``localhost`` and any IP address.
+        tokens: valid tokens, one of which every request must have. If there are none, everybody may use
+            the server.
     """
 
     hosts: Sequence[str] = ()
@@ -36,17 +37,17 @@ class Access:
 
 
 class CheckAccess:
-    """Middleware that refuses requests of strangers, and notes in ``scope["state"]["client"]`` who asks.
+    """Middleware that refuses unauthorized requests, and stores the client in ``scope["state"]["client"]``.
 
-    A web page that a user of this machine visits can make the browser send requests here: to another site,
-    for which it tells its ``Origin``, or to its own name, whose address it has changed to this one (DNS
-    rebinding), which the ``Host`` shows. Such requests are answered with 403, those without a valid token
-    with 401.
+    A web page that a user of this machine visits can make the browser send requests to this server: either
+    across sites, which the ``Origin`` header shows, or by changing the address of its own name to that of
+    this server (DNS rebinding), which the ``Host`` header shows. Such requests are answered with 403, those
+    without a valid token with 401.
 
     Args:
         app: the application.
         access: who may use it.
-        rate: counts requests with a wrong token, by their address, so that tokens cannot be guessed fast.
+        rate: limit on requests with a wrong token from each address, so that tokens cannot be guessed.
     """
 
     def __init__(self, app: ASGIApp, access: Access, rate: RateLimit) -> None:
@@ -74,10 +75,10 @@ class CheckAccess:
             )
         origin = headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
-            raise Refused("pages of other sites may not use this server.", 403)
+            raise Refused("web pages of other sites may not use this server.", 403)
         if self._digests and scope["path"] not in OPEN_PATHS:
             digest = hashlib.sha256(_token_of(headers).encode()).digest()
-            # All are compared, and each in constant time, so that the time tells nothing about a token.
+            # All tokens are compared, each in constant time, so the time reveals nothing about them.
             if not sum(hmac.compare_digest(digest, each) for each in self._digests):
                 await self._rate.check(client_name)
                 raise Refused("give a valid token, as in: Authorization: Bearer TOKEN.", 401)
@@ -92,8 +93,8 @@ def read_tokens(path: str | os.PathLike[str]) -> list[str]:
         path: the file.
 
     Raises:
-        RLSPError: if it cannot be read, has no token, or has one that is too short or not of ASCII letters,
-            digits and punctuation.
+        RLSPError: if the file cannot be read, has no token, or has one that is too short or contains other
+            characters than ASCII letters, digits and punctuation.
     """
     path = Path(path)
     try:
@@ -119,17 +120,17 @@ def read_tokens(path: str | os.PathLike[str]) -> list[str]:
 
 
 def client_of(address: Address | None) -> str:
-    """The name under which a client is counted when there are no tokens.
+    """Returns the name that identifies a client without a token.
 
     An IPv6 network of 64 bits counts as one client, since one machine may use all of its addresses.
 
     Args:
-        address: where the request comes from, or whom a trusted proxy has named.
+        address: address that the request comes from, or that a trusted proxy has passed on.
     """
     try:
         parsed = ipaddress.ip_address(address.host if address else "")
     except ValueError:
-        # A proxy may say "unknown", or pass on whatever a client has made up.
+        # A proxy may say "unknown", or pass on what a client has invented.
         return "unknown"
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     if isinstance(parsed, ipaddress.IPv6Address) and mapped is None:
@@ -138,7 +139,7 @@ def client_of(address: Address | None) -> str:
 
 
 def _name_of(host: str) -> str:
-    """The name or address in a ``Host`` header, without the port."""
+    """Returns the name or address in a ``Host`` header, without the port."""
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].lower().removesuffix(".")

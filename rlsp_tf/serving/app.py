@@ -1,4 +1,4 @@
-"""The application of a server: its routes, and what each of them answers."""
+"""The ASGI application of a server: its routes and their answers."""
 
 import asyncio
 import contextlib
@@ -35,12 +35,12 @@ from rlsp_tf.serving.wire import MEDIA_TYPES, max_bytes
 CONTAINERS = {"mp4": "video/mp4", "mkv": "video/x-matroska"}
 """Containers for the result of a video, with their media types."""
 BLOCK = 2**16
-"""Bytes of an answer that are handed to the connection at a time. The next block waits until the client has
-taken most of the ones before, so that an answer that is not read takes no memory of its own."""
+"""Bytes of an answer that are passed to the connection at a time. The next block waits until the client has
+received most of the previous ones, so an answer that is not read takes little memory."""
 POLL_SECONDS = 0.5
-"""How often a client whose video is at work is looked after: has it gone?"""
+"""Seconds between two checks whether a client that waits for a video has disconnected."""
 EVENT_SECONDS = 1
-"""How often the progress of a job is sent as an event."""
+"""Seconds between two events with the progress of a job."""
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -51,24 +51,24 @@ class VideoBackend(Backend, JobBackend, Protocol):
 
 
 class App:
-    """The ASGI application of a server, and all it keeps.
+    """The ASGI application of a server, with its sessions, jobs and counters.
 
     Args:
         backend: computes sessions and videos.
-        models: the result of its ``about()``.
-        limits: how much is accepted.
-        folder: for videos, while they are here.
-        jobs_folder: for jobs, which go on if a server with the same folder is started again; a part of
-            ``folder`` by default.
-        access: who may use the server; everybody by default.
-        log_format: how requests are logged; not at all by default.
+        models: the result of the backend's ``about()``.
+        limits: limits on what is accepted.
+        folder: folder for videos while they are uploaded, computed and sent.
+        jobs_folder: folder for jobs, which continue when a server with the same folder is started again;
+            by default a part of ``folder``.
+        access: who may use the server; by default everybody.
+        log_format: format in which requests are logged; by default they are not logged.
 
     Attributes:
         app: the application, to be run by an ASGI server.
         sessions: the sessions.
         jobs: the jobs.
         metrics: the counters.
-        limits: how much is accepted.
+        limits: limits on what is accepted.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class App:
 
     @property
     def busy(self) -> bool:
-        """Whether there is accepted work whose result was not fetched yet."""
+        """Whether the result of any accepted work has not been fetched yet."""
         return bool(self._videos.taken or self.sessions.queue.taken or self.sessions.unflushed)
 
     def drain(self) -> None:
@@ -133,7 +133,7 @@ class App:
         self.sessions.draining = self.jobs.draining = True
 
     async def run(self) -> None:
-        """Begins jobs and forgets what is idle, until it is cancelled."""
+        """Starts jobs and removes idle sessions, until it is cancelled."""
         computing = asyncio.create_task(self.jobs.run())
         try:
             while True:
@@ -151,7 +151,7 @@ class App:
         await self.jobs.stop()
 
     async def expire(self) -> None:
-        """Forgets idle sessions. To be called now and then."""
+        """Removes idle sessions; has to be called regularly."""
         self.metrics.expired.inc(await self.sessions.expire())
 
     def _observe(self, seconds: float, batch: int) -> None:
@@ -161,7 +161,7 @@ class App:
             self.metrics.batch.observe(batch)
 
     def _rate_limited(self, rate: RateLimit) -> Callable[[Endpoint], Endpoint]:
-        """A decorator for endpoints that refuses the requests of clients that send too many."""
+        """Decorates an endpoint so that it refuses requests of clients that send too many."""
 
         def decorate(endpoint: Endpoint) -> Endpoint:
             @functools.wraps(endpoint)
@@ -246,7 +246,7 @@ class App:
             self.metrics.video_seconds.observe(job.ended - job.began)
 
     def _options_of_video(self, request: Request) -> tuple[str, str]:
-        """The model and the container that a request for a video asks for."""
+        """Returns the model and the container that a request for a video asks for."""
         if self.sessions.draining:
             raise shutting_down()
         model = request.query_params.get("model", self._default)
@@ -318,7 +318,7 @@ class App:
             raise Refused("there is no video in the request; send it as the body.", 400)
 
     async def _work(self, request: Request, source: Path, target: Path, model: str) -> tuple[list[str], int]:
-        """Has a video upscaled, and stops that if its client goes away."""
+        """Upscales a video, and stops if the client disconnects."""
         job = secrets.token_hex(8)
         self._plain.add(job)
         task = asyncio.ensure_future(self._backend.video(job, os.fspath(source), os.fspath(target), model))
@@ -342,7 +342,7 @@ class App:
 
 
 class _BlockResponse(Response):
-    """Bytes that are sent block by block, and something that is held until they are sent."""
+    """An answer of bytes that is sent block by block, and releases a resource when it has been sent."""
 
     held: contextlib.ExitStack
 
@@ -362,7 +362,7 @@ class _BlockResponse(Response):
 
 
 class _HeldFileResponse(FileResponse):
-    """A file, and something that is held until it is sent or its client has gone."""
+    """An answer with a file, which releases a resource when it was sent or the client has disconnected."""
 
     held: contextlib.ExitStack
 
@@ -372,12 +372,12 @@ class _HeldFileResponse(FileResponse):
 
 
 async def _body(request: Request, most: int, limits: Limits) -> AsyncIterator[bytes]:
-    """The body of a request, block by block.
+    """Yields the body of a request block by block.
 
     Args:
         request: the request.
-        most: the most bytes that it may have.
-        limits: how slow it may be.
+        most: largest number of bytes.
+        limits: limits on the time of the transfer.
 
     Raises:
         Refused: with 413 if the body is longer, before it is read if its length is given; with 408 if it
@@ -412,7 +412,7 @@ async def _body(request: Request, most: int, limits: Limits) -> AsyncIterator[by
 
 
 def _pixels_of(request: Request, name: str) -> int:
-    """A number of pixels in the query."""
+    """Returns a number of pixels from the query."""
     text = request.query_params.get(name, "")
     if not (text.isascii() and text.isdecimal() and len(text) < 9):
         raise Refused(f"give {name} in pixels, as in /sessions?width=480&height=270, not {text[:40]!r}.", 400)
@@ -420,9 +420,9 @@ def _pixels_of(request: Request, name: str) -> int:
 
 
 def _index_of(request: Request) -> int:
-    """The index of a frame in the path."""
+    """Returns the index of a frame from the path."""
     text = request.path_params["index"]
-    # Python does not convert any number of digits.
+    # Python limits the number of digits that it converts.
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise HTTPException(404)
     return int(text)

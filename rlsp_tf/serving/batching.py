@@ -13,12 +13,13 @@ import tensorflow as tf
 from rlsp_tf.inference.step import Step
 
 MAX_BATCH = 8
-"""Streams in a batch."""
+"""Largest number of streams in a batch."""
 CPU_PIXELS = 2**16
-"""Low-resolution pixels in a batch without a GPU, so that input and output of a layer stay in the cache.
-In a batch of 4, 7-48 on two cores takes 0.6 of the time of single frames at 128x72, and 1.3 at 480x270."""
+"""Largest number of low-resolution pixels in a batch without a GPU, so that input and output of a layer stay
+in the cache. In a batch of 4, 7-48 on two cores takes 0.6 of the time of single frames at 128x72, and 1.3 at
+480x270."""
 SIZES = 8
-"""Frame sizes for which the compiled step is kept."""
+"""Number of frame sizes for which the compiled step is kept."""
 
 
 @dataclass
@@ -43,11 +44,11 @@ class BatchingStep:
     convolution may add its terms in another order.
 
     Args:
-        make: makes the step that computes; called once for every frame size.
-        max_batch: the most streams in a batch.
-        pixels: the most low-resolution pixels in a batch; a single stream may have more.
-        sizes: for how many frame sizes the compiled step is kept, so that memory does not grow with every
-            new size. The size that has not been used for longest is dropped first.
+        make: function that makes the step; called once for every frame size.
+        max_batch: largest number of streams in a batch.
+        pixels: largest number of low-resolution pixels in a batch; a single stream may have more.
+        sizes: number of frame sizes for which the compiled step is kept, so that memory does not grow with
+            every new size. The least recently used size is dropped first.
 
     Raises:
         RuntimeError: if it is called after :meth:`close`.
@@ -92,7 +93,7 @@ class BatchingStep:
         return frame, state
 
     def close(self) -> None:
-        """Computes the calls that wait, then ends the thread."""
+        """Computes the waiting calls, then ends the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -114,7 +115,7 @@ class BatchingStep:
                 call.result.set_result(result)
 
     def _next(self) -> list[_Call]:
-        """The next batch; empty after :meth:`close`."""
+        """Waits for the next batch and returns it; it is empty after :meth:`close`."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             if not self._waiting:
@@ -129,7 +130,7 @@ class BatchingStep:
             return chosen
 
     def _run(self, calls: list[_Call]) -> list[tuple[Any, ...]]:
-        """Frame, state and size of the batch, for each call."""
+        """Computes a batch; returns frame, state and size of the batch for each call."""
         step = self._step_for(tuple(calls[0].window[0].shape[1:3]))
         if len(calls) == 1:
             return [(*step(calls[0].window, calls[0].state), 1)]

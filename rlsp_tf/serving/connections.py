@@ -1,7 +1,7 @@
 """Limits on connections: how many there are, and how slowly they may send requests and read answers.
 
-uvicorn limits the size of a request's head. It limits neither the time for it, nor the connections of one
-client, nor the time for which an answer waits to be read.
+uvicorn limits the size of the head of a request, but not the time in which it arrives, the number of
+connections of a client, or the time in which an answer is read.
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ from rlsp_tf.serving.limits import Limits
 from rlsp_tf.serving.refusals import log
 
 MAX_HEAD = 2**14
-"""Bytes of the head of a request."""
+"""Largest size of the head of a request in bytes."""
 
 
 class LimitedConfig(uvicorn.Config):
@@ -27,7 +27,7 @@ class LimitedConfig(uvicorn.Config):
         app: the application.
         limits: see :class:`rlsp_tf.serving.limits.Limits`.
         proxies: addresses and networks that many clients may come from.
-        options: of ``uvicorn.Config``.
+        options: further options of ``uvicorn.Config``.
     """
 
     def __init__(self, app: Any, limits: Limits, proxies: Sequence[str], **options: Any) -> None:
@@ -65,7 +65,7 @@ class LimitedProtocol(H11Protocol):
         self._head_since: float | None = self._idle_since
         self._writes_since: float | None = None
         self._answers_since: float | None = None
-        # What waits to be sent is this much at most, and has to leave within stall_seconds.
+        # At most this many bytes wait to be sent, and have to be sent within stall_seconds.
         transport.set_write_buffer_limits(high=int(limits.least_rate * limits.stall_seconds), low=0)
         host = self.client[0] if self.client else ""
         self._client = client_of(Address(host, 0))
@@ -99,11 +99,11 @@ class LimitedProtocol(H11Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request is at work."""
+        """Whether a request is being processed."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def close_if_late(self) -> None:
-        """Closes the connection if its client is too slow. To be called now and then."""
+        """Closes the connection if its client is too slow; has to be called regularly."""
         limits, now = self.config.limits, self.loop.time()
         if self.busy and self.cycle.response_started:
             self._answers_since = now if self._answers_since is None else self._answers_since

@@ -1,4 +1,4 @@
-"""The part of a server that computes: networks and the states of sessions. It knows neither HTTP nor Ray."""
+"""Computes the frames of sessions and videos, independently of HTTP and Ray."""
 
 import contextlib
 import errno
@@ -30,16 +30,16 @@ from rlsp_tf.system.signals import Stop
 from rlsp_tf.upscaling.upscale import upscale
 
 MAX_RATE = 60
-"""Frames per second of a video's duration; a video with more counts as a longer one."""
+"""Frames per second up to which the duration of a video counts; with more frames, it counts as longer."""
 
 
 @dataclass
 class Progress:
-    """How far the work on a video is.
+    """The progress of a video.
 
     Attributes:
-        frames: how many frames of the result are there.
-        total: how many there will be, once that is known.
+        frames: number of frames that are finished.
+        total: number of frames of the result; ``None`` until it is known.
     """
 
     frames: int = 0
@@ -51,7 +51,7 @@ class Progress:
 
 @dataclass
 class _Stream:
-    """The state of a session, and how many frames it has seen."""
+    """The state of a session, and the number of its frames so far."""
 
     upscaler: StreamingUpscaler
     size: tuple[int, int]
@@ -66,9 +66,9 @@ class Engine:
     long video delays a frame by no more than one step.
 
     Args:
-        models: ``.keras`` files or names of weights, by the names by which clients choose.
-        precision: see :func:`rlsp_tf.inference.load.load_step`.
-        sessions: for how many sessions the state is kept. The one that was not used for longest is dropped
+        models: ``.keras`` files or names of weights, by the names that clients use.
+        precision: precision of the network; see :func:`rlsp_tf.inference.load.load_step`.
+        sessions: number of sessions for which the state is kept. The least recently used session is dropped
             first.
 
     Raises:
@@ -84,7 +84,7 @@ class Engine:
             self._steps[name] = step
             if step.config.frames_after > 1:
                 raise RLSPError(
-                    f"{path}: looks {step.config.frames_after} frames ahead, but rlsp serve can do with one "
+                    f"{path}: looks {step.config.frames_after} frames ahead, but rlsp serve supports one "
                     "only; give another model."
                 )
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
@@ -92,7 +92,7 @@ class Engine:
         self._lock = threading.Lock()
 
     def about(self) -> dict[str, dict[str, Any]]:
-        """``{"scale", "latency": in frames, "bits": of the convolutions}`` for each model, by its name."""
+        """Returns ``{"scale", "latency": in frames, "bits": of the convolutions}`` for each model name."""
         return {
             name: {
                 "scale": step.config.scale,
@@ -108,12 +108,12 @@ class Engine:
         """Takes a frame of a session and returns the one that is ready.
 
         Args:
-            session: its name. The first frame begins it.
-            index: the number of the frame, from 0.
-            model: one of :meth:`about`; the same for all frames of a session.
+            session: name of the session. The first frame begins it.
+            index: number of the frame, counted from 0.
+            model: name of a model in :meth:`about`; the same for all frames of a session.
             size: width and height in pixels; the same for all frames of a session.
-            media_type: the format of ``data`` and of the answer, see :mod:`rlsp_tf.serving.wire`.
-            data: the frame.
+            media_type: format of ``data`` and of the result; see :mod:`rlsp_tf.serving.wire`.
+            data: the encoded frame.
 
         Returns:
             The frame before, upscaled (``None`` for the first one if the model looks one frame ahead), and
@@ -132,12 +132,12 @@ class Engine:
         return (encode_frame(outputs[0], media_type) if outputs else None), self._steps[model].batch
 
     def flush(self, session: str, index: int, media_type: str) -> bytes | None:
-        """Ends a session and returns the frame that has waited for a next one, if there is one.
+        """Ends a session and returns its last frame, if that was still waiting for the next one.
 
         Args:
-            session: see :meth:`push`.
-            index: how many frames were pushed.
-            media_type: the format of the answer.
+            session: name of the session.
+            index: number of frames that were pushed.
+            media_type: format of the result; see :mod:`rlsp_tf.serving.wire`.
 
         Raises:
             SessionLost: if these frames are not known here.
@@ -151,7 +151,7 @@ class Engine:
         return encode_frame(outputs[0], media_type) if outputs else None
 
     def drop(self, session: str) -> None:
-        """Forgets the state of a session, if there is one."""
+        """Drops the state of a session, if there is one."""
         with self._lock:
             self._streams.pop(session, None)
 
@@ -170,13 +170,13 @@ class Engine:
 
         Args:
             source: the file to read.
-            target: the file to write; its suffix chooses the container.
-            model: one of :meth:`about`.
-            pixels: the most pixels that a frame may have.
-            seconds: the longest duration, counted with at most MAX_RATE frames per second.
-            stop: set it to end the work at the next step. If it is begun again with the same files, it goes
-                on there.
-            progress: is kept up to date.
+            target: the file to write; its suffix selects the container.
+            model: name of a model in :meth:`about`.
+            pixels: largest number of pixels of a frame.
+            seconds: longest duration in seconds, counted with at most MAX_RATE frames per second.
+            stop: event that ends the work at the next step. Another call with the same files continues
+                there.
+            progress: updated during the work.
 
         Returns:
             Sentences about what was assumed or left out, and the number of frames.
@@ -190,7 +190,7 @@ class Engine:
         source, target = Path(source), Path(target)
 
         def named(sentence: str) -> str:
-            # Files of the server, and advice for the command line, are of no use to a client.
+            # Names of files on the server and advice for the command line are useless to a client.
             sentence = re.sub(r"; \d+ frames are finished, and the same command .*(?=\.$)", "", sentence)
             sentence = sentence.replace(os.fspath(source), "the video")
             sentence = sentence.replace(os.fspath(target), "the result")
@@ -215,7 +215,7 @@ class Engine:
             raise type(error)(named(str(error))) from error
 
     def close(self) -> None:
-        """Computes what waits, then ends the threads."""
+        """Computes the waiting frames, then ends the threads."""
         for step in self._steps.values():
             step.close()
 
@@ -293,7 +293,7 @@ class Engine:
 
 
 class _EventStop(Stop):
-    """A ``Stop`` that is asked for by setting an event."""
+    """A ``Stop`` that becomes true when an event is set."""
 
     def __init__(self, event: threading.Event) -> None:
         super().__init__()
@@ -309,10 +309,10 @@ def _stopped() -> Interrupted:
 
 
 def _errno_of_the_server(error: BaseException) -> int | None:
-    """The error of the system behind an exception, if it is not the fault of the video."""
+    """Returns the error of the system that caused an exception, unless the video caused it."""
     cause: BaseException | None = error
     while cause is not None:
-        # FFmpeg also says that there is not enough memory for a damaged file that asks for any amount.
+        # FFmpeg also reports too little memory for a damaged file that claims to need a huge amount.
         out_of_memory = isinstance(cause, MemoryError) and not isinstance(cause, av.FFmpegError)
         if out_of_memory or isinstance(cause, tf.errors.ResourceExhaustedError):
             return errno.ENOMEM

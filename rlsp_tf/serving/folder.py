@@ -1,4 +1,4 @@
-"""The temporary folder of a server, and what servers that were killed have left behind."""
+"""The temporary folder of a server, and the removal of folders of servers that were killed."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,8 @@ from rlsp_tf.errors import RLSPError, describe_os_error
 
 PREFIX = "rlsp-"
 LOCK = "server.lock"
-"""A file in the folder, locked as long as the server lives; the system unlocks it when the process ends."""
+"""Name of a file in the folder that is locked while the server runs. The system unlocks it when the process
+ends."""
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def server_folder() -> Iterator[Path]:
     remove_leftovers()
     try:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        # The lock is held before the file has the name by which other servers look for it.
+        # The file is locked before it gets the name that other servers look for.
         new = folder / "new.lock"
         descriptor = os.open(new, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -49,7 +50,7 @@ def server_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def jobs_folder(path: Path) -> Iterator[Path]:
-    """Makes a folder that outlives the server, if there is none, and locks it as long as the block runs.
+    """Makes a permanent folder if it is missing, and locks it while the block runs.
 
     Args:
         path: the folder.

@@ -1,7 +1,7 @@
-"""Jobs: videos that are upscaled while nobody waits, whose results are fetched later.
+"""Jobs: videos that are upscaled in the background and whose results are fetched later.
 
-A job is a folder with the upload, the result and a file that says what is known about it. So jobs survive the
-end of a server, if its folder does.
+A job is a folder with the upload, the result and a file that describes it. So jobs survive the end of the
+server if their folder does.
 """
 
 import asyncio
@@ -21,9 +21,9 @@ from rlsp_tf.serving.refusals import log
 from rlsp_tf.system.files import read_json, write_json
 
 POLL_SECONDS = 0.25
-"""How often it is tried to begin the next job."""
+"""Seconds between two attempts to start the next job."""
 PROGRESS_SECONDS = 0.5
-"""How often the progress of a job is asked for."""
+"""Seconds between two requests for the progress of a job."""
 
 
 class JobBackend(Protocol):
@@ -39,19 +39,19 @@ class Job:
     """A video that was uploaded.
 
     Attributes:
-        name: known to its client only.
-        client: who uploaded it, and may ask for it.
-        model: the name of the network.
+        name: name of the job, which only its client knows.
+        client: the client that uploaded it and may use it.
+        model: name of the network.
         container: suffix of the result.
-        created: when it was uploaded, in seconds since 1970.
-        state: ``waiting`` and ``running`` come before ``done`` or ``failed``.
-        frames: frames of the result that are finished.
-        total: frames that the result will have, once that is known.
-        notes: what was assumed or left out.
-        error: why it failed.
-        status: the HTTP status that belongs to the error.
-        began: when the work began.
-        ended: when it ended.
+        created: time of the upload, in seconds since 1970.
+        state: ``waiting``, ``running``, ``done`` or ``failed``.
+        frames: number of frames that are finished.
+        total: number of frames of the result; ``None`` until it is known.
+        notes: sentences about what was assumed or left out.
+        error: a sentence if it failed.
+        status: HTTP status of the error.
+        began: time at which the work began, in seconds since 1970.
+        ended: time at which it ended.
     """
 
     name: str
@@ -70,11 +70,11 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether it is done or has failed."""
+        """Whether the job is done or has failed."""
         return self.state in ("done", "failed")
 
     def describe(self) -> dict[str, Any]:
-        """What its client is told, with frames per second and an estimate of the seconds left."""
+        """Describes the job for its client, with frames per second and an estimate of the seconds left."""
         seconds = (self.ended or time.time()) - self.began if self.began else 0
         rate = self.frames / seconds if seconds > 0 and self.frames else None
         left = (self.total - self.frames) / rate if rate and self.total is not None else None
@@ -96,12 +96,12 @@ class Jobs:
     """The jobs of a server. They are computed in the order of their uploads.
 
     Args:
-        backend: computes them.
-        limits: how many jobs there may be, and how long a finished one is kept.
-        folder: where they are kept. The jobs in it that are not over are computed anew, or go on.
-        running: the places for videos that are computed at a time.
-        models: the names of the models that are served.
-        finished: called with every job that is over.
+        backend: computes the videos.
+        limits: limits on the number of jobs, and on the time for which finished jobs are kept.
+        folder: folder for jobs. Unfinished jobs in it are continued.
+        running: limit on the number of videos that are computed at the same time.
+        models: names of the models that are served.
+        finished: function that is called with every job that has ended.
     """
 
     def __init__(
@@ -128,10 +128,10 @@ class Jobs:
         """Adds a job.
 
         Args:
-            client: whose it is.
-            model: the name of a model.
+            client: the client that uploads it.
+            model: name of the model.
             container: suffix of the result.
-            receive: writes the upload to a file.
+            receive: function that writes the upload to a file.
 
         Raises:
             Refused: with 429 or 503 if there are too many jobs.
@@ -149,14 +149,14 @@ class Jobs:
         return job
 
     def get(self, client: str, name: str) -> Job:
-        """The job of a name.
+        """Returns a job by its name.
 
         Args:
-            client: who asks.
-            name: of the job.
+            client: the client that asks.
+            name: name of the job.
 
         Raises:
-            Refused: with 404 if there is none of this name, or another client uploaded it.
+            Refused: with 404 if there is no job of this name, or another client uploaded it.
         """
         job = self._jobs.get(name)
         if job is None or job.client != client:
@@ -168,10 +168,10 @@ class Jobs:
         return job
 
     def result(self, job: Job) -> Path:
-        """The file with the result of a job.
+        """Returns the path of the result of a job.
 
         Raises:
-            Refused: with 409 if it is not over, with the status of its error if it has failed.
+            Refused: with 409 if the job has not ended, or with the status of its error if it has failed.
         """
         if job.state == "failed":
             raise Refused(job.error or "the job has failed.", job.status or 500)
@@ -180,7 +180,7 @@ class Jobs:
         return self._folder / job.name / f"result.{job.container}"
 
     async def remove(self, job: Job) -> None:
-        """Ends a job if it is not over, and removes it with its files."""
+        """Stops a job if it has not ended, and removes it with its files."""
         self._jobs.pop(job.name, None)
         # Otherwise files would be written into the folder after it was removed.
         await self._end(job.name)
@@ -188,10 +188,10 @@ class Jobs:
             await asyncio.to_thread(place.close)
 
     async def run(self) -> None:
-        """Begins jobs when there is a place, and removes old ones, until it is cancelled."""
+        """Starts jobs when there is a place, and removes old ones, until it is cancelled."""
         while True:
             for job in [each for each in self._jobs.values() if each.state == "waiting"]:
-                # One client's jobs may have to wait where those of another one need not.
+                # The jobs of one client may have to wait while those of another one can start.
                 with contextlib.suppress(Refused):
                     if not self.draining and job.name not in self._tasks:
                         self._begin(job)
@@ -201,14 +201,14 @@ class Jobs:
             await asyncio.sleep(POLL_SECONDS)
 
     async def stop(self) -> None:
-        """Stops the jobs that are computed. They are waiting again."""
+        """Stops the running jobs, which then wait again."""
         self.draining = True
         await asyncio.gather(*map(self._end, list(self._tasks)))
 
     async def _end(self, name: str) -> None:
-        """Stops a job that is computed, and waits for its end."""
+        """Stops a running job, and waits for its end."""
         while name in self._tasks:
-            # Again and again: the first time, the replica may not have heard of it.
+            # Repeatedly, since the replica may not know the job yet the first time.
             await self._backend.stop(name)
             await asyncio.wait({self._tasks[name]}, timeout=PROGRESS_SECONDS)
 
@@ -257,7 +257,7 @@ class Jobs:
         await asyncio.to_thread(write_json, path, asdict(job), force=True)
 
     def _load(self) -> None:
-        """Finds the jobs that an earlier server has left."""
+        """Finds the jobs of an earlier server."""
         for path in sorted(self._folder.glob("*/job.json"), key=lambda path: path.stat().st_mtime):
             try:
                 job = Job(**read_json(path, "remove its folder"))
@@ -268,7 +268,7 @@ class Jobs:
             if not job.is_over:
                 job.state, job.began = "waiting", None
             place = self._places[job.name] = contextlib.ExitStack()
-            # More than the limit are kept, if the limit was higher before.
+            # There may be more jobs than the limit, if it was higher before.
             with contextlib.suppress(Refused):
                 place.enter_context(self._kept.one(job.client))
             place.callback(shutil.rmtree, path.parent, ignore_errors=True)

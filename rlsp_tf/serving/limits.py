@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rlsp_tf.errors import RLSPError
 
 RETRY_AFTER = 2
-"""Seconds after which a client that was refused because the server is busy should try again."""
+"""Seconds after which a client should try again if the server was busy."""
 SERVER_ERRORS = {
     errno.EDQUOT: "has no space left for the work",
     errno.EMFILE: "has too many files open",
@@ -18,33 +18,34 @@ SERVER_ERRORS = {
     errno.ENOSPC: "has no space left for the work",
     errno.EROFS: "cannot write to its disk",
 }
-"""Errors of the system that are not the fault of what a client has sent."""
+"""Errors of the system that no request can cause."""
 LOOPBACK = ("127.0.0.1", "::1")
-"""The proxies that are trusted by default: those on this machine."""
+"""Proxies that are trusted by default: those on this machine."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a server accepts.
+    """Limits on what a server accepts.
 
     Attributes:
-        rate: requests per second from one client: sessions, frames, flushes and videos.
-        sessions: open sessions.
+        rate: largest number of requests per second from one client: sessions, frames, flushes and videos.
+        sessions: largest number of open sessions.
         idle: seconds after its last accepted frame until a session expires.
-        queue: frames that are computed or wait for it. With fewer places than sessions, some sessions wait
-            long: a free place goes to whichever refused client happens to ask first.
-        pixels: pixels of a low-resolution frame, in sessions and in videos.
-        videos: videos at a time, from the first byte of the upload to the last byte of the result.
-        upload: bytes of a video.
-        seconds: duration of a video.
-        jobs: jobs, from the upload until they are removed.
+        queue: largest number of frames that are computed or wait for it. If it is smaller than ``sessions``,
+            some sessions wait long: a free place goes to the refused client that happens to ask first.
+        pixels: largest number of pixels of a low-resolution frame, in sessions and in videos.
+        videos: largest number of videos at a time, from the first byte of the upload to the last byte of
+            the result.
+        upload: largest size of a video in bytes.
+        seconds: longest duration of a video in seconds.
+        jobs: largest number of jobs, from the upload until they are removed.
         job_age: seconds after its end until a job is removed.
-        client_share: part of ``sessions``, ``queue``, ``videos``, ``jobs`` and ``connections`` that one
-            client may have, 0 to 1; at least one of each.
-        connections: open connections.
+        client_share: share of ``sessions``, ``queue``, ``videos``, ``jobs`` and ``connections`` that one
+            client may have, 0..1; at least one of each.
+        connections: largest number of open connections.
         head_seconds: seconds in which the head of a request must be complete.
-        stall_seconds: seconds after which a transfer that is slower than ``least_rate`` is given up.
-        least_rate: bytes per second of a body, in either direction.
+        stall_seconds: seconds after which a transfer that is slower than ``least_rate`` is aborted.
+        least_rate: smallest number of bytes per second of a body, in either direction.
         transfer_seconds: seconds in which a body must be complete, in either direction.
     """
 
@@ -66,7 +67,7 @@ class Limits:
     transfer_seconds: float = 3600
 
     def share_of(self, total: int) -> int:
-        """How many of ``total`` one client may have."""
+        """Returns how many of ``total`` one client may have."""
         return max(1, int(total * self.client_share))
 
 
@@ -74,12 +75,12 @@ DEFAULT_LIMITS = Limits()
 
 
 class Refused(RLSPError):
-    """A request that was not accepted, and that changed nothing.
+    """A request was not accepted, and changed nothing.
 
     Args:
-        sentence: what is wrong and what to do.
+        sentence: a sentence that says what is wrong and what to do.
         status: the HTTP status of the answer.
-        retry_after: seconds after which the client may try again, if that can help.
+        retry_after: seconds after which the client may try again; ``None`` if that cannot help.
     """
 
     # Exceptions are unpickled with the sentence alone; the attributes follow.
@@ -89,10 +90,10 @@ class Refused(RLSPError):
 
 
 def server_error(number: int | None) -> Refused:
-    """The answer to a request during which the system failed.
+    """Returns the exception for a request during which the system failed.
 
     Args:
-        number: the ``errno`` of the failure.
+        number: ``errno`` of the failure.
     """
     reason = SERVER_ERRORS.get(number or 0, "cannot read or write its files")
     return Refused(f"the server {reason}; try again later.", 503, retry_after=30)
@@ -112,11 +113,11 @@ class SessionLost(RLSPError):
 
 
 class ServerFault(Refused):
-    """A bug of the server, met while it worked on a request; the server answers 500.
+    """A bug of the server showed while it processed a request; the server answers 500.
 
     Args:
-        sentence: what the client is told.
-        details: a traceback for the server's log.
+        sentence: message for the client.
+        details: traceback for the server's log.
     """
 
     def __init__(self, sentence: str, details: str = "") -> None:
@@ -125,15 +126,15 @@ class ServerFault(Refused):
 
 
 class Capacity:
-    """Limits how many things of a kind there are, in all and for each client.
+    """Limits the number of things of a kind, in total and for each client.
 
     Args:
-        total: how many there may be.
+        total: largest number in total.
         what: plural noun for messages, such as "videos".
-        share: how many of them one client may have; as many as there may be by default.
+        share: largest number for one client; by default ``total``.
 
     Attributes:
-        taken: how many there are.
+        taken: current number.
     """
 
     def __init__(self, total: int, what: str, share: int | None = None) -> None:
@@ -146,10 +147,10 @@ class Capacity:
         """Raises an exception unless the client may have one more.
 
         Args:
-            client: who asks.
+            client: the client.
 
         Raises:
-            Refused: with 503 if there is no place left, with 429 if the client has its share already.
+            Refused: with 503 if there are too many in total, with 429 if the client has its share.
         """
         if self.taken >= self._total:
             raise Refused(
@@ -167,10 +168,10 @@ class Capacity:
 
     @contextlib.contextmanager
     def one(self, client: str = "") -> Iterator[None]:
-        """Holds a place for as long as the block runs.
+        """Holds a place while the block runs.
 
         Args:
-            client: who asks.
+            client: the client.
 
         Raises:
             Refused: see :meth:`check`.
@@ -183,6 +184,6 @@ class Capacity:
         finally:
             self.taken -= 1
             self._clients[client] -= 1
-            # Clients of the past must not take memory.
+            # Former clients must not take memory.
             if not self._clients[client]:
                 del self._clients[client]

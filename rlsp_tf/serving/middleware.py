@@ -17,27 +17,27 @@ from rlsp_tf.serving.prometheus import Metrics
 from rlsp_tf.serving.refusals import answer_refusal
 
 DRAINED_BYTES = 2**22
-"""Bytes of a refused body that are read all the same."""
+"""Bytes of a refused body that are still read."""
 DRAIN_SECONDS = 5
 """Seconds in which they must arrive."""
 LONGEST_PATH = 200
-"""Characters of a path in the log."""
+"""Largest number of characters of a path in the log."""
 
 log = logging.getLogger("rlsp.serve.requests")
 
 
 class CountAndDrain:
-    """Counts answers by route and status, logs them, and reads what is left of a refused body if it is short.
+    """Counts answers by route and status, logs them, and reads the rest of a refused body if it is short.
 
-    If a connection is closed while the client still sends, the client's system may drop the answer, and with
-    it the reason and the ``Retry-After``. That is why a short rest is read first.
+    If a connection is closed while the client is still sending, the client's system may drop the answer with
+    the reason and the ``Retry-After``. That is why a short rest is read first.
 
-    Every answer has an ``X-Request-Id``, which the log has, too.
+    Every answer has an ``X-Request-Id``, which is also logged.
 
     Args:
         app: the application.
-        metrics: where answers are counted.
-        log_format: how they are logged; not at all by default.
+        metrics: counters for the answers.
+        log_format: format of the log; by default nothing is logged.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class CountAndDrain:
         async def send_and_count(message: Message) -> None:
             nonlocal status, size
             if message["type"] == "http.response.start":
-                # Counted by route, not by path: every session has paths of its own.
+                # Answers are counted by route, not by path, because every session has its own paths.
                 route = getattr(scope.get("endpoint"), "__name__", "other").lstrip("_")
                 status = message["status"]
                 self._metrics.requests.labels(route, status).inc()
@@ -92,7 +92,7 @@ class CountAndDrain:
         try:
             await self._app(scope, receive_and_watch, send_and_count)
         except Exception:
-            fault = ServerFault("the server failed at this request, by a fault of its own.", format_exc())
+            fault = ServerFault("the server failed at this request because of a bug.", format_exc())
             if not status:
                 await answer_refusal(fault)(scope, receive_and_watch, send_and_count)
             else:
@@ -107,7 +107,7 @@ class CountAndDrain:
             "id": request_id,
             "client": scope.get("state", {}).get("client", "unknown"),
             "method": scope["method"],
-            # As it was sent: a decoded path may contain line breaks.
+            # The path is logged as it was sent, since a decoded path may contain line breaks.
             "path": scope["raw_path"].decode("ascii", "replace")[:LONGEST_PATH],
             "status": status,
             "bytes": size,

@@ -1,4 +1,4 @@
-"""The description of a server's API, in the form of OpenAPI 3.1, made from its routes."""
+"""Describes the API of a server as OpenAPI 3.1, from its routes."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ SESSION = {
         "width": {"type": "integer"},
         "height": {"type": "integer"},
         "scale": {"type": "integer", "description": "How many times larger frames become."},
-        "latency": {"type": "integer", "description": "How many frames later an upscaled frame is answered."},
+        "latency": {"type": "integer", "description": "Number of frames by which the answers are late."},
     },
 }
 JOB = {
@@ -47,21 +47,21 @@ ABOUT = {"type": "object", "required": ["rlsp_tf", "models", "limits"]}
 SCHEMAS = {"Error": ERROR, "Session": SESSION, "Job": JOB, "About": ABOUT}
 
 REFUSALS = {
-    400: "Something about the request is not as described.",
+    400: "The request is not as described.",
     401: "The request has no valid token.",
     403: "The request comes from another web site, or is meant for a server of another name.",
     404: "There is nothing of this name.",
     408: "The request came too slowly.",
     409: "It is not the turn of this request.",
     410: "There is no such session any more.",
-    413: "Something is larger than the limits of this server.",
+    413: "The request exceeds a limit of this server.",
     415: "The body has a format that cannot be read.",
-    429: "This client sends too much; Retry-After says when to try again.",
+    429: "This client sends too many requests; Retry-After says when to try again.",
     500: "The server failed, by a fault of its own.",
     503: "The server is busy or shutting down; Retry-After says when to try again.",
 }
 EVERYWHERE = (401, 403, 429, 500, 503)
-"""Refusals that can be the answer to any request."""
+"""Errors that any request can be answered with."""
 
 
 def _json(name: str) -> dict[str, Any]:
@@ -132,18 +132,18 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "refusals": (*_UPLOAD["refusals"], 415),
     },
     "submit": {
-        "summary": "Uploads a video as a job, to be upscaled while nobody waits.",
+        "summary": "Uploads a video as a job, which is upscaled in the background.",
         "answers": {202: _json("Job")},
         **_UPLOAD,
     },
     "job": {"summary": "How far a job is.", "answers": {200: _json("Job")}, "refusals": (404,)},
     "remove": {
-        "summary": "Ends a job if it is not over, and removes it.",
+        "summary": "Stops a job if it has not ended, and removes it.",
         "answers": {204: None},
         "refusals": (404,),
     },
     "events": {
-        "summary": "The same as of GET /jobs/{job}, every second until it is over, as server-sent events.",
+        "summary": "The answer of GET /jobs/{job}, every second until the job ends, as server-sent events.",
         "answers": {200: {"text/event-stream": {"schema": EVENT}}},
         "refusals": (404,),
     },
@@ -153,16 +153,16 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "refusals": (404, 409, 413, 415),
     },
 }
-"""What is to be said of each route, by the name of its endpoint."""
+"""Description of each route, by the name of its endpoint."""
 
 
 def describe_api(routes: Sequence[Any], models: Iterable[str], pixels: int) -> dict[str, Any]:
-    """The OpenAPI document for some routes.
+    """Returns the OpenAPI document for some routes.
 
     Args:
-        routes: Starlette's, whose endpoints are in ``OPERATIONS``.
-        models: the names that clients may choose.
-        pixels: the most that a frame may have.
+        routes: routes of Starlette, whose endpoints are in ``OPERATIONS``.
+        models: names of the models.
+        pixels: largest number of pixels of a frame.
     """
     schemas = {
         "model": {"enum": list(models)},
@@ -191,7 +191,7 @@ def describe_api(routes: Sequence[Any], models: Iterable[str], pixels: int) -> d
             "schemas": SCHEMAS,
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
-        # Which of them a server wants depends on its --token-file.
+        # Whether a server needs tokens depends on its --token-file.
         "security": [{}, {"token": []}],
     }
 

@@ -11,7 +11,7 @@ from prometheus_client import (
 )
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
-"""Upper bounds of the histograms of durations."""
+"""Upper bounds of the histograms of durations, in seconds."""
 REPLICA = "ray::ServeReplica"
 """The beginning of the title of a replica's process."""
 
@@ -32,7 +32,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        # The creation time of each series would double the number of lines, and is of no use here.
+        # The creation times of series would double the number of lines, and nothing needs them.
         disable_created_metrics()
         self._registry = CollectorRegistry()
 
@@ -60,7 +60,7 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """All counters, in the text format of Prometheus."""
+        """Returns all counters in the text format of Prometheus."""
         own = psutil.Process()
         self._memory.labels("front").set(own.memory_info().rss)
         self._memory.labels("replicas").set(sum(map(_memory_of, own.children(recursive=True))))
@@ -68,7 +68,7 @@ class Metrics:
 
 
 def _memory_of(process: psutil.Process) -> int:
-    """The resident memory of a process if it is a replica, else 0."""
+    """Returns the resident memory of a process in bytes if it is a replica, otherwise 0."""
     try:
         return process.memory_info().rss if process.cmdline()[0].startswith(REPLICA) else 0
     except (psutil.Error, IndexError):

@@ -10,10 +10,10 @@ from rlsp_tf.serving.limits import Refused
 class RateLimit:
     """Allows each client a number of requests per second.
 
-    A client is forgotten with the first request after its second is over.
+    Clients are forgotten after a second without requests, so they take no memory.
 
     Args:
-        requests: allowed per second and client.
+        requests: largest number of requests per second and client.
     """
 
     def __init__(self, requests: int) -> None:
@@ -26,7 +26,7 @@ class RateLimit:
         """Counts a request.
 
         Args:
-            client: who sent it, see :func:`rlsp_tf.serving.access.client_of`.
+            client: the client; see :func:`rlsp_tf.serving.access.client_of`.
 
         Raises:
             Refused: with 429, if the client has sent too many.

@@ -1,4 +1,4 @@
-"""Ray Serve: the processes with the networks, and how the front calls the one that has a session."""
+"""Runs the networks in processes of Ray Serve, and calls the process that has a session."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.serving.limits import Limits, Refused, ServerFault, SessionLost
 
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
-"""Sends all calls of a session to the same replica, which it chooses by the session's name alone."""
+"""Sends all calls of a session to the same replica, which depends only on the session's name."""
 
 
 class Replica:
@@ -32,9 +32,8 @@ class Replica:
     Args:
         models, precision: see :class:`rlsp_tf.serving.engine.Engine`.
         limits: see :class:`rlsp_tf.serving.limits.Limits`.
-        threads: for TensorFlow.
-        folder: for temporary files of libraries. Ray ends the process without giving them time to remove
-            these.
+        threads: number of threads of TensorFlow.
+        folder: folder for temporary files of libraries, which Ray gives no time to remove them.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class Replica:
         try:
             self._engine = Engine(models, precision=precision, sessions=limits.sessions)
         except RLSPError as error:
-            # Reported by about(): Ray would call a constructor that fails again and again.
+            # about() reports it. If the constructor failed, Ray would call it again and again.
             self._failure = error
 
     async def about(self) -> Any:
@@ -78,7 +77,7 @@ class Replica:
         self._engine.drop(session)
 
     async def video(self, job: str, source: str, target: str, model: str) -> Any:
-        """See :meth:`rlsp_tf.serving.engine.Engine.video`. ``job`` is a name for the methods below."""
+        """See :meth:`rlsp_tf.serving.engine.Engine.video`; ``job`` names the video in other methods."""
         work = functools.partial(
             self._engine.video,
             pixels=self._limits.pixels,
@@ -92,12 +91,12 @@ class Replica:
             del self._stops[job], self._progress[job]
 
     async def stop(self, job: str) -> None:
-        """Ends a video at its next step, if it is computed or waits."""
+        """Stops a video at its next step, if it is running or waiting."""
         if job in self._stops:
             self._stops[job].set()
 
     async def progress(self, job: str) -> tuple[int, int | None]:
-        """How many frames of a video are finished, and how many there will be, once that is known."""
+        """Returns how many frames of a video are finished, and their total number once it is known."""
         progress = self._progress.get(job)
         return (progress.frames, progress.total) if progress else (0, None)
 
@@ -108,15 +107,15 @@ class Replica:
             return error.with_traceback(None)
         except Exception:
             return ServerFault(
-                "the server failed at this, by a fault of its own; sending it again will not help.",
+                "the server failed because of a bug; sending the request again will not help.",
                 traceback.format_exc(),
             )
 
 
 def _listen_on_loopback() -> None:
-    """Has Ray Serve open its port of this replica on 127.0.0.1 only, instead of all interfaces.
+    """Makes Ray Serve open the port of this replica on 127.0.0.1 only, instead of on all interfaces.
 
-    The port is for calls between replicas, of which there are none here. There is no option for it.
+    Ray has no option for this. The port is for calls between replicas, which do not happen here.
     """
     with contextlib.suppress(ImportError, AttributeError):
         from ray.serve._private import replica
@@ -128,7 +127,7 @@ def _listen_on_loopback() -> None:
 
 
 class RayBackend:
-    """Calls the replicas. It is a :class:`rlsp_tf.serving.app.VideoBackend`.
+    """Calls the replicas; implements :class:`rlsp_tf.serving.app.VideoBackend`.
 
     Args:
         handle: Ray's handle of the deployment.
@@ -174,7 +173,7 @@ class RayBackend:
             if method in ("push", "flush"):
                 raise SessionLost("the process that had the session ended; begin another one.") from error
             if method == "video":
-                # No Retry-After: it may be the video that ends the process.
+                # There is no Retry-After, because the video may be the reason.
                 raise ServerFault(
                     "the process that upscaled the video ended; if that happens again, it is because of "
                     "this video: use rlsp upscale."
@@ -199,8 +198,8 @@ def deploy(
 
     Args:
         models, precision, limits, threads, folder: see :class:`Replica`.
-        replicas: how many to start.
-        gpus: GPUs for each of them; may be a fraction.
+        replicas: number of replicas.
+        gpus: number of GPUs for each replica, which may be a fraction.
     """
     # The types of Ray's decorators are only right where they decorate.
     make: Any = serve.deployment
@@ -209,7 +208,7 @@ def deploy(
         Replica,
         name="replica",
         num_replicas=replicas,
-        # The front refuses before this is reached: flushes, drops and stops come on top of frames and videos.
+        # The front refuses requests earlier. Flushes, drops and stops are added to frames and videos.
         max_ongoing_requests=2 * (limits.queue + limits.sessions + limits.videos) + 16,
         ray_actor_options={"num_cpus": 1, "num_gpus": gpus},
         request_router_config=RequestRouterConfig(

@@ -13,14 +13,14 @@ log = logging.getLogger("rlsp.serve")
 
 
 def answer_refusal(error: Exception, path: str = "") -> JSONResponse:
-    """The answer to a request that ended with an exception.
+    """Returns the answer to a request that ended with an exception.
 
     Args:
         error: an ``RLSPError``, ``OSError``, ``HTTPException`` or ``ClientDisconnect``.
-        path: that was asked for.
+        path: path of the request.
 
     Returns:
-        ``{"error": sentence}`` with the status that fits.
+        ``{"error": sentence}`` with the HTTP status for the exception.
     """
     headers: dict[str, str] = {}
     status, sentence = 400, str(error)

@@ -1,8 +1,8 @@
 """``rlsp serve``: starts Ray with the networks, and one process in front of it that speaks HTTP.
 
-HTTP is not left to Ray's own proxy: as long as a client is slow, the proxy keeps whole requests and answers
-in memory, and so does the replica behind it. The front, which runs uvicorn, reads and sends no faster than
-the disk and the client do, and calls the replicas through handles of Ray Serve.
+Ray's own HTTP proxy is not used, since it and the replicas keep whole requests and answers in memory while a
+client is slow. The front, which runs uvicorn, reads and sends no faster than the disk and the client do, and
+calls the replicas through handles of Ray Serve.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rlsp_tf.serving.ray_backend import RayBackend
 
 OBJECT_STORE = 2**29
-"""Bytes of shared memory for frames on their way between front and replicas; more of them go to the disk."""
+"""Bytes of shared memory for frames between front and replicas. Ray writes further frames to the disk."""
 
 
 def serve(
@@ -49,21 +49,21 @@ def serve(
     """Serves until SIGINT or SIGTERM, then finishes: see :class:`rlsp_tf.serving.server.Server`.
 
     Args:
-        models: ``.keras`` files or names of weights, by the names by which clients choose.
-        host: the address to listen on.
-        port: the port to listen on; 0 for any free one.
-        precision: see :func:`rlsp_tf.inference.load.load_step`.
-        replicas: processes with the networks. Cores and GPUs are shared among them.
-        limits: how much is accepted.
+        models: ``.keras`` files or names of weights, by the names that clients use.
+        host: address to listen on.
+        port: port to listen on; 0 for any free one.
+        precision: precision of the networks; see :func:`rlsp_tf.inference.load.load_step`.
+        replicas: number of processes with the networks. Cores and GPUs are shared among them.
+        limits: limits on what is accepted.
         proxies: addresses and networks of proxies whose ``X-Forwarded-For`` names the client.
         hosts: names of the server, besides ``localhost`` and IP addresses; see
             :class:`rlsp_tf.serving.access.CheckAccess`.
-        jobs: a folder for jobs, which then go on when a server with the same folder is started again.
-        token_file: a file of tokens, one per line, of which every request must bear one. Everybody who can
-            reach the port may use the server if it is not given.
+        jobs: folder for jobs, which continue when a server with the same folder is started again.
+        token_file: file with one token per line, one of which every request must have. By default everybody
+            who can reach the port may use the server.
         tls: certificate chain and private key, as PEM files.
-        log_format: log requests to standard error, as text or JSON.
-        grace: seconds in which accepted work is finished after the signal.
+        log_format: ``"text"`` or ``"json"`` to log requests to standard error.
+        grace: seconds after the signal in which accepted work is finished.
 
     Raises:
         RLSPError: if a model, the tokens, the certificate or the port cannot be used.
@@ -139,7 +139,7 @@ def _check_installed() -> None:
 
 
 def _listener(host: str, port: int) -> socket.socket:
-    """A listening socket, before anything that takes time."""
+    """Returns a listening socket; called before anything that takes time."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
@@ -152,12 +152,12 @@ def _listener(host: str, port: int) -> socket.socket:
 
 @contextlib.contextmanager
 def _ray(folder: Path, replicas: int) -> Iterator[float]:
-    """Starts a Ray of this server's own. Its files lie below ``folder``; its processes end with the block.
+    """Starts Ray for this server alone. Its files are below ``folder``; its processes end with the block.
 
     Yields:
-        How many GPUs it has found.
+        The number of GPUs that it has found.
     """
-    # Ray reports its usage to its makers otherwise.
+    # Otherwise Ray reports its usage to its makers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if "ray" not in sys.modules:
         # Ray reads these when it is imported. Without the token, it would write one into the home folder.

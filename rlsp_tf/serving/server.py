@@ -1,4 +1,4 @@
-"""The HTTP server, and its orderly end."""
+"""The HTTP server, which finishes its work before it ends."""
 
 import asyncio
 import functools
@@ -19,26 +19,26 @@ from rlsp_tf.serving.connections import LimitedConfig, LimitedProtocol
 from rlsp_tf.serving.limits import LOOPBACK
 
 BACKLOG = 512
-"""Connections that wait to be accepted."""
+"""Largest number of connections that wait to be accepted."""
 OWN_FILES = 256
-"""Files that the server may have open besides connections."""
+"""Largest number of open files besides connections."""
 TICKS = 5
-"""Tenths of a second between two looks at the connections."""
+"""Tenths of a second between two checks of the connections."""
 REPEAT_SECONDS = 60
-"""How often the same warning is logged."""
+"""Seconds between two logged warnings of the same kind."""
 
 
 class Server(uvicorn.Server):
-    """Serves an application, and ends in an orderly way at the first SIGINT or SIGTERM.
+    """Serves an application, and finishes its work at the first SIGINT or SIGTERM.
 
     From then on new work is refused. Sessions can be flushed and videos are finished for ``grace`` seconds;
     videos that take longer are answered with 503. A second signal ends the server at once.
 
     Args:
         app: the application.
-        grace: seconds.
+        grace: seconds in which sessions can be flushed and videos are finished.
         proxies: addresses and networks of proxies whose ``X-Forwarded-For`` names the client.
-        tls: certificate chain and private key, as PEM files; HTTP without TLS if not given.
+        tls: certificate chain and private key, as PEM files; by default there is no TLS.
 
     Raises:
         RLSPError: if the system allows too few open files.
@@ -64,7 +64,7 @@ class Server(uvicorn.Server):
             lifespan="off",
             ssl_certfile=tls and tls[0],
             ssl_keyfile=tls and tls[1],
-            # For answers that are still being sent when all work is done.
+            # Time for answers that are still being sent when all work is done.
             timeout_graceful_shutdown=10,
         )
         config.load()
@@ -118,7 +118,7 @@ class Server(uvicorn.Server):
 
 
 class OncePerMinute(logging.Filter):
-    """Lets a warning pass once a minute, so that whoever causes it cannot fill the disk with it."""
+    """Logs each warning at most once a minute, so that clients cannot fill the disk with warnings."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class OncePerMinute(logging.Filter):
 
 
 def log_to_stderr() -> None:
-    """Has the server, uvicorn and asyncio log to standard error, warnings once a minute each."""
+    """Makes the server, uvicorn and asyncio log to standard error, each warning at most once a minute."""
     for name in ("rlsp.serve", "rlsp.serve.requests", "uvicorn.error", "asyncio"):
         handler = logging.StreamHandler()
         # Lines about requests may be JSON, so nothing comes before them.

@@ -1,7 +1,7 @@
-"""The sessions of a server: whose they are, which frame is next, what was answered, which have expired.
+"""The sessions of a server: their clients, next frames and last answers, and their expiry.
 
-The state of a session, tens of megabytes, stays in the replica that computes it, see
-:class:`rlsp_tf.serving.engine.Engine`. This module keeps the rest, such as the last answer.
+The hidden state of a session, tens of megabytes, stays in the replica that computes it; see
+:class:`rlsp_tf.serving.engine.Engine`.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ class Backend(Protocol):
 
 
 REQUESTS = 2
-"""Requests of a session at a time, from the first byte of the frame to the last byte of the answer. A client
-needs one, and another one to send a frame again if its connection broke and the server has not noticed."""
+"""Largest number of concurrent requests of a session. A client needs one, and another one to send a frame
+again if its connection broke and the server has not noticed yet."""
 KEPT_BYTES = 2**26
-"""Bytes of the last answers of ended sessions that are kept for clients that ask again."""
+"""Total size in bytes of the last answers of ended sessions, which are kept for clients that ask again."""
 
 
 @dataclass
@@ -40,15 +40,15 @@ class Session:
     """A clip that a client sends frame by frame.
 
     Attributes:
-        name: known to its client only.
-        client: who began it, and may use it.
-        model: the name of the network.
-        size: width and height of the frames, in pixels.
-        next: index of the frame that is expected.
-        media_type: the format of the last frame and of its answer.
-        used: when the last frame was accepted, by ``time.monotonic``.
-        ended: whether it was flushed.
-        requests: the requests for it, up to the last byte of their answers.
+        name: name of the session, which only its client knows.
+        client: the client that began it and may use it.
+        model: name of the network.
+        size: width and height of the frames in pixels.
+        next: index of the next frame.
+        media_type: format of the last frame and of its answer.
+        used: time at which the last frame was accepted, by ``time.monotonic``.
+        ended: whether the session was flushed.
+        requests: limit on concurrent requests, each until the last byte of its answer was sent.
     """
 
     name: str
@@ -67,21 +67,22 @@ class Session:
 
 
 class Sessions:
-    """All sessions of a server.
+    """The sessions of a server.
 
-    No accepted frame is lost: a frame counts once its answer is here, and the last answer is kept, so that
-    a client whose connection broke can send the same frame again and gets the same answer. A frame that is
-    refused leaves the session unchanged.
+    No accepted frame is lost. A frame is accepted when its answer is ready, and the last answer is kept. So
+    a client whose connection broke can send the same frame again and gets the same answer. A refused frame
+    leaves the session unchanged.
 
     Args:
         backend: computes the frames.
         models: the result of :meth:`rlsp_tf.serving.engine.Engine.about`.
-        limits: how much is accepted.
-        observe: called after every frame with the seconds it took and the size of its batch.
+        limits: limits on what is accepted.
+        observe: function that is called after every frame with its time in seconds and the size of its
+            batch.
 
     Attributes:
-        queue: the frames that are computed or wait for it.
-        draining: set it to refuse new sessions and frames. Open sessions can still be flushed.
+        queue: limit on the frames that are computed or wait for it.
+        draining: whether new sessions and frames are refused. Open sessions can still be flushed.
     """
 
     def __init__(
@@ -99,21 +100,21 @@ class Sessions:
 
     @property
     def open(self) -> int:
-        """How many sessions are open, that is, not flushed."""
+        """Number of sessions that are not flushed yet."""
         return self._open.taken
 
     @property
     def unflushed(self) -> int:
-        """How many open sessions have accepted frames, the last of which is answered by a flush."""
+        """Number of open sessions with accepted frames, the last of which is answered by a flush."""
         return sum(not session.ended and session.next > 0 for session in self._sessions.values())
 
     def begin(self, client: str, model: str, width: int, height: int) -> Session:
         """Begins a session.
 
         Args:
-            client: who begins it.
-            model: the name of a model.
-            width, height: size of the frames, in pixels.
+            client: the client that begins it.
+            model: name of the model.
+            width, height: size of the frames in pixels.
 
         Raises:
             Refused: with 400 if there is no such model or size, with 413 if the frames are too large, with
@@ -136,14 +137,14 @@ class Sessions:
         return session
 
     def get(self, client: str, name: str) -> Session:
-        """The session of a name, open or ended.
+        """Returns a session, open or ended, by its name.
 
         Args:
-            client: who asks.
-            name: of the session.
+            client: the client that asks.
+            name: name of the session.
 
         Raises:
-            SessionLost: if there is none of this name, or another client began it.
+            SessionLost: if there is no session of this name, or another client began it.
         """
         session = self._sessions.get(name)
         if session is None or session.client != client:
@@ -157,11 +158,11 @@ class Sessions:
         """Takes a frame and returns the one before it, upscaled; ``None`` if there is none yet.
 
         Args:
-            session: see :meth:`get`.
-            index: the number of the frame, from 0. The next frame is expected; the last one again is not
-                computed again but answered as before.
-            media_type: the format of ``data``, see :mod:`rlsp_tf.serving.wire`.
-            data: the frame.
+            session: a session that :meth:`get` has returned.
+            index: number of the frame, counted from 0. It has to be the next one, or the last one again,
+                which is answered as before.
+            media_type: format of ``data``; see :mod:`rlsp_tf.serving.wire`.
+            data: the encoded frame.
 
         Raises:
             Refused: with 409 if another frame is expected, or if the last one is sent again with other
@@ -213,7 +214,7 @@ class Sessions:
             return session._answer
 
     async def expire(self) -> int:
-        """Forgets the sessions that were idle for too long; returns how many of them were open."""
+        """Removes sessions that were idle for too long; returns how many of them were open."""
         before = time.monotonic() - self._limits.idle
         idle = [
             session
@@ -239,7 +240,7 @@ class Sessions:
         session._place.close()
 
     def _forget_ended(self) -> None:
-        """Limits the number and the size of the answers that are kept of ended sessions."""
+        """Limits the number and the total size of the answers of ended sessions that are kept."""
         ended = [session for session in self._sessions.values() if session.ended]
         size = 0
         for number, session in enumerate(reversed(ended)):
@@ -259,7 +260,7 @@ def check_model(name: str, models: Mapping[str, Any]) -> None:
 
 
 def shutting_down() -> Refused:
-    """The answer to new work while the server finishes what it has accepted."""
+    """Returns the exception for new work while the server finishes what it has accepted."""
     return Refused("the server is shutting down; try again in a moment.", 503, retry_after=10)
 
 

@@ -16,7 +16,7 @@ PNG_OVERHEAD = 2**20
 
 
 def max_bytes(width: int, height: int) -> int:
-    """The most bytes that a frame of this size may have in any of the formats."""
+    """Returns the largest number of bytes of a frame of this size in any of the formats."""
     return 3 * width * height + PNG_OVERHEAD
 
 
@@ -66,6 +66,6 @@ def encode_frame(frame: np.ndarray, media_type: str) -> bytes:
     if media_type == RAW:
         return frame.tobytes()
     file = io.BytesIO()
-    # A quarter of the time of the default level, for files that are a tenth larger.
+    # This takes a quarter of the time of the default level, and files are a tenth larger.
     Image.fromarray(frame).save(file, "PNG", compress_level=1)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""A sampler that ends: threads that ask it ahead of a training may not outlive the interpreter."""
+"""A sampler that can be closed, so that no thread calls it while the interpreter shuts down."""
 
 import threading
 
@@ -8,20 +8,21 @@ from rlsp_tf.training.clips.mixture import MixedSampler
 from rlsp_tf.training.clips.sampler import ClipSampler
 
 QUIET = 0.3
-"""Seconds without a call after which nobody calls any more. A pipeline has room for some batches only."""
+"""Seconds without a call after which no more calls are expected. A pipeline prefetches a few batches only."""
 
 
 class ClosableSampler:
-    """A sampler whose last calls can be waited for.
+    """A sampler that can wait for its last call.
 
-    A thread of TensorFlow that is in Python, or enters it, while the interpreter shuts down ends the process
-    with SIGABRT, or keeps it from ending.
+    If a thread of TensorFlow runs or enters Python code while the interpreter shuts down, the process aborts
+    or never ends.
 
     Args:
-        sampler: gives the samples.
+        sampler: the sampler that makes the batches.
 
     Attributes:
-        batch, shapes: those of the sampler.
+        batch: samples per step.
+        shapes: shapes of a sample; see :attr:`rlsp_tf.training.clips.sampler.ClipSampler.shapes`.
     """
 
     def __init__(self, sampler: ClipSampler | MixedSampler) -> None:
@@ -32,7 +33,7 @@ class ClosableSampler:
         self._closed = False
 
     def samples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of a step; zeros after :meth:`close`."""
+        """Returns the batch of a step, or zeros after :meth:`close`."""
         with self._change:
             self._calls += 1
             if self._closed:
@@ -47,7 +48,7 @@ class ClosableSampler:
                 self._change.notify_all()
 
     def close(self) -> None:
-        """Waits for calls under way, and until there are no more."""
+        """Waits until all calls have returned and no more of them arrive."""
         with self._change:
             self._closed = True
             self._change.wait_for(lambda: not self._running)

@@ -1,9 +1,9 @@
-"""Gradients of the cell's convolutions, on TensorFlow: all that is asked for, with less work.
+"""Computes the gradients of the cell's convolutions with less work, for TensorFlow.
 
-Back-propagation through time makes a gradient of every kernel for every frame, and adds them up. Frames have
-to be computed one after the other, these gradients need not: that of some frames is one gradient of their
-inputs and output gradients laid side by side as a batch. And the first convolution's inputs are several
-tensors, not all of which need a gradient: frames never do, nor does the state that a sample begins with.
+Back-propagation through time computes the gradient of every kernel for every frame, and adds them up. Unlike
+the frames, these gradients do not depend on each other, so those of several frames are computed at once, with
+the frames as a batch. Furthermore, the inputs of the first convolution are several tensors, some of which
+need no gradient: the frames and the initial state.
 """
 
 import contextlib
@@ -16,18 +16,18 @@ import tensorflow as tf
 from rlsp_tf.network.cell import RLSPCell
 
 FRAMES = 5
-"""So many share a gradient of a kernel: with the few samples that a core has, about what its cache holds."""
+"""Frames whose gradients are computed at once. With the few samples of a core, they fit into its cache."""
 
 
 @contextlib.contextmanager
 def lighter_gradients(cell: RLSPCell) -> Iterator[None]:
-    """Within it, calls of the cell share gradients of kernels and biases; for one unrolled recurrence.
+    """Lets the calls of a cell share gradients of kernels and biases in a block with one unrolled recurrence.
 
-    They are complete when that of the first call is asked for, so every later call has to depend on the
-    first one's output, as frames do on those before.
+    The gradients are complete when that of the first call is computed. So every later call has to depend on
+    the output of the first one, as it does in a recurrence.
 
     Args:
-        cell: with its weights.
+        cell: the cell, with its weights.
     """
     first, *others = cell.convolutions
     cell.enter = _Gathered(first)  # type: ignore[method-assign]
@@ -36,18 +36,18 @@ def lighter_gradients(cell: RLSPCell) -> Iterator[None]:
     try:
         yield
     finally:
-        # The methods of the classes again.
+        # Restores the methods of the classes.
         del cell.enter
         for layer in others:
             del layer.call
 
 
 class _Gathered:
-    """The call of a layer, which leaves what the gradients of kernel and bias are made of.
+    """The call of a convolution, which collects what the gradients of kernel and bias are computed from.
 
     Args:
-        layer: with a bias, without strides, dilation or activation, on ``(B, H, W, C)``, padded by
-            ``"same"``.
+        layer: a convolution on ``(B, H, W, C)`` with a bias and padding ``"same"``, without strides,
+            dilation or activation.
     """
 
     def __init__(self, layer: keras.layers.Conv2D) -> None:
@@ -58,14 +58,14 @@ class _Gathered:
         self._made: list[tuple[tf.Tensor, tf.Tensor]] = []
 
     def of_one(self, inputs: tf.Tensor) -> tf.Tensor:
-        """The layer's output for inputs that are one tensor."""
+        """Returns the output of the layer for a single input tensor."""
         return self([inputs])
 
     def __call__(self, parts: Sequence[tf.Tensor]) -> tf.Tensor:
-        """The layer's output for inputs that are these tensors beside each other, on the channel axis."""
+        """Returns the output of the layer for tensors that are joined on the channel axis."""
         first = self._weights is None
         if self._weights is None:
-            # Read and cast once, rather than for every frame.
+            # They are cast once rather than for every frame.
             dtype = self._layer.compute_dtype
             self._weights = tf.cast(self._layer.kernel, dtype), tf.cast(self._layer.bias, dtype)
 
@@ -77,7 +77,7 @@ class _Gathered:
             def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor | None, ...]:
                 self._inputs.append(inputs)
                 self._gradients.append(upstream)
-                # Every part has its own operation, and an operation that nobody asks for is never run.
+                # Each part has an operation of its own, which is not run if its gradient is not needed.
                 kernels = tf.split(kernel, [part.shape[-1] for part in parts], axis=2)
                 of_parts = (
                     tf.raw_ops.Conv2DBackpropInput(
@@ -92,13 +92,13 @@ class _Gathered:
         return convolve(*parts, *self._weights)
 
     def _of_weights(self, shape: Any, *, complete: bool) -> tuple[tf.Tensor | None, tf.Tensor | None]:
-        """The gradients of kernel and bias, if this completes them; makes those that are due."""
+        """Returns the gradients of kernel and bias if ``complete``; computes those of ``FRAMES`` frames."""
         if complete or len(self._inputs) == FRAMES:
             inputs, gradients = (tf.concat(parts, axis=0) for parts in (self._inputs, self._gradients))
             of_kernel = tf.raw_ops.Conv2DBackpropFilter(
                 input=inputs, filter_sizes=shape, out_backprop=gradients, **_AS_LAYERS
             )
-            # On a CPU one operation with that of the kernel: TensorFlow looks for the two of them.
+            # On a CPU, TensorFlow fuses this with the gradient of the kernel.
             self._made.append((of_kernel, tf.raw_ops.BiasAddGrad(out_backprop=gradients)))
             self._inputs, self._gradients = [], []
         if not complete:

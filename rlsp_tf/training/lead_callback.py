@@ -1,4 +1,4 @@
-"""What happens around the steps of a training: log, validation, checkpoints, progress, stopping."""
+"""The callback of worker 0, which logs, validates, saves checkpoints and shows progress."""
 
 import sys
 import time
@@ -26,21 +26,21 @@ from rlsp_tf.training.workers.group import Group
 
 
 class LeadCallback(TrainingCallback):
-    """The callback of a training: everything that is not a step. In a group, that of worker 0.
+    """Callback for worker 0, which also logs, validates and saves.
 
     Args:
-        run: the run's folder.
-        sampler: of whole batches, to find the one that broke the training.
-        validators: to measure with: of clips, and perhaps of photographs.
-        whole: the model in training, or where devices hold parts of it, one like it to be saved.
-        averaged: a model like the one in training, to hold its averaged weights.
-        group: of the workers.
-        rows: of the log so far.
+        run: folder of the run.
+        sampler: sampler of whole batches, which are saved if the loss is not finite.
+        validators: the validator for clips and, if there are photographs, the one for these.
+        whole: the model in training or, if several devices share that one, a copy of it that can be saved.
+        averaged: a copy of the network to hold the averaged weights.
+        group: the workers and devices that train.
+        rows: rows of the log so far.
         start, steps, every, stop: see :class:`rlsp_tf.training.schedule.TrainingCallback`.
-        progress: show a progress bar.
+        progress: show a progress bar on standard error.
 
     Raises:
-        RLSPError: out of ``fit``, when the loss or a weight is not a finite number.
+        RLSPError: in ``fit``, if the loss or a weight is not finite.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class LeadCallback(TrainingCallback):
             total=self._steps, initial=self._start, unit="step", disable=not self._progress, smoothing=0.05
         )
         if self._start and self._start % self._every == 0 and best_psnr_of(self._last_row) is None:
-            # A signal has cut the validation of this step short.
+            # A signal interrupted the validation at this step.
             self._average()
             self._run.cut_log(self._start - 1)
             self._run.log({**self._last_row, "step": self._start, **self._validate()})
@@ -138,14 +138,14 @@ class LeadCallback(TrainingCallback):
                 tqdm.write(f"step {self.step}: validation: {'; '.join(numbers)}", file=sys.stderr)
 
     def _average(self) -> None:
-        """Gives the averaged model the averages of now."""
+        """Copies the current averages to the averaged model."""
         self._whole.optimizer.finalize_variable_values(self._averaged.trainable_variables)
         for variable in self._averaged.trainable_variables:
-            # On JAX they are the optimizer's own arrays by now, which predicting gives away.
+            # With JAX these are arrays of the optimizer, which predicting would delete.
             variable.assign(ops.copy(variable.value))
 
     def _validate(self) -> dict[str, float]:
-        """Columns of the log; none after a signal, unless it is the last step."""
+        """Returns columns for the log; none after a signal, unless this is the last step."""
         row = {}
         for validator, name in zip(self._validators, ("val_psnr", "val_psnr_photographs"), strict=False):
             if self._stop.signal and self.step < self._steps:
@@ -166,7 +166,7 @@ class LeadCallback(TrainingCallback):
         return row
 
     def _give_up(self) -> None:
-        """Keeps the batches of the steps done at once, and stops; the last checkpoint is from before."""
+        """Saves the batches of the last call and raises an error; the last checkpoint stays."""
         self._bar.close()
         batches = [self._sampler.samples(step) for step in range(self._before, self.step)]
         lr, hr = (np.concatenate(part) for part in zip(*batches, strict=True))
@@ -174,13 +174,13 @@ class LeadCallback(TrainingCallback):
         with atomic_file(file, force=True) as part:
             np.savez(part, lr=lr, hr=hr, step=self.step)
         raise RLSPError(
-            f"{self._run.path}: the loss is not a finite number at step {self.step}; its batch is in "
+            f"{self._run.path}: the loss is not finite at step {self.step}; its batch was saved as "
             f"{file.name}. Begin another run with a lower --learning-rate or --precision float32."
         )
 
 
 class _Boards:
-    """TensorBoard's files, where TensorFlow and TensorBoard are installed; otherwise nothing."""
+    """Writes files for TensorBoard, if TensorFlow and TensorBoard are installed."""
 
     def __init__(self, run: RunFolder) -> None:
         self._writer = None
@@ -204,7 +204,7 @@ class _Boards:
 
 
 def _compare(lr: np.ndarray, output: np.ndarray, hr: np.ndarray) -> np.ndarray:
-    """Bicubic, output and truth beside each other: luma as uint8 RGB ``(H, 3 W, 3)``."""
+    """Puts the luma of bicubic interpolation, output and truth side by side: uint8 RGB ``(H, 3 W, 3)``."""
     scale = hr.shape[0] // lr.shape[0]
     vertical, horizontal = (enlarge_matrix(size, scale) for size in lr.shape[:2])
     bicubic = vertical @ luma(lr) @ horizontal.T

@@ -1,4 +1,4 @@
-"""What training makes smaller, and how fast: the loss, the learning rate, the bound on gradients."""
+"""The loss, the learning rate and the limit on gradients."""
 
 from typing import Any
 
@@ -8,22 +8,23 @@ from keras import ops
 from rlsp_tf.network.cell import luma
 
 WARM_UP = 200
-"""Steps over which the learning rate rises to its full value."""
+"""Steps over which the learning rate rises to its largest value."""
 DECAY = 0.25
-"""Share of the steps, at the end, over which the learning rate falls to (almost) zero."""
+"""Share of the steps, at the end of training, over which the learning rate falls almost to zero."""
 CLIP_NORM = 100.0
-"""Largest norm of all gradients together, for a loss in squared grey levels."""
+"""Largest global norm of the gradients. The loss is in squared grey levels."""
 
 
 @keras.saving.register_keras_serializable(package="rlsp_tf")
 class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises over ``WARM_UP`` steps, stays, and falls in a line over the last ``DECAY`` of ``steps``.
+    """A learning rate that rises over ``WARM_UP`` steps, then stays, and falls linearly at the end.
 
-    As it changes nothing before the decay, a training can be made longer until then.
+    The number of steps has no influence before the decay begins, so a training can still be made longer
+    until then.
 
     Args:
-        peak: the largest learning rate.
-        steps: length of the training.
+        peak: largest learning rate.
+        steps: number of steps of the whole training.
     """
 
     def __init__(self, peak: float, steps: int) -> None:
@@ -41,11 +42,11 @@ class WarmUpAndDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable(package="rlsp_tf")
 def frame_loss(hr: Any, output: Any) -> Any:
-    """Mean squared error over all frames, in squared grey levels: of luma, or of RGB.
+    """Computes the mean squared error over all frames, of luma or of RGB, in squared grey levels.
 
     Args:
-        hr: RGB ``(B, T, H, W, 3)``, 0..255.
-        output: the network's, ``(B, T, H, W, 1)`` or ``(B, T, H, W, 3)``.
+        hr: ground truth ``(B, T, H, W, 3)``, RGB 0..255.
+        output: output of the network, ``(B, T, H, W, 1)`` for luma or ``(B, T, H, W, 3)`` for RGB.
     """
     truth = luma(hr) if output.shape[-1] == 1 else ops.cast(hr, "float32")
     return ops.mean(ops.square(output - truth))

@@ -1,9 +1,8 @@
-"""The offline kit: training on a machine that has JAX, but neither TensorFlow nor a network.
+"""The offline kit, for training on a machine with JAX that has no TensorFlow and no network.
 
-``make offline-kit`` packs one folder here; ``train.sh`` in it trains there, for a given time, and goes on
-where the run in its folder stopped. The kit brings all packages that a machine with JAX may lack, in the
-versions installed here, and clips: cut, but not encoded again, so that training there sees what it would
-see here.
+``make offline-kit`` packs a folder. Its script ``train.sh`` trains for a given time on the other machine, and
+continues the run in its folder if there is one. The kit contains all packages that a machine with JAX may
+lack, in the versions installed here, and clips, which are cut but not encoded again.
 """
 
 import argparse
@@ -35,32 +34,33 @@ from rlsp_tf.training.clips.photographs import HELD_OUT, by_chance, find_photogr
 from rlsp_tf.training.run_folder import RunFolder
 
 SIZE_LIMIT = 64 * 2**20
-"""Bytes that a kit may have."""
+"""Largest size of a kit in bytes."""
 FILE_LIMIT = 16 * 2**20
-"""Bytes of a file that a run should leave at most."""
+"""Size in bytes above which checkpoints are compressed."""
 PACKAGES = (
-    *("av", "keras", "tqdm"),  # and what Keras needs beside JAX:
+    *("av", "keras", "scenedetect-headless", "tqdm"),
+    # What Keras needs in addition to JAX.
     *("absl-py", "markdown-it-py", "mdurl", "namex", "optree", "packaging", "pygments", "rich"),
     "typing-extensions",
 )
-"""What is packed beside rlsp_tf."""
+"""Packages that are packed with rlsp_tf."""
 EXPECTED = ("jax", "numpy", "scipy", "h5py", "PIL", "cv2")
-"""Modules that have to be there; JAX brings NumPy and SciPy."""
+"""Modules that the other machine has to have; NumPy and SciPy come with JAX."""
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")
 LEAST_FRAMES = 24
-"""Of a clip in the kit; validation looks at 20."""
+"""Smallest number of frames of a clip in the kit. Validation needs 20."""
 
 TRAIN_SH = """\
 #!/bin/sh
-# Trains RLSP where there is Python @PYTHON@ with JAX, h5py, Pillow and OpenCV. Nothing is downloaded.
+# Trains RLSP on a machine with Python @PYTHON@, JAX, h5py, Pillow and OpenCV. Nothing is downloaded.
 #
 #   ./train.sh MINUTES RUN [options of rlsp train]
 #   ./train.sh 10 run --network 7-48 --batch 16 --crop 64 --frames 10 --steps 200000
 #
-# MINUTES are those of everything together, unpacking and saving too. If the folder RUN holds a run, it goes
-# on; it gets the log (log.csv), the best weights (best.keras) and a checkpoint (last.keras). Packages,
-# clips and compiled programs stay in $RLSP_WORK, by default in $TMPDIR or /tmp, for the next call.
-# PYTHON names another interpreter.
+# Everything together, including unpacking and saving, takes MINUTES. The folder RUN gets the log (log.csv),
+# the best weights (best.keras) and a checkpoint (last.keras). If it holds a run, the run is continued.
+# Unpacked packages, prepared clips and compiled programs are kept for the next call in the folder
+# $RLSP_WORK, by default in $TMPDIR or /tmp. The variable PYTHON names another interpreter than python3.
 set -eu
 began=$(date +%s)
 [ $# -ge 2 ] || { sed -n '2,/^set/s/^# \\{0,1\\}//p' "$0" >&2; exit 2; }
@@ -83,7 +83,7 @@ export KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR="$work/compiled" TQDM_MININTE
 spent "packages ready"
 "$python" -m rlsp_tf.training.offline_kit ready "$kit/clips" "$work/clips"
 spent "clips ready"
-# The last seconds are for saving.
+# 15 seconds are left for saving.
 left=$("$python" -c "print(max(0, $minutes - ($(date +%s) - $began + 15) / 60))")
 [ ! -d "$kit/photographs" ] || set -- --photos "$kit/photographs" "$@"
 "$python" -m rlsp_tf train --data "$kit/clips" --cache "$work/clips" --out "$run" --resume \\
@@ -102,31 +102,33 @@ def pack(
     packages: Sequence[str] = PACKAGES,
     limit: int = SIZE_LIMIT,
 ) -> list[str]:
-    """Makes the kit.
+    """Packs a kit.
 
-    Every clip is in it from its first frame on; those that validation will hold out with their first
-    frames only, the others with equal shares of what space is left, or whole. Photographs are in it as they
-    are, in half of the space at most, first those that validation will hold out.
+    The kit contains the beginning of every clip: as few frames as possible of the clips that will be held
+    out for validation, and of the others as much as fits, at most an equal share of the space for each.
+    Photographs are copied unchanged and take at most half of the space; those that will be held out come
+    first.
 
     Args:
         data: folder of clips; see :func:`rlsp_tf.training.clips.index.find_sources`.
-        kit: folder to be made, or to be replaced if it is a kit.
-        photographs: folder of them; see :func:`rlsp_tf.training.clips.photographs.find_photographs`.
-        python: version for which packages are fetched, for Linux on x86-64.
-        packages: names of installed packages that go in beside rlsp_tf.
-        limit: bytes that it may have.
+        kit: folder to write. A kit in its place is replaced if it is unchanged.
+        photographs: folder of photographs; see
+            :func:`rlsp_tf.training.clips.photographs.find_photographs`.
+        python: version of Python on the other machine, which runs Linux on x86-64.
+        packages: names of the packages to pack, which have to be installed here.
+        limit: largest size of the kit in bytes.
 
     Returns:
-        A sentence for every clip, and one on the whole.
+        A sentence about each clip, one about the photographs, and one about the whole kit.
 
     Raises:
-        RLSPError: if a package or clip cannot be had, not everything fits, or the folder holds something
-            else than a kit as it was made.
+        RLSPError: if a package cannot be downloaded, a clip cannot be read, the kit would be too large, or
+            ``kit`` exists and is not an unchanged kit.
     """
     kit = Path(kit)
     check_apart(kit, data)
     if kit.exists() and not _is_kit(kit):
-        raise RLSPError(f"{kit}: exists and is no offline kit, or not as it was made; give another name.")
+        raise RLSPError(f"{kit}: exists and is not an unchanged offline kit; give another name.")
     sources = find_sources([data])
     kit.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(
@@ -145,53 +147,58 @@ def pack(
         (part / "train.sh").chmod(0o755)
         size = _size(part)
         if size > limit:
-            raise RLSPError(f"{kit}: would take {size / 2**20:.1f} MiB, more than {limit / 2**20:.0f}.")
+            raise RLSPError(
+                f"{kit}: would take {size / 2**20:.1f} MiB, more than {limit / 2**20:.0f}; give fewer clips."
+            )
     clips = _size(kit / "clips") / 2**20
-    return [*notes, f"{kit}: {size / 2**20:.1f} MiB, {clips:.1f} of them clips"]
+    return [*notes, f"{kit}: {size / 2**20:.1f} MiB, including {clips:.1f} MiB of clips"]
 
 
 def make_ready(clips: str | os.PathLike[str], cache: str | os.PathLike[str]) -> None:
-    """Makes clips ready for training, several at once; see :func:`rlsp_tf.training.clips.index.index_clips`.
+    """Prepares clips for training, several at the same time.
 
     Args:
-        clips: a folder.
-        cache: where they are kept; it is made.
+        clips: folder of the clips; see :func:`rlsp_tf.training.clips.index.index_clips`.
+        cache: folder for prepared clips, which is made if it is missing.
 
     Raises:
-        RLSPError: if a module that the kit does not bring is missing.
+        RLSPError: if this machine lacks a module that the kit does not contain.
     """
     missing = [name for name in EXPECTED if find_spec(name) is None]
     if missing:
-        raise RLSPError(f"{sys.executable}: has no {', '.join(missing)}; install it, or name another PYTHON.")
+        raise RLSPError(
+            f"{sys.executable}: has no module {', '.join(missing)}; install it, or set PYTHON to another "
+            "interpreter."
+        )
     Path(cache).mkdir(parents=True, exist_ok=True)
     sources = sorted((path for _, path in find_sources([clips])), key=_size, reverse=True)
-    # Forked threads of decoders may hold locks for ever.
+    # In forked processes, decoders may wait forever for locks of threads that do not exist there.
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(partial(_make_ready, cache=Path(cache)), sources))
 
 
 def finish(run: str | os.PathLike[str]) -> str:
-    """Compresses checkpoints that are large, and tells how a run stands.
+    """Compresses large checkpoints of a run, and returns a sentence about its step and speed.
 
     Args:
-        run: folder of a run; see :mod:`rlsp_tf.training.run_folder`.
+        run: folder of the run; see :mod:`rlsp_tf.training.run_folder`.
 
     Raises:
-        RLSPError: if its log is damaged.
+        RLSPError: if the log of the run is damaged.
     """
     for path in sorted(Path(run).glob("*.keras")):
         if path.stat().st_size > FILE_LIMIT:
             _compress(path)
     rows = [row for row in RunFolder(run).read_log() if "steps_per_second" in row]
     if not rows:
-        return f"{run}: no step was done"
-    # The first row includes compiling.
+        return f"{run}: no step was completed"
+    # The median, since the first row includes compiling.
     rates = sorted(row["steps_per_second"] for row in rows[-20:])
     return f"{run}: step {rows[-1]['step']:.0f}, {rates[len(rates) // 2]:.1f} steps/s"
 
 
 def shares(sizes: Sequence[int], room: int) -> int:
-    """The largest share such that everybody's size, but at most the share, fits into the room together."""
+    """Returns the largest share so that the sizes, each limited to this share, fit into the room together."""
     share = 0
     for index, size in enumerate(sorted(sizes)):
         share = room // (len(sizes) - index)
@@ -202,60 +209,54 @@ def shares(sizes: Sequence[int], room: int) -> int:
 
 
 def excerpt(source: Path, target: Path, size: int) -> tuple[int, int]:
-    """The beginning of a clip, not encoded again.
+    """Copies the beginning of a clip, without encoding it again.
 
     Args:
         source: a video file or a folder of images.
-        target: likewise, to be made.
-        size: bytes that it should have at most, unless that were less than ``LEAST_FRAMES`` frames.
+        target: the file or folder to write.
+        size: size of the excerpt in bytes, which is exceeded if ``LEAST_FRAMES`` frames take more.
 
     Returns:
-        Frames of the excerpt and of the source.
+        ``(frames, of)``: numbers of frames of the excerpt and of the source.
 
     Raises:
         RLSPError: if the source cannot be read.
     """
     if source.is_dir():
         return _excerpt_folder(source, target, size)
-    import av
-
-    from rlsp_tf.media.video_reader import VideoSource, open_input
+    from rlsp_tf.media.excerpts import cut, reading
+    from rlsp_tf.media.video_reader import VideoSource
 
     with VideoSource(source) as video:
-        index = video.stream_index
-    try:
-        with open_input(source) as reader:
-            stream = reader.streams[index]
-            packets = [packet for packet in reader.demux(stream) if packet.size]
-            count = _frames_that_fit([packet.size for packet in packets], size)
-            # Packets come in the order of decoding: whatever is shown before the last one has to be there.
-            times = [packet.pts or 0 for packet in packets]
-            while count < len(packets) and max(times[:count]) > min(times[count:]):
-                count += 1
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with av.open(str(target), "w", options={"fflags": "+bitexact"}) as writer:
-                copy = writer.add_stream_from_template(stream)
-                for packet in packets[:count]:
-                    packet.stream = copy
-                    writer.mux(packet)
-    except av.FFmpegError as error:
-        raise RLSPError(f"{source}: no video that can be read ({error}).") from error
-    return count, len(packets)
+        stream = video.stream_index
+    with reading(source) as container:
+        packets = [packet for packet in container.demux(container.streams[stream]) if packet.size]
+        sizes, times = [packet.size for packet in packets], [packet.pts or 0 for packet in packets]
+    count = _frames_that_fit(sizes, size)
+    # Packets are in the order of decoding. All frames that are shown before one of the excerpt belong to it.
+    while count < len(times) and max(times[:count]) > min(times[count:]):
+        count += 1
+    target.parent.mkdir(parents=True, exist_ok=True)
+    cut(source, target, count, stream=stream)
+    return count, len(times)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``python -m rlsp_tf.training.offline_kit pack|ready|finish ...``; gives the exit code."""
+    """Runs ``python -m rlsp_tf.training.offline_kit`` and returns its exit code: 0, or 1 for a failure."""
     parser = argparse.ArgumentParser(prog="python -m rlsp_tf.training.offline_kit", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    packing = commands.add_parser("pack", help="make a kit")
+    packing = commands.add_parser("pack", help="pack a kit")
     packing.add_argument("data", help="folder of clips to train on")
-    packing.add_argument("kit", help="folder to be made")
+    packing.add_argument("kit", help="folder to write")
     packing.add_argument("--photos", help="folder of photographs to train on")
-    packing.add_argument("--python", default="3.12", help="version there (default: %(default)s)")
-    ready = commands.add_parser("ready", help="make clips ready for training")
-    ready.add_argument("clips")
-    ready.add_argument("cache")
-    commands.add_parser("finish", help="compress a run's files and sum it up").add_argument("run")
+    packing.add_argument(
+        "--python", default="3.12", help="version of Python on the other machine (default: %(default)s)"
+    )
+    ready = commands.add_parser("ready", help="prepare clips for training")
+    ready.add_argument("clips", help="folder of clips")
+    ready.add_argument("cache", help="folder for prepared clips")
+    finishing = commands.add_parser("finish", help="compress the checkpoints of a run and print its speed")
+    finishing.add_argument("run", help="folder of the run")
     arguments = parser.parse_args(argv)
     try:
         if arguments.command == "pack":
@@ -273,14 +274,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _pack_packages(archive: Path, python: str, packages: Sequence[str]) -> None:
-    """Writes rlsp_tf and other packages, installed for another machine, into an archive."""
+    """Writes rlsp_tf and other packages, as the other machine needs them, to an archive."""
     ours = Path(__file__).resolve().parents[1]
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder)
         if packages:
             _install(site, python, packages)
         shutil.copytree(ours, site / ours.name, ignore=shutil.ignore_patterns("__pycache__"))
-        # The same content gives the same archive, whoever makes it and when.
+        # The archive contains no times or owners, so it depends on nothing but the files.
         with lzma.open(archive, "wb", preset=9) as file, tarfile.open(fileobj=file, mode="w") as tar:
             for path in sorted(site.rglob("*")):
                 if path.is_file() and path.suffix != ".pyc":
@@ -299,28 +300,29 @@ def _install(site: Path, python: str, packages: Sequence[str]) -> None:
     done = subprocess.run([*command, *options, *pinned], capture_output=True, text=True)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
-        raise RLSPError(f"packages for Python {python} cannot be had: {reason}")
+        raise RLSPError(f"packages for Python {python} cannot be downloaded: {reason}")
 
 
 def _pack_clips(sources: Sequence[tuple[str, Path]], data: Path, folder: Path, room: int) -> list[str]:
-    # A single clip gives its own last part.
+    """Copies the beginnings of clips; returns a sentence about each."""
+    # Of a single clip, the last part is held out instead.
     held_out = default_held_out([name for name, _ in sources]) if len(sources) > 1 else []
 
     def put(name: str, source: Path, size: int) -> str:
-        # Not by the name, which is an absolute path where two clips differ in nothing but the suffix.
+        # The name would be an absolute path if two clips differed only in their suffixes.
         target = folder / (source.relative_to(data) if source != data else source.name)
         frames, of = excerpt(source, target, size)
         return f"{name}: {frames} of {of} frames" + (", to validate on" if name in held_out else "")
 
     notes = [put(name, source, 0) for name, source in sources if name in held_out]
     others = [(name, source) for name, source in sources if name not in held_out]
-    # Containers take a little, too.
+    # The containers take some space, too.
     share = shares([_size(source) for _, source in others], (room - _size(folder)) * 99 // 100)
     return notes + [put(name, source, share) for name, source in others]
 
 
 def _pack_photographs(root: Path, folder: Path, room: int) -> str:
-    """Copies as many photographs as fit, in an order in which the same ones will be held out."""
+    """Copies as many photographs as fit, in the order in which photographs are held out."""
     files = dict(find_photographs([root]))
     packed = 0
     for name in by_chance(list(files)):
@@ -344,6 +346,7 @@ def _excerpt_folder(source: Path, target: Path, size: int) -> tuple[int, int]:
 
 
 def _frames_that_fit(sizes: Sequence[int], size: int) -> int:
+    """Returns how many frames take at most ``size`` bytes, but at least ``LEAST_FRAMES``."""
     count = sum(total <= size for total in accumulate(sizes))
     return min(max(count, LEAST_FRAMES), len(sizes))
 
@@ -351,7 +354,7 @@ def _frames_that_fit(sizes: Sequence[int], size: int) -> int:
 def _make_ready(source: Path, cache: Path) -> None:
     from rlsp_tf.training.clips.prepare import prepare_clip
 
-    # Training names the clips that cannot be used.
+    # Training reports the clips that cannot be used.
     with contextlib.suppress(RLSPError):
         prepare_clip(source, cache, scale=4, halve="auto", notes=[])
 
@@ -367,7 +370,7 @@ def _compress(path: Path) -> None:
 
 
 def _is_kit(folder: Path) -> bool:
-    """Whether a folder holds a kit and nothing else, by the digest in its script."""
+    """Whether a folder is an unchanged kit, according to the digest in its script."""
     script = folder / "train.sh"
     if not script.is_file():
         return False
@@ -376,7 +379,7 @@ def _is_kit(folder: Path) -> bool:
 
 
 def _identity(folder: Path) -> str:
-    """A digest of the content of a kit but for its script."""
+    """Returns a digest of the files of a kit, without its script."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path != folder / "train.sh":

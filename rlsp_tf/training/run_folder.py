@@ -1,17 +1,17 @@
-"""The folder of a training run: what it was told, what it saw, how it went, and where it stands.
+"""The folder of a training run: its configuration, clips, log and checkpoints.
 
 ==================  ====================================================================
-``config.json``     the exact configuration; ``--resume`` compares it
-``clips.json``      the clips, with SHA-256, scene cuts and what each was used for
-``sittings.jsonl``  one line each time training began or went on: step, versions, machine
-``log.csv``         the loss curve and validation
-``curve.png``       the same as a picture, where matplotlib is installed
-``sample.png``      bicubic, network and truth, side by side, at the last validation
-``samples.png``     samples of the first steps, with what was drawn for them
-``best.keras``      averaged weights that did best in validation; see :func:`best_psnr_of`
-``averaged.keras``  averaged weights at the last checkpoint, whether validation fell on it or not
-``last.keras``      everything needed to go on: weights, optimizer slots, averages, step
-``tensorboard/``    scalars and images, where tensorboard is installed
+``config.json``     the exact configuration, which ``--resume`` compares
+``clips.json``      the clips: their SHA-256, scene cuts, and what each is used for
+``sittings.jsonl``  a line for each start of the training: step, versions, machine
+``log.csv``         loss and validation
+``curve.png``       the same as a plot, if matplotlib is installed
+``sample.png``      bicubic, network and truth side by side, at the last validation
+``samples.png``     samples of the first steps, with captions
+``best.keras``      the averaged weights with the best validation; see :func:`best_psnr_of`
+``averaged.keras``  the averaged weights at the last checkpoint
+``last.keras``      the last checkpoint: weights, state of the optimizer, averages, step
+``tensorboard/``    scalars and images, if tensorboard is installed
 ==================  ====================================================================
 """
 
@@ -19,7 +19,6 @@ import csv
 import json
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +38,22 @@ COLUMNS = (
     "waiting",
     "seconds",
 )
-"""Of ``log.csv``. Loss and PSNR are means since the row before, ``waiting`` is the share of that time spent
-waiting for clips, ``seconds`` the time in training since step 0, over all sittings."""
+"""Columns of ``log.csv``. Loss and PSNR are means since the last row, ``waiting`` is the share of that time
+spent waiting for clips, and ``seconds`` is the time of training since step 0, without pauses."""
 
 
 class RunFolder:
-    """See the module.
+    """The folder of a run; see the module for its files.
 
     Args:
-        path: of the folder; it is made if its parent exists.
+        path: path of the folder. It is made if only its last part is missing.
+
+    Attributes:
+        path: path of the folder.
+        last, best, averaged: paths of the files of these names.
 
     Raises:
-        RLSPError: if it cannot be made.
+        RLSPError: if the folder cannot be made.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -66,18 +69,18 @@ class RunFolder:
 
     @property
     def started(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether the folder holds a run."""
         return (self.path / "config.json").exists()
 
     def check_free(self) -> None:
-        """Makes sure that nothing is replaced where no run was begun.
+        """Checks that a run can begin here without replacing any file.
 
         Raises:
-            RLSPError: if files of the names of a run's are here.
+            RLSPError: if the folder has files with the names of a run's files.
         """
         names = ["best.keras", "averaged.keras", "last.keras", "sittings.jsonl"]
         names += ["sample.png", "samples.png", "curve.png"]
-        # A log is the first thing that is written, so what is killed then leaves one.
+        # A run that was killed while it began may have left a log, which is written first.
         if self._log.exists() and self._log.read_bytes().split(b"\n")[0].decode("latin-1") != ",".join(
             COLUMNS
         ):
@@ -90,11 +93,11 @@ class RunFolder:
                 )
 
     def write_json(self, name: str, value: Any) -> None:
-        """Writes a JSON file, whole or not at all."""
+        """Writes a JSON file, completely or not at all."""
         write_json(self.path / name, value, force=True)
 
     def read_config(self) -> dict[str, Any]:
-        """The configuration of a run that was begun.
+        """Reads the configuration of the run.
 
         Raises:
             RLSPError: if it is missing or damaged.
@@ -105,7 +108,10 @@ class RunFolder:
         return config
 
     def read_clips(self) -> dict[str, dict[str, str]]:
-        """The SHA-256 of the clips and photographs of a run that was begun, by name, for each of their uses.
+        """Reads the SHA-256 of the clips and photographs of the run.
+
+        Returns:
+            The SHA-256 by name, for each use, such as ``"training"``.
 
         Raises:
             RLSPError: if the index is missing or damaged.
@@ -126,21 +132,16 @@ class RunFolder:
         with (self.path / "sittings.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(facts) + "\n")
 
-    def begin_log(self) -> None:
-        """Begins an empty log."""
-        with atomic_file(self._log, force=True) as part:
-            _write_rows(part, [])
-
     def log(self, row: dict[str, Any]) -> None:
-        """Adds a row; columns that are not given stay empty."""
+        """Adds a row to the log; missing columns stay empty."""
         with self._log.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, COLUMNS, lineterminator="\n").writerow(row)
 
     def read_log(self) -> list[dict[str, float]]:
-        """The rows of the log, without empty fields and without a last row cut short by a kill.
+        """Reads the rows of the log, without empty fields, and without an incomplete row at the end.
 
         Raises:
-            RLSPError: if it is damaged otherwise.
+            RLSPError: if the log is damaged in another way.
         """
         rows = []
         try:
@@ -160,31 +161,31 @@ class RunFolder:
         return rows
 
     def cut_log(self, step: int) -> list[dict[str, float]]:
-        """Removes what came after a step, and gives what is left."""
-        if not self._log.exists():
-            self.begin_log()
-        rows = [row for row in self.read_log() if row["step"] <= step]
-        with atomic_file(self._log, force=True) as part:
-            _write_rows(part, rows)
+        """Removes the rows after a step from the log, which is made if it is missing; returns the others."""
+        rows = [row for row in self.read_log() if row["step"] <= step] if self._log.exists() else []
+        with atomic_file(self._log, force=True) as part, part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({**row, "step": int(row["step"])} for row in rows)
         return rows
 
 
 def best_psnr_of(row: dict[str, float]) -> float | None:
-    """The number by which the best weights are chosen, in dB.
+    """Returns the number by which the best weights are chosen.
 
     Args:
-        row: of the log.
+        row: a row of the log.
 
     Returns:
-        The PSNR of validation with the state carried: the mean of that of clips and that of photographs,
-        where both are measured; ``None`` if the row has neither.
+        PSNR of validation with the state carried, in dB: the mean of clips and photographs, if both are
+        measured; ``None`` if neither is.
     """
     values = [row[name] for name in ("val_psnr", "val_psnr_photographs") if name in row]
     return sum(values) / len(values) if values else None
 
 
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
-    """Names what differs between two JSON values, as ``name: old is now new``."""
+    """Describes the differences between two JSON values, each as ``name was old and is now new``."""
     if isinstance(old, dict) and isinstance(new, dict):
         found = []
         for key in {**old, **new}:
@@ -195,7 +196,7 @@ def differences(old: Any, new: Any, name: str = "") -> list[str]:
 
 
 def draw_curve(run: RunFolder) -> None:
-    """Draws the log into ``curve.png``, if matplotlib is installed."""
+    """Plots the log as ``curve.png``, if matplotlib is installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -217,11 +218,3 @@ def draw_curve(run: RunFolder) -> None:
     axes.legend()
     with atomic_file(run.path / "curve.png", force=True) as part:
         figure.savefig(part, dpi=120)
-
-
-def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({**row, "step": int(row["step"])})

@@ -1,4 +1,4 @@
-"""Which step a training is at, when something is to be done, and when it ends: the same in all workers."""
+"""Decides after which steps a training logs, validates, saves and ends; the same in all workers."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from rlsp_tf.training.workers.group import Group
 
 
 def steps_of_row(every: int) -> int:
-    """Steps from one row of the log to the next: ten rows from one validation to the next.
+    """Returns the number of steps between two rows of the log, which has ten rows per validation.
 
     Args:
         every: steps between validations.
@@ -20,25 +20,25 @@ def steps_of_row(every: int) -> int:
 
 
 class TrainingCallback(keras.callbacks.Callback):
-    """The callback of a training for workers that only compute.
+    """Callback for workers that only compute.
 
-    Worker 0 has a :class:`LeadCallback` instead, which also validates and saves.
+    Worker 0 uses a :class:`rlsp_tf.training.lead_callback.LeadCallback`, which also validates and saves.
 
     Args:
-        group: of the workers.
-        start: step at which this sitting begins.
-        steps: at which training is done.
-        every: steps between validations, with a checkpoint each; ten rows of the log lie between.
-        stop: asked whenever the device is waited for.
+        group: the workers and devices that train.
+        start: step at which ``fit`` starts.
+        steps: number of steps of the whole training.
+        every: steps between validations; see :class:`rlsp_tf.training.options.TrainingOptions`.
+        stop: evaluated after each call of the training step.
 
     Attributes:
-        step: steps done.
-        interrupted: whether a signal came, to this worker or another.
-        waits: seconds waited for each batch; the feed adds to it.
-        best_psnr: of all validations, in dB; ``None`` where there was none.
+        step: number of steps done.
+        interrupted: whether a signal stopped this worker or another one.
+        waits: seconds that training waited for each batch; the feed appends to it.
+        best_psnr: best PSNR of all validations in dB; ``None`` if there was none.
 
     Raises:
-        RLSPError: out of ``fit``, when the loss or a weight is not a finite number.
+        RLSPError: in ``fit``, if the loss or a weight is not finite.
     """
 
     def __init__(self, group: Group, *, start: int, steps: int, every: int, stop: Stop) -> None:
@@ -52,10 +52,10 @@ class TrainingCallback(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         assert logs is not None
-        # The mean since the row before: not a number as soon as one of its losses is not.
+        # The mean since the last row, which is not finite if any of its losses is not.
         loss = float(logs["loss"])
         self._before = self.step
-        # Several steps may be done at once, where the backend is asked to, and at the end fewer of them.
+        # A call may have done several steps, and fewer than usual at the end.
         self.step = min(self._start + batch + 1, self._steps)
         self._advanced()
         if not np.isfinite(loss):
@@ -66,7 +66,7 @@ class TrainingCallback(keras.callbacks.Callback):
         finish = self.step == self._steps or reason > 0
         validate = self._passed(self._every) or self.step == self._steps
         if finish or validate or self._passed(steps_of_row(self._every)):
-            # Backends without state keep variables elsewhere during fit.
+            # During fit, JAX keeps the values of variables elsewhere.
             getattr(self.model, "jax_state_sync", lambda: None)()
             values = self._group.read(variables_of(self.model))
             if (finish or validate) and not all(np.isfinite(value).all() for value in values):
@@ -76,25 +76,26 @@ class TrainingCallback(keras.callbacks.Callback):
                 self._report(loss, values, validate=validate, save=finish or validate)
             self.model.reset_metrics()
         if validate and not finish and self._group.largest(int(self._stop.signal is not None)):
-            # It came during the validation, which takes a while, and everything is saved.
+            # The signal arrived during validation. Everything is saved already.
             self.interrupted = finish = True
         if finish:
             self.model.stop_training = True
 
     def _advanced(self) -> None:
-        """Called after every step, or after several that were done at once."""
+        """Called after each call of the training step, which may have done several steps."""
 
     def _report(self, loss: float, values: list[np.ndarray], *, validate: bool, save: bool) -> None:
-        """Called for every row of the log, with the mean loss and all variables."""
+        """Called for every row of the log, with the mean loss and the values of all variables."""
 
     def _give_up(self) -> None:
-        """Called when a number is not finite any more, in all workers; has to raise."""
-        raise RLSPError(f"the loss is not a finite number at step {self.step}; worker 0 says what to do.")
+        """Called in all workers when a number is not finite; has to raise an error."""
+        raise RLSPError(f"the loss is not finite at step {self.step}; see the message of worker 0.")
 
     def _passed(self, every: int) -> bool:
+        """Whether the last call reached or passed a multiple of ``every`` steps."""
         return self.step // every > self._before // every
 
 
 def variables_of(model: keras.Model) -> list[Any]:
-    """Everything that a checkpoint holds, in the same order for models of the same options."""
+    """Returns all variables in a checkpoint, in the same order for all models with the same options."""
     return [*model.variables, *model.optimizer.variables]

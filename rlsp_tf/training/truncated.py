@@ -1,4 +1,4 @@
-"""The network in training: pieces of sequences, with the state carried from one to the next."""
+"""The network in training, which carries its state from one piece of a sequence to the next."""
 
 import contextlib
 from typing import Any
@@ -13,24 +13,25 @@ from rlsp_tf.network.model import RLSP
 
 @keras.saving.register_keras_serializable(package="rlsp_tf")
 class CarriedRLSP(RLSP):
-    """:class:`rlsp_tf.RLSP` that remembers between calls: truncated back-propagation through time.
+    """An :class:`rlsp_tf.RLSP` layer that keeps its state between calls.
 
-    Every call gets the next piece of a batch of sequences and begins with the state that the piece
-    before has left; after ``pieces`` calls the state is zero again. Gradients end where a piece begins.
-    The state is saved with the weights, so that training goes on in the middle of a sequence.
+    This is truncated back-propagation through time. Each call gets the next piece of a batch of sequences
+    and starts with the state after the previous piece; after ``pieces`` calls, it starts with zeros again.
+    Gradients stop at the start of a piece. The state is saved with the weights, so training can be resumed
+    in the middle of a sequence.
 
     Args:
-        config: the network's shape.
-        pieces: calls that a sequence takes.
-        parts: into how many the batch is divided, each of which has its own operations, so that
-            as many cores work side by side; see :mod:`rlsp_tf.training.cpu`.
+        config: configuration of the network.
+        pieces: number of calls per sequence.
+        parts: number of parts of the batch that are computed by operations of their own, so that as many
+            cores can work at the same time; see :mod:`rlsp_tf.training.cpu`.
 
     Call arguments:
-        sequences: ``(B, before + T + after, H, W, 3)``, RGB 0..255, all sizes known; the frames at both
-            ends are neighbours only.
+        sequences: ``(B, before + T + after, H, W, 3)``, RGB 0..255, with all sizes known. The first and the
+            last frames are only neighbours of the others.
 
     Returns:
-        ``(B, T, scale*H, scale*W, C)`` float32, as :class:`rlsp_tf.RLSP` gives.
+        float32 ``(B, T, scale*H, scale*W, C)``; see :class:`rlsp_tf.RLSP`.
     """
 
     def __init__(self, config: RLSPConfig, *, pieces: int = 1, parts: int = 1, **kwargs: Any) -> None:
@@ -38,7 +39,7 @@ class CarriedRLSP(RLSP):
         self.pieces, self.parts = pieces, parts
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
-        """Creates the weights and, for several pieces, what is remembered."""
+        """Creates the weights and, for several pieces, the variables of the state."""
         super().build(sequences_shape)
         if self.pieces == 1:
             return
@@ -60,10 +61,10 @@ class CarriedRLSP(RLSP):
     def call(
         self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
     ) -> Any:
-        """Runs the cell over every frame of a piece; see the class."""
+        """Runs the cell over the frames of a piece; see the class."""
         if self.pieces == 1:
             return self._run(sequences, None)[0]
-        # Not a product with 0 or 1: an infinite state must not become something that is not a number.
+        # Multiplying by 0 instead would turn an infinite state into NaN.
         piece, *carried = (ops.convert_to_tensor(each) for each in (self.piece, *self.carried))
         begins = ops.equal(piece, 0)
         outputs, *states = self._run(sequences, [ops.where(begins, 0.0, state) for state in carried])
@@ -73,7 +74,7 @@ class CarriedRLSP(RLSP):
         return outputs
 
     def compute_output_spec(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
-        """Shape and dtype of the output alone: the states stay here."""
+        """Returns shape and dtype of the output, without the states."""
         return super().compute_output_spec(sequences)[0]
 
     def get_config(self) -> dict[str, Any]:
@@ -83,7 +84,7 @@ class CarriedRLSP(RLSP):
         return {**config, "pieces": self.pieces, "parts": self.parts}
 
     def _run(self, sequences: Any, states: list[Any] | None) -> list[Any]:
-        """Outputs and last states of the whole batch, part by part."""
+        """Returns the outputs and the last states of the whole batch, computed part by part."""
         parts = ops.split(sequences, self.parts)
         state_parts: list[Any] = [None] * self.parts
         if states is not None:
@@ -96,7 +97,7 @@ class CarriedRLSP(RLSP):
 
 
 def _gradients_for(cell: RLSPCell) -> contextlib.AbstractContextManager[None]:
-    """What makes them faster, where there is such a thing."""
+    """Returns a block in which gradients are computed faster, if the backend is TensorFlow."""
     if keras.backend.backend() != "tensorflow":
         return contextlib.nullcontext()
     from rlsp_tf.training.kernel_gradients import lighter_gradients

@@ -1,4 +1,4 @@
-"""How well a network in training does on clips held out, with its memory and without."""
+"""Measures a network in training on held-out clips and photographs, with and without its state."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,20 +15,20 @@ from rlsp_tf.training.clips.clip import Clip
 from rlsp_tf.training.clips.photographs import Photograph
 
 FRAMES = 20
+"""Largest number of frames of an excerpt."""
 LARGEST = (256, 384)
-"""High-resolution pixels, height and width: the middle of a frame is measured."""
-
-
+"""Largest height and width of an excerpt, in high-resolution pixels; it is the middle of the frame."""
 MARGIN = 8
-"""Low-resolution pixels around what is measured of a photograph."""
+"""Low-resolution pixels around an excerpt of a photograph that are rendered and then cut off."""
 
 
 class Excerpts(NamedTuple):
-    """Parts of clips, all of one length and size.
+    """Excerpts of clips, all with the same length and size.
 
     Attributes:
-        names: of the clips.
-        lr, hr: uint8 RGB ``(clips, T, h, w, 3)`` and ``(clips, T, H, W, 3)``.
+        names: names of the clips.
+        lr: low-resolution frames, uint8 RGB ``(clips, T, h, w, 3)``.
+        hr: high-resolution frames, uint8 RGB ``(clips, T, H, W, 3)``.
     """
 
     names: list[str]
@@ -37,13 +37,14 @@ class Excerpts(NamedTuple):
 
 
 def clip_excerpts(clips: Sequence[Clip], degradation: Degradation = PAPER) -> Excerpts:
-    """The middle of clips: first frames of the longest shot, centre of the frame.
+    """Returns the middle of the first frames of the longest shot of each clip.
 
-    All have the length and size of the smallest.
+    All excerpts have the length and size of the smallest one.
 
     Args:
-        clips: held out.
-        degradation: how low resolution is made; of several ways, each clip has one that is always the same.
+        clips: the clips.
+        degradation: how low-resolution frames are made. If it is random, each clip is always degraded in
+            the same way.
     """
     scale = clips[0].scale
     shots = [max(clip.shots, key=lambda shot: shot[1] - shot[0]) for clip in clips]
@@ -67,12 +68,12 @@ def clip_excerpts(clips: Sequence[Clip], degradation: Degradation = PAPER) -> Ex
 def photograph_excerpts(
     photographs: Sequence[Photograph], scale: int, degradation: Degradation = PAPER
 ) -> Excerpts:
-    """Clips of a camera that moves over photographs, always in the same way.
+    """Returns clips of a camera that moves over each photograph, always in the same way.
 
     Args:
-        photographs: held out.
-        scale: of the network.
-        degradation: see :func:`clip_excerpts`.
+        photographs: the photographs.
+        scale: upscaling factor of the network.
+        degradation: how low-resolution frames are made; see :func:`clip_excerpts`.
     """
     height, width = (side // scale * scale for side in LARGEST)
     lr, hr = [], []
@@ -89,35 +90,24 @@ def photograph_excerpts(
 class Validator:
     """Measures a model on excerpts of clips.
 
-    Counts as protocol ``rlsp``: PSNR of a clip's mean squared error of 8-bit luma, 8 pixels cropped,
-    two frames dropped at both ends (none where a clip has less than six), mean over clips. One graph serves
-    for all clips, since they have one size.
+    PSNR is computed as in the protocol ``rlsp``: from the mean squared error of the 8-bit luma of a clip,
+    without 8 pixels at each edge and without two frames at both ends (clips of less than six frames keep
+    all of them), and then averaged over the clips. Since all excerpts have the same size, the model is
+    compiled only once. Outputs with zeros as every state show what the network gains from recurrence.
 
     Args:
-        excerpts: of clips held out.
+        excerpts: excerpts of held-out clips.
     """
 
     def __init__(self, excerpts: Excerpts) -> None:
         self.names, self.lr, self.hr = excerpts
 
-    def psnr(self, model: keras.Model) -> tuple[float, float]:
-        """Mean PSNR over clips.
-
-        Args:
-            model: with an :class:`rlsp_tf.RLSP` layer; luma of RGB is measured.
-
-        Returns:
-            In dB, with the state carried from frame to frame, and with the state zeroed at every
-            frame. Their difference is what recurrence has learned.
-        """
-        return self.measure(self.carried(model)), self.measure(self.zeroed(model))
-
     def carried(self, model: keras.Model) -> np.ndarray:
-        """The model's output ``(clips, T, H, W, C)`` for all clips, 0..255."""
+        """Returns the output of the model for all clips, ``(clips, T, H, W, C)`` in 0..255."""
         return np.stack([model.predict_on_batch(clip[None])[0] for clip in self.lr])
 
     def zeroed(self, model: keras.Model) -> np.ndarray:
-        """As :meth:`carried`, every frame with the state of a first one but its true neighbours."""
+        """Returns the output for all clips with zeros as the state before every frame."""
         cell = rlsp_layer(model).cell
         config = cell.config
         outputs = []
@@ -130,7 +120,7 @@ class Validator:
         return np.stack(outputs)
 
     def measure(self, outputs: np.ndarray) -> float:
-        """Mean over clips of the PSNR of a network's outputs, in dB."""
+        """Returns the mean PSNR of outputs ``(clips, T, H, W, C)`` over all clips, in dB."""
         protocol = PROTOCOLS["rlsp"]
         drop = protocol.drop if self.hr.shape[1] > 2 * protocol.drop + 1 else 0
         frames = slice(drop, self.hr.shape[1] - drop)

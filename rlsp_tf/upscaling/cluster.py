@@ -22,7 +22,6 @@ from tqdm import tqdm
 from rlsp_tf.errors import RLSPError, first_line
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.step import Step
-from rlsp_tf.media.open import open_source
 from rlsp_tf.system.cores import ONE_CORE
 from rlsp_tf.system.storage import Storage
 from rlsp_tf.upscaling.plan import (
@@ -236,7 +235,7 @@ def _plan_in(work: Storage, job: Job) -> Plan:
     step = _step_of(job.model, job.precision)
     if target.local:
         # Find out now, and not after hours, whether the result can be written.
-        with open_source(source, deinterlace=job.recipe.deinterlace) as frames:
+        with job.recipe.open(source) as frames:
             job.recipe.sink(frames, step.config.scale, target.local, force=job.force)
     old = None
     if noted.exists():

@@ -27,7 +27,7 @@ from rlsp_tf.inference.step import Step
 from rlsp_tf.inference.upscaler import PreparedFrame, StreamingUpscaler
 from rlsp_tf.media.frames import Frame, FrameSource
 from rlsp_tf.media.images import is_animated, is_image
-from rlsp_tf.media.open import VideoSource, open_source
+from rlsp_tf.media.open import VideoSource
 from rlsp_tf.media.video_writer import VIDEO_FORMATS, VideoSink
 from rlsp_tf.system.signals import Stop
 from rlsp_tf.upscaling.outputs import Output, Outputs, shots_of
@@ -146,7 +146,7 @@ def make_plan(
     Raises:
         RLSPError: if the clip cannot be read.
     """
-    with open_source(source, deinterlace=recipe.deinterlace) as frames:
+    with recipe.open(source) as frames:
         # Steps that are all skipped say which frames come out, and when.
         outputs = Outputs(StreamingUpscaler(ResumedStep(step, ()), warm_start=recipe.warm_start))
         found: list[tuple[int, int | None, int, int]] = []
@@ -204,7 +204,7 @@ def rehearse_ranges(source: Path, folder: Path, target: str, step: Step, recipe:
     Raises:
         RLSPError: if the result could not be written.
     """
-    with open_source(source, deinterlace=recipe.deinterlace) as frames:
+    with recipe.open(source) as frames:
         make = partial(recipe.sink, frames, step.config.scale)
         whole = make(folder / target)
         if isinstance(whole, VideoSink):
@@ -250,7 +250,7 @@ def render_range(
         RLSPError: if the clip cannot be read or the range cannot be written.
     """
     part = plan.ranges[index]
-    with open_source(source, deinterlace=recipe.deinterlace) as frames:
+    with recipe.open(source) as frames:
 
         def make(path: Path) -> Any:
             return recipe.sink(frames, step.config.scale, path, companions=False)
@@ -305,7 +305,7 @@ def join_ranges(
                 "command again."
             )
         segments += [replace(each, name=f"{folder.name}/{each.name}") for each in journal.segments]
-    with open_source(source, deinterlace=recipe.deinterlace) as frames:
+    with recipe.open(source) as frames:
         whole = recipe.sink(frames, step.config.scale, target, force=force)
         join_segments(work, segments, whole, frames, run=plan.run, notes=plan.notes, force=force)
         return [*plan.notes, *divergence_notes(source, first_divergence(segments)), *whole.notes]
@@ -369,7 +369,7 @@ def _frames_of(part: Range, frames: FrameSource, source: Path, recipe: Recipe) -
 
 
 def _from_the_beginning(part: Range, source: Path, recipe: Recipe) -> Iterator[Frame]:
-    with open_source(source, deinterlace=recipe.deinterlace) as again:
+    with recipe.open(source) as again:
         yield from islice(again, part.read.start, part.read.stop)
 
 

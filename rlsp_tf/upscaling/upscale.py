@@ -24,18 +24,21 @@ from rlsp_tf.inference.color_path import ChromaGeometry
 from rlsp_tf.inference.divergence import Watch, divergence_notes
 from rlsp_tf.inference.resumed import EVERYTHING, ResumedStep, Stopped
 from rlsp_tf.inference.step import KerasStep, Step
-from rlsp_tf.inference.strips import StripStep, within_memory
+from rlsp_tf.inference.strips import PER_PIXEL, StripStep, within_memory
 from rlsp_tf.inference.transparency import enlarge_alpha, filled_under
 from rlsp_tf.inference.upscaler import PreparedFrame, StreamingUpscaler
 from rlsp_tf.media.encoders import EncoderOptions
+from rlsp_tf.media.excerpt import Excerpt
 from rlsp_tf.media.frames import Frame, FrameSink, FrameSource
-from rlsp_tf.media.open import STDIN, STDOUT, ImageSink, open_sink, open_source
+from rlsp_tf.media.open import STDIN, STDOUT, ImageSink, becomes_video, open_sink, open_source
+from rlsp_tf.media.resize import Resizer
 from rlsp_tf.media.samples import sample_frames
 from rlsp_tf.system.pipeline import Background, Prefetch
 from rlsp_tf.system.signals import Stop
 from rlsp_tf.upscaling.outputs import Output, Outputs, Picture, Repeats, shots_of
 from rlsp_tf.upscaling.published import published
 from rlsp_tf.upscaling.segments import SEGMENT, SegmentedSink, frames_left, identity_of
+from rlsp_tf.upscaling.size import Geometry, Size
 from rlsp_tf.upscaling.work_folder import Journal
 
 WARM_START = 8
@@ -44,7 +47,7 @@ WARM_START = 8
 
 @dataclass(frozen=True)
 class Recipe:
-    """How clips are upscaled. For the attributes, see the arguments of :func:`upscale`."""
+    """How clips are upscaled. For the attributes, see :func:`upscale`, which takes all of them one by one."""
 
     chroma: ChromaGeometry = "aligned"
     encoder: EncoderOptions = EncoderOptions()
@@ -53,6 +56,16 @@ class Recipe:
     segment: int = SEGMENT
     repeats: Repeats = "copy"
     bars: Bars = "interpolate"
+    size: Size = Size()
+    excerpt: Excerpt = Excerpt()
+
+    def open(self, path: Path) -> FrameSource:
+        """Opens a clip to read what is upscaled of it, see :func:`rlsp_tf.media.open.open_source`."""
+        return open_source(path, deinterlace=self.deinterlace, excerpt=self.excerpt, rate=self.encoder.rate)
+
+    def geometry(self, frames: FrameSource, scale: int, path: Path) -> Geometry:
+        """Returns the form of the frames of a result, see :meth:`sink`."""
+        return self.size.of(frames, scale, even=becomes_video(path))
 
     def sink(
         self,
@@ -67,29 +80,36 @@ class Recipe:
 
         Args:
             frames: the clip that is upscaled.
-            scale: how many times larger the upscaled frames are.
+            scale: how many times larger the network makes them.
             path: the file or folder to write.
             force: whether to replace an existing file or folder.
             companions: whether to copy sound and everything else that accompanies the video.
         """
-        return open_sink(
+        geometry = self.geometry(frames, scale, path)
+        sink = open_sink(
             path,
             frames,
-            width=frames.width * scale,
-            height=frames.height * scale,
+            **geometry._asdict(),
             encoder=self.encoder,
             force=force,
             companions=companions,
         )
+        if geometry.height > scale * frames.height:
+            sink.notes.append(
+                f"{frames.path}: the network makes it {scale} times larger; the rest up to "
+                f"{geometry.width}x{geometry.height} is interpolated."
+            )
+        return sink
 
     def run(self, source: Path, step: Step, scene_cuts: object) -> dict[str, Any]:
         """Returns everything that the frames of a result depend on, for a journal."""
         cuts = sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts
-        values = asdict(self)
+        values = {name: value for name, value in asdict(self).items() if name not in ("size", "excerpt")}
         values |= values.pop("encoder")
         options = {f"--{name.replace('_', '-')}": value for name, value in values.items()}
         options["--rate"] = None if self.encoder.rate is None else str(self.encoder.rate)
         options["segment length"] = options.pop("--segment")
+        options |= self.size.options() | self.excerpt.options()
         return {
             **options,
             "input": identity_of(source),
@@ -133,6 +153,11 @@ def upscale(
     deinterlace: bool = False,
     repeats: Repeats = "copy",
     bars: Bars = "interpolate",
+    size: tuple[int, int] | None = None,
+    height: int | None = None,
+    scale: float | Fraction | None = None,
+    start: float | Fraction = 0,
+    duration: float | Fraction | None = None,
     force: bool = False,
     resume: bool = True,
     segment: int = SEGMENT,
@@ -172,6 +197,15 @@ def upscale(
             result of their own, which takes longer and is not better (``docs/performance.md``).
         bars: how black bars around the picture are enlarged: by interpolation (``"interpolate"``) as long as
             nothing is shown in them, or by the network (``"compute"``).
+        size: width and height in pixels. What the network makes is brought to the largest size that fits
+            inside them, by Lanczos interpolation. The picture keeps the aspect ratio in which it is shown,
+            and its pixels become square. Videos get even sizes. By default the result is what the network
+            makes, usually four times as large as the source.
+        height: height in pixels, instead of ``size``; the width follows from it.
+        scale: how many times larger than the source the result is, from 1 to 16, instead of ``size``.
+        start: seconds from the first frame of the source. The first frame of the result is the first one at
+            or after this time; sound, subtitles and chapters are cut accordingly.
+        duration: seconds from ``start`` to the end of the result; by default all that is left.
         force: whether to replace an existing target.
         resume: whether to continue an interrupted run. Otherwise what it left is removed.
         segment: length of a segment in frames, see :func:`rlsp_tf.upscaling.segments.frames_left`.
@@ -190,7 +224,15 @@ def upscale(
             its work folder.
     """
     recipe = Recipe(
-        chroma, EncoderOptions(codec, crf, preset, rate), warm_start, deinterlace, segment, repeats, bars
+        chroma,
+        EncoderOptions(codec, crf, preset, rate),
+        warm_start,
+        deinterlace,
+        segment,
+        repeats,
+        bars,
+        Size(size, height, None if scale is None else _exact(scale)),
+        Excerpt(_exact(start), None if duration is None else _exact(duration)),
     )
     return upscale_clip(
         source,
@@ -229,7 +271,7 @@ def upscale_clip(
         finished = published(target, lambda: recipe.run(source, step, scene_cuts))
         if finished is not None:
             return finished
-    with open_source(source, deinterlace=recipe.deinterlace) as frames:
+    with recipe.open(source) as frames:
         make = partial(recipe.sink, frames, step.config.scale)
         whole = make(target, force=force)
         if isinstance(whole, ImageSink) or source is STDIN or target is STDOUT:
@@ -303,13 +345,17 @@ def render(
     missing = [*sink.missing] if isinstance(sink, SegmentedSink) else []
     if finished.notes is not None and not missing:
         return finished.notes
+    made = recipe.geometry(frames, step.config.scale, sink.path)
     if memory is None and finished.rows is not None:
         step = StripStep(step, finished.rows)
     elif memory is not None or not finished.segments:
         free = psutil.virtual_memory().available / 2
         # A warm start outputs several frames at once.
         at_once = 1 + recipe.warm_start
-        step = within_memory(step, frames.height, frames.width, memory or free, at_once=at_once)
+        # Beyond what the network makes, frames take as much as they do up to there.
+        more = made.width * made.height - step.config.scale**2 * frames.width * frames.height
+        left = (memory or free) - max(0, more) * PER_PIXEL / 16
+        step = within_memory(step, frames.height, frames.width, left, at_once=at_once)
     if isinstance(sink, SegmentedSink):
         sink.rows = step.rows if isinstance(step, StripStep) else None
     if recipe.bars == "interpolate" and not frames.transparent:
@@ -332,6 +378,9 @@ def render(
         target=sink.color,
         warm_start=recipe.warm_start,
     )
+    resize = None
+    if (made.width, made.height) != (step.config.scale * frames.width, step.config.scale * frames.height):
+        resize = Resizer(made.width, made.height, sink.color)
     if piped:
         shots = takewhile(lambda _: not stop, shots)
 
@@ -358,7 +407,9 @@ def render(
                     geometry=recipe.chroma,
                 )
                 frame = replace(frame, alpha=alpha)
-            item.picture.keep(frame)
+            if not is_final:
+                frame = frame if resize is None else resize(frame)
+                item.picture.keep(frame)
             encoder.put(frame)
         else:
             encoder.put(item)
@@ -454,3 +505,8 @@ def _ready(
             ask()
         yield outputs.add(frame, entered), False
     yield outputs.end_shot(), False
+
+
+def _exact(number: float | Fraction) -> Fraction:
+    """Returns a number as it was written: 0.1 is not the same as the nearest binary fraction."""
+    return Fraction(str(number)) if isinstance(number, float) else Fraction(number)

@@ -10,7 +10,8 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import build_model, rlsp_layer
 from rlsp_tf.network.widen import can_widen, widen
-from rlsp_tf.training.train import TrainingOptions, compile_model
+from rlsp_tf.training.build import compile_model
+from rlsp_tf.training.options import TrainingOptions
 
 
 def widened(model, config):

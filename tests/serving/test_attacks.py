@@ -410,7 +410,7 @@ class TestFaults:
         session = client.begin()
         answer = client.ask("PUT", f"{session}/frames/0", b"bug", RAW)
         assert answer.status == 500
-        assert answer.error == "the server failed at this request, by a fault of its own."
+        assert answer.error == "the server failed at this request because of a bug."
         assert "ZeroDivisionError" in log[0]
         assert client.ask("GET", "/healthz").status == 200
 

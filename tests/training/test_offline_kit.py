@@ -38,7 +38,8 @@ from rlsp_tf.training.offline_kit import (
     pack,
     shares,
 )
-from rlsp_tf.training.train import TrainingOptions, train
+from rlsp_tf.training.options import TrainingOptions
+from rlsp_tf.training.train import train
 
 OPTIONS = TrainingOptions(network=RLSPConfig(filters=8, layers=3), batch=2, frames=3, crop=8, every=20)
 
@@ -140,7 +141,7 @@ def test_what_cannot_be_packed_is_named(folder, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
     assert main(["pack", str(folder / "data"), str(tmp_path / "mine")]) == 1
-    assert "mine: exists and is no offline kit, or not as it was made; " in capsys.readouterr().err
+    assert "mine: exists and is not an unchanged offline kit; " in capsys.readouterr().err
     assert [*(tmp_path / "mine").iterdir()] == [tmp_path / "mine" / "thesis.txt"]
 
 
@@ -150,7 +151,7 @@ def test_only_a_kit_as_it_was_made_is_replaced(folder, tmp_path):
     pack(folder / "data", kit, packages=())
     thesis = kit / "clips" / "thesis.txt"
     thesis.touch()
-    with pytest.raises(RLSPError, match="kit: exists and is no offline kit, or not as it was made; "):
+    with pytest.raises(RLSPError, match="kit: exists and is not an unchanged offline kit; "):
         pack(folder / "data", kit, packages=())
     thesis.unlink()
     for data, what in ((kit / "clips", "contains the input"), (kit.parent, "lies in the input")):
@@ -220,7 +221,7 @@ def test_large_checkpoints_are_compressed_and_can_still_be_read(tmp_path, monkey
 
 def test_what_the_machine_lacks_is_named(folder, tmp_path, monkeypatch):
     monkeypatch.setattr("rlsp_tf.training.offline_kit.EXPECTED", ("numpy", "a_module_of_nobody"))
-    with pytest.raises(RLSPError, match="has no a_module_of_nobody"):
+    with pytest.raises(RLSPError, match="has no module a_module_of_nobody"):
         make_ready(folder / "data", tmp_path / "cache")
 
 
@@ -290,7 +291,7 @@ def test_a_loss_that_is_no_number_stops_jax_with_the_batches_saved(folder, tmp_p
         command, cwd=tmp_path, env=without_tensorflow(tmp_path), capture_output=True, text=True
     )
     assert run.returncode == 1
-    assert "run: the loss is not a finite number at step 10; its batch is in" in run.stderr
+    assert "run: the loss is not finite at step 10; its batch was saved as" in run.stderr
     training, _ = split_clips(index_clips([folder / "data"], cache=cache)[0], None)
     sampler = ClipSampler(training, batch=2, frames=3, crop=8, seed=0)
     with np.load(tmp_path / "run" / "not_a_number_step_10.npz") as saved:

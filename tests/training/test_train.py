@@ -21,12 +21,14 @@ from rlsp_tf.media.degradations import VIDEO, degradation_named
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import build_model, rlsp_layer
 from rlsp_tf.network.weights import load_model
+from rlsp_tf.training.build import compile_model
 from rlsp_tf.training.clips.index import index_clips, split_clips
 from rlsp_tf.training.clips.mixture import Mixture
 from rlsp_tf.training.clips.sampler import ClipSampler
 from rlsp_tf.training.loss import WarmUpAndDecay, frame_loss
+from rlsp_tf.training.options import TrainingOptions, network_of
 from rlsp_tf.training.run_folder import differences
-from rlsp_tf.training.train import TrainingOptions, compile_model, network_of, train
+from rlsp_tf.training.train import train
 from rlsp_tf.training.validator import Validator
 
 TINY = RLSPConfig(filters=8, layers=3)
@@ -97,7 +99,9 @@ def test_a_run_that_is_stopped_and_killed_goes_on_as_if_nothing_had_happened(dat
 
     code, errors = interrupt(signal.SIGTERM, 14)
     assert code == 1
-    stopped = re.search(r"stopped by SIGTERM at step (\d+); everything is saved, go on with --resume", errors)
+    stopped = re.search(
+        r"stopped by SIGTERM at step (\d+); everything is saved, continue with --resume", errors
+    )
     assert read_log(run)[-1]["step"] == stopped[1]
     code, _ = interrupt(signal.SIGKILL, 44)
     assert code == -signal.SIGKILL
@@ -177,7 +181,7 @@ def test_another_backend_trains_without_tensorflow_and_tensorflow_goes_on(folder
     # What it left, we go on with: the next step is the one that we would have done.
     run = tmp_path / "run"
     longer = replace(options, steps=60)
-    with pytest.raises(RLSPError, match="stands at step 20, too late to change --steps from 20 to 60"):
+    with pytest.raises(RLSPError, match="is at step 20, too late to change --steps from 20 to 60"):
         train([folder / "data"], run, longer, cache=folder / "cache", resume=True)
     model, expected = compile_model(options), compile_model(options)
     model.load_weights(run / "last.keras")
@@ -261,7 +265,7 @@ def test_a_mixture_goes_on_where_it_stopped_and_measures_photographs(folder, pho
         "training photographs": 2,
         "validation photographs": 1,
     }
-    with pytest.raises(RLSPError, match="a share of photographs is asked for, but none are given"):
+    with pytest.raises(RLSPError, match="--photo-share needs photographs; give a folder of them by --photos"):
         quick(folder, "none", MIXED)
 
 
@@ -329,14 +333,14 @@ def test_a_signal_is_noticed_after_few_steps_where_they_are_large():
 def test_what_differs_is_named_before_anything_is_overwritten(folder):
     options = replace(QUICK, steps=2)
     quick(folder, "mine", options)
-    with pytest.raises(RLSPError, match="mine: holds a run already; give --resume to go on"):
+    with pytest.raises(RLSPError, match="mine: holds a run already; give --resume to continue it"):
         quick(folder, "mine", options)
     with pytest.raises(
-        RLSPError, match="was begun otherwise: batch was 2 and is now 3; seed was 0 and is now 4"
+        RLSPError, match="began with other options: batch was 2 and is now 3; seed was 0 and is now 4"
     ):
         quick(folder, "mine", replace(options, batch=3, seed=4), resume=True)
     with pytest.raises(
-        RLSPError, match=r"the clips for training are not those it was begun with: one was \"\w+\""
+        RLSPError, match=r"the clips for training are not those that it began with: one was \"\w+\""
     ):
         train([folder / "data" / "two"], folder / "mine", options, cache=folder / "cache", resume=True)
     (folder / "mine" / "last.keras").write_bytes(b"not a checkpoint")
@@ -382,7 +386,7 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_its_batch(folder):
     broken.set_weights([np.full_like(weight, np.nan) for weight in broken.get_weights()])
     broken.save(folder / "broken.keras")
     with pytest.raises(
-        RLSPError, match=r"not a finite number at step 1; its batch is in not_a_number_step_1\.npz"
+        RLSPError, match=r"not finite at step 1; its batch was saved as not_a_number_step_1\.npz"
     ):
         quick(folder, "broken", replace(QUICK, init=str(folder / "broken.keras")))
     training, _ = split_clips(index_clips([folder / "data"], cache=folder / "cache")[0], None)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from rlsp_tf.benchmarks.excerpts import cut, decodable, is_whole
+from rlsp_tf.benchmarks.excerpts import decodable, is_whole
 from rlsp_tf.benchmarks.faults.damage import KINDS, damage
 from rlsp_tf.benchmarks.harness import Overdue, Worker
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.excerpts import cut
 
 FRAMES = 12
 """Number of frames of every video that is damaged."""

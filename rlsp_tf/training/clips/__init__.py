@@ -1,4 +1,4 @@
-"""Clips for training: found in folders, made ready once, and cut into samples.
+"""Clips for training: found in folders, prepared once, and cut into samples.
 
 May import what ``training`` may.
 """

@@ -1,9 +1,9 @@
-"""Keeps the cache of prepared clips and photographs from growing for ever.
+"""Keeps the cache of prepared clips and photographs from growing forever.
 
-Every use of a cached folder sets the time of its card anew. Folders that nobody has used for ``DAYS`` are
-removed, and where all together take more than ``LARGEST``, those used longest ago, but none that was used
-within the last day, since a training may be going on with it. Only folders are removed that hold nothing but
-what this package writes.
+Each use of a cached folder updates the modification time of its card. Folders that have not been used for
+``DAYS`` are removed. If the cache takes more than ``LARGEST``, the least recently used folders are removed,
+except those used within the last day, since a training may be using them. A folder is removed only if it
+holds nothing but files that this package writes.
 """
 
 import contextlib
@@ -20,14 +20,15 @@ from rlsp_tf.training.clips.photographs import CARD as PHOTOGRAPH_CARD
 from rlsp_tf.training.clips.photographs import PIXELS
 
 DAYS = 30
+"""Days after which an unused folder is removed."""
 LARGEST = 40 * 10**9
-"""Bytes."""
+"""Size of the cache in bytes, above which the least recently used folders are removed."""
 _KEY = re.compile(r".+-[0-9a-f]{16}")
 _FILES = {
     CARD: {"hr.raw", "blurred.raw", "detail.raw", "motion.raw"},
     PHOTOGRAPH_CARD: {PIXELS},
 }
-"""Cards, and what lies beside them."""
+"""Names of the cards, and of the other files in their folders."""
 
 
 class _Entry(NamedTuple):
@@ -37,13 +38,13 @@ class _Entry(NamedTuple):
 
 
 def clean_cache(cache: str | os.PathLike[str] | None = None) -> list[str]:
-    """Removes what is not used any more.
+    """Removes clips and photographs that are no longer used.
 
     Args:
-        cache: a folder; by default :func:`rlsp_tf.training.clips.index.default_cache`.
+        cache: folder of the cache; by default :func:`rlsp_tf.training.clips.index.default_cache`.
 
     Returns:
-        A sentence about what was removed, or none.
+        A list with a sentence about what was removed; empty if nothing was.
     """
     cache = Path(cache) if cache is not None else default_cache()
     now = time.time()
@@ -58,11 +59,11 @@ def clean_cache(cache: str | os.PathLike[str] | None = None) -> list[str]:
     if not removed:
         return []
     size = f"{freed / 1e9:.2f} GB"
-    return [f"removed {removed} clips and photographs ({size}) from {cache}, which were not used any more"]
+    return [f"removed {removed} unused clips and photographs ({size}) from {cache}"]
 
 
 def _entry(folder: Path) -> _Entry | None:
-    """A folder of ours, or ``None``."""
+    """Describes a folder of the cache; ``None`` if it is none that this package has written."""
     with contextlib.suppress(OSError):
         if _KEY.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
             files = {path.name: path.lstat() for path in folder.iterdir()}

@@ -1,7 +1,7 @@
-"""A virtual camera that moves over photographs, and makes clips of them as sharp as they are.
+"""A virtual camera that moves over photographs, which turns them into sharp clips.
 
-A photograph has more detail than the frames of most videos, because no codec has seen it and nothing in it
-moved. What moves here is the camera, by fractions of a pixel, and what it sees is known exactly.
+A photograph has more detail than the frames of most videos, because it is neither compressed nor blurred by
+motion. The camera moves by fractions of a pixel, and the motion is known exactly.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,48 +11,54 @@ import cv2
 import numpy as np
 
 SCALES = (1.0, 1.7)
-"""Pixels of a photograph for one of a frame: at least one, where it is large enough, so that frames are
-sharp."""
+"""Range of the number of photograph pixels per frame pixel, for photographs that are large enough. With at
+least one, frames are sharp."""
 SPEEDS = (0.0, 0.6, 1.5, 3.5, 8.0)
-"""Standard deviations of the velocity of a camera, in pixels of a frame, of which one is drawn."""
+"""Standard deviations of the camera's velocity in frame pixels per frame, one of which is drawn."""
 SPEED_SHARES = (0.08, 0.28, 0.32, 0.26, 0.06)
+"""Probabilities of ``SPEEDS``."""
 ACCELERATION = 0.1
+"""Standard deviation of the camera's acceleration in frame pixels per frame squared."""
 ZOOM = 0.006
-"""Standard deviation of the logarithm by which the scale changes from frame to frame."""
+"""Standard deviation of the change of the logarithm of the scale from frame to frame."""
 TILT = 6.0
+"""Standard deviation of the camera's constant rotation, in degrees."""
 TURN = 0.35
-"""Standard deviations of how far a camera is tilted, and turns from frame to frame, in degrees."""
+"""Standard deviation of the rotation from frame to frame, in degrees."""
 KEYSTONE = 3e-4
-"""Standard deviation of the perspective, as the change of scale per pixel of a frame."""
+"""Standard deviation of the perspective: relative change of scale per frame pixel."""
 HAND = 0.35
-"""Standard deviation of what an unsteady hand adds from frame to frame, in pixels of a frame."""
+"""Standard deviation of the shake of a hand-held camera from frame to frame, in frame pixels."""
 FRONT = 0.3
-"""Share of scenes in which a part of another photograph moves in front of the first one."""
+"""Share of scenes in which a part of another photograph moves in front."""
 CUTS, DISSOLVES, FADES, FLASHES = 0.03, 0.03, 0.03, 0.02
-"""Shares of clips with a cut, a dissolve to another scene, a fade from or to one colour, and a flash."""
+"""Shares of clips with a cut, a dissolve to another scene, a fade from or to a colour, and a flash."""
 CANDIDATES = 3
-"""Places tried at most, of which that with the most detail is taken."""
+"""Largest number of places that are tried; the one with the most detail is used."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What a camera sees of a photograph over time.
+    """A photograph and the path of the camera over it.
 
     Attributes:
         photo: uint8 RGB ``(H, W, 3)``.
-        path: float64 ``(T, 3, 3)`` homographies from pixel (x, y) of a frame, counted from the frame's
-            middle, to pixel (x, y) of the photograph.
+        path: float64 ``(T, 3, 3)``, a homography for each frame that maps a pixel (x, y) of the frame,
+            relative to its centre, to a pixel (x, y) of the photograph.
     """
 
     photo: np.ndarray
     path: np.ndarray
 
     def renderer(self, height: int, width: int) -> Callable[[int], np.ndarray]:
-        """Gives what renders frame t at twice the height and width, as uint8 ``(2 height, 2 width, 3)``.
+        """Returns a function that renders frame t at twice the size: uint8 ``(2 height, 2 width, 3)``.
 
-        The part of the photograph that is seen is enlarged twice by cubic interpolation, once for all
-        frames. Linear interpolation loses next to nothing of that, and is quick. What lies beyond the
-        photograph is its mirror image.
+        The visible part of the photograph is enlarged twofold by cubic interpolation, once for all frames.
+        Frames are sampled from it by linear interpolation, which is fast and then loses almost no detail.
+        Beyond its edges, the photograph is mirrored.
+
+        Args:
+            height, width: size of a frame in pixels.
         """
         corners = np.array([[x, y] for x in (-width / 2, width / 2) for y in (-height / 2, height / 2)])
         seen = np.concatenate([_transform(each, corners) for each in self.path])
@@ -61,7 +67,7 @@ class View:
         high = np.clip(np.ceil(seen.max(0)) + 4, low + 2, size).astype(int)
         part = np.ascontiguousarray(self.photo[low[1] : high[1], low[0] : high[0]])
         enlarged = cv2.resize(part, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-        # Pixel x of the part is pixel 2 x + 1/2 of the enlarged one, and the same holds for frames.
+        # Pixel x of the part is at 2 x + 1/2 in the enlarged part; the same holds for frames.
         to_enlarged = np.array([[2, 0, 0.5 - 2 * low[0]], [0, 2, 0.5 - 2 * low[1]], [0, 0, 1]])
         from_twice = np.array([[0.5, 0, 0.25 - width / 2], [0, 0.5, 0.25 - height / 2], [0, 0, 1]])
 
@@ -83,13 +89,13 @@ class View:
 
 @dataclass(frozen=True)
 class Scene:
-    """A view, and perhaps a part of another photograph in front of it.
+    """A view, optionally with a part of another photograph that moves in front of it.
 
     Attributes:
-        back: what fills the frame.
-        front: what is in front.
-        outline: ``(N, 2)`` pixels (x, y) of the photograph in front: the polygon that is cut out of it.
-            It moves as its photograph does.
+        back: the view that fills the frame.
+        front: the view in front; ``None`` if there is none.
+        outline: float64 ``(N, 2)``, the polygon that is cut out of the photograph in front, as pixels (x, y)
+            of that photograph.
     """
 
     back: View
@@ -107,7 +113,7 @@ class Scene:
                 place = _transform(np.linalg.inv(self.front.path[t]), self.outline)
                 place = 2 * np.add(place, (width / 2, height / 2)) - 0.5
                 mask = np.zeros(twice.shape[:2], np.uint8)
-                # Sixteenths of a pixel.
+                # Coordinates have four fractional bits.
                 cv2.fillPoly(mask, [np.rint(16 * place).astype(np.int32)], 255, shift=4)
                 cv2.copyTo(front(t), mask, twice)
             cv2.resize(twice, (width, height), dst=frame, interpolation=cv2.INTER_AREA)
@@ -117,13 +123,13 @@ class Scene:
 def draw_clip(
     rng: np.random.Generator, photos: Sequence[np.ndarray], frames: int, height: int, width: int
 ) -> np.ndarray:
-    """A random clip of random photographs.
+    """Draws a random clip from photographs.
 
     Args:
-        rng: draws everything.
-        photos: uint8 RGB ``(H, W, 3)``, of any size.
-        frames: of the clip.
-        height, width: of its frames.
+        rng: source of all random numbers.
+        photos: photographs, uint8 RGB ``(H, W, 3)`` of any size.
+        frames: number of frames.
+        height, width: size of the frames in pixels.
 
     Returns:
         uint8 ``(frames, height, width, 3)``.
@@ -153,13 +159,13 @@ def draw_clip(
 def draw_scene(
     rng: np.random.Generator, photos: Sequence[np.ndarray], frames: int, height: int, width: int
 ) -> Scene:
-    """A random scene without cuts; see :func:`draw_clip`."""
+    """Draws a random scene without cuts; arguments as for :func:`draw_clip`."""
     back = draw_view(rng, photos[int(rng.integers(len(photos)))], frames, height, width)
     if rng.random() >= FRONT:
         return Scene(back)
     photo = photos[int(rng.integers(len(photos)))]
     front = draw_view(rng, photo, frames, height, width)
-    # A round shape of a few waves, somewhere in the middle frame.
+    # The outline is a circle with a few random waves, somewhere in the middle frame.
     angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     radius = np.ones_like(angle)
     for wave in range(2, 7):
@@ -173,13 +179,13 @@ def draw_scene(
 def draw_view(
     rng: np.random.Generator, photo: np.ndarray, frames: int, height: int, width: int, *, calm: bool = False
 ) -> View:
-    """A camera's way over a photograph: smooth, in any direction, with zooms, turns and perspective.
+    """Draws a smooth path of the camera over a photograph, with zoom, rotation and perspective.
 
     Args:
-        rng, frames, height, width: see :func:`draw_clip`.
-        photo: what to see.
-        calm: a hand-held camera that neither stands still nor rushes, not mirrored and not turned by
-            quarters, as in :class:`rlsp_tf.training.validator.Validator`.
+        rng, frames, height, width: as for :func:`draw_clip`.
+        photo: the photograph, uint8 RGB ``(H, W, 3)``.
+        calm: use a hand-held camera of moderate speed, and do not mirror the photograph. Validation needs
+            such views; see :func:`rlsp_tf.training.validator.photograph_excerpts`.
     """
     t = np.arange(frames) - (frames - 1) / 2
     speed = 1.5 if calm else rng.choice(SPEEDS, p=SPEED_SHARES)
@@ -199,7 +205,7 @@ def draw_view(
     if not calm:
         turned = turned[:, :: rng.choice([-1, 1])] * rng.choice([-1, 1], 2)
     room = np.array(photo.shape[1::-1])
-    # Of a photograph that is too small for that, the mirror image is seen beyond its edges.
+    # A photograph that is too small for this scale is mirrored beyond its edges.
     scale = max(0.5, min(rng.uniform(*SCALES), 0.9 * min(room / (width, height))))
     cosine, sine = np.cos(angle) * zoom * scale, np.sin(angle) * zoom * scale
     path = np.zeros((frames, 3, 3))
@@ -218,7 +224,7 @@ def draw_view(
 def _draw_place(
     rng: np.random.Generator, photo: np.ndarray, low: np.ndarray, high: np.ndarray, size: np.ndarray
 ) -> np.ndarray:
-    """A place (x, y) between two, with much to be seen around it; the middle where there is no room."""
+    """Draws a place (x, y) between two others, with much detail around it; their middle if they are close."""
     middle = (low + high) / 2
     low, high = np.minimum(low, middle), np.maximum(high, middle)
     low, high = np.where(high - low < 1, middle, low), np.where(high - low < 1, middle, high)
@@ -233,18 +239,19 @@ def _draw_place(
 
 
 def _transform(homography: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Applies a homography ``(3, 3)`` to points ``(N, 2)``."""
     mapped = points @ homography[:, :2].T + homography[:, 2]
     return mapped[:, :2] / mapped[:, 2:]
 
 
 def _ramp(rng: np.random.Generator, frames: int) -> np.ndarray:
-    """From 0 to 1 or the other way round, within a clip or partly beyond its ends."""
+    """Draws a ramp ``(frames,)`` from 0 to 1 or from 1 to 0, which may begin or end outside the clip."""
     first, last = np.sort(rng.uniform(-0.5 * frames, 1.5 * frames, 2))
     ramp = np.interp(np.arange(frames), [first, last + 1e-6], [0.0, 1.0])
     return ramp[:: rng.choice([-1, 1])]
 
 
 def _blend(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Both clips mixed, with the share of the second one in every frame."""
+    """Mixes two clips; ``share`` is that of the second clip in each frame, ``(T,)`` in 0..1."""
     weight = share.astype(np.float32)[:, None, None, None]
     return np.rint(first + weight * (second.astype(np.float32) - first)).astype(np.uint8)

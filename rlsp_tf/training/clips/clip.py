@@ -1,4 +1,4 @@
-"""A clip that has been made ready for training: its arrays on disk, and where its shots begin."""
+"""A clip that has been prepared for training: its arrays on disk, and where its shots begin."""
 
 import math
 import re
@@ -14,26 +14,27 @@ from rlsp_tf.system.files import named, read_json
 
 Halving = Literal["auto", "always", "never"]
 CELL = 4
-"""Side of a cell of the maps ``detail`` and ``motion``, in low-resolution pixels."""
+"""Height and width of a cell of the maps ``detail`` and ``motion``, in low-resolution pixels."""
 CARD = "clip.json"
+"""Name of the file that describes a prepared clip."""
 OURS = named(r"(hr|blurred|detail|motion)\.raw", re.escape(CARD))
-"""Which files are those of a clip, by their names in its folder."""
+"""Tells the files of a prepared clip by their names in its folder."""
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip that has been made ready, or the part of it from ``start`` to ``stop``.
+    """A prepared clip, or the part of it from frame ``start`` to frame ``stop``.
 
     Attributes:
-        name: unique among the clips of an index.
-        source: the video file or folder that it was made from.
-        sha256: of the source's content, in hexadecimal.
-        folder: where the arrays lie.
+        name: name of the clip, unique in an index.
+        source: path of the video file or folder that it was prepared from.
+        sha256: SHA-256 of the content of the source, in hexadecimal.
+        folder: folder of the arrays.
         shape: ``(frames, height, width)`` of the arrays.
-        scale: the scale that it was blurred for.
-        halved: whether frames were reduced by means of 2x2 pixels.
-        cuts: frames that are the first after a scene cut.
-        start, stop: the frames that may be used.
+        scale: upscaling factor that the frames were blurred for.
+        halved: whether frames were reduced to half their size.
+        cuts: numbers of the frames that begin a shot, without the first.
+        start, stop: first frame that may be used, and the frame after the last.
     """
 
     name: str
@@ -49,42 +50,46 @@ class Clip:
 
     @cached_property
     def hr(self) -> np.memmap:
-        """uint8 ``(frames, height, width, 3)``, read-only."""
+        """High-resolution frames, uint8 RGB ``(frames, height, width, 3)``, read-only."""
         return self._map("hr.raw", np.uint8, (*self.shape, 3))
 
     @cached_property
     def blurred(self) -> np.memmap:
-        """``hr`` blurred as :func:`rlsp_tf.degrade` does and rounded, before pixels are taken.
+        """``hr`` after the blur of :func:`rlsp_tf.degrade`, rounded, at full resolution.
 
-        ``blurred[:, y::scale, x::scale]`` is the low resolution of the frames seen from pixel (y, x).
+        ``blurred[:, y::scale, x::scale]`` is the low resolution of ``hr[:, y:, x:]``.
         """
         return self._map("blurred.raw", np.uint8, (*self.shape, 3))
 
     @cached_property
     def detail(self) -> np.memmap:
-        """float32 ``(frames, rows, columns)``, one number for a cell of ``CELL`` x ``CELL`` lr pixels.
+        """Detail of each cell of ``CELL`` x ``CELL`` low-resolution pixels.
 
-        Mean of ``|dy/dx| + |dy/dy|`` of low-resolution luma, in grey levels per pixel.
+        float32 ``(frames, rows, columns)``: the mean of the absolute horizontal and vertical differences
+        between neighbouring pixels of low-resolution luma, added up, in grey levels.
         """
         return self._map("detail.raw", np.float32, self._cells)
 
     @cached_property
     def motion(self) -> np.memmap:
-        """As ``detail``, the mean of ``|y[t] - y[t - 1]|``; 0 in the first frame."""
+        """Mean absolute change of low-resolution luma since the previous frame, in the form of ``detail``.
+
+        0 in the first frame.
+        """
         return self._map("motion.raw", np.float32, self._cells)
 
     @property
     def shots(self) -> list[tuple[int, int]]:
-        """``(start, stop)`` of every stretch of usable frames without a cut."""
+        """``(start, stop)`` of every shot within the frames that may be used."""
         inner = [cut for cut in self.cuts if self.start < cut < self.stop]
         return list(zip([self.start, *inner], [*inner, self.stop], strict=True))
 
     def part(self, start: int, stop: int) -> "Clip":
-        """The frames from ``start`` to ``stop`` alone."""
+        """Returns the part of the clip from frame ``start`` to frame ``stop``."""
         return replace(self, start=start, stop=stop)
 
     def to_dict(self) -> dict[str, Any]:
-        """What a run's index records: everything but where the arrays lie."""
+        """Returns what the index of a run records: everything except ``folder``."""
         return {key: value for key, value in asdict(self).items() if key != "folder"}
 
     @property
@@ -104,14 +109,15 @@ class Clip:
 
 
 def open_clip(folder: Path, name: str | None = None) -> Clip:
-    """Opens a clip that was made ready before.
+    """Opens a prepared clip.
 
     Args:
-        folder: as :func:`rlsp_tf.training.clips.prepare.prepare_clip` made it; may have been moved or copied.
-        name: a name instead of that of its source.
+        folder: a folder made by :func:`rlsp_tf.training.clips.prepare.prepare_clip`. It may have been moved
+            or copied since.
+        name: name of the clip; by default the name of its source.
 
     Raises:
-        RLSPError: if something in it is missing or has the wrong size.
+        RLSPError: if a file in the folder is missing or has the wrong size.
     """
     card = read_json(folder / CARD, f"remove {folder}")
     try:
@@ -142,5 +148,5 @@ def open_clip(folder: Path, name: str | None = None) -> Clip:
     if not whole:
         raise RLSPError(f"{folder / CARD}: is damaged; remove {folder}.")
     for each in ("hr", "blurred", "detail", "motion"):
-        getattr(clip, each)  # the file is looked at when it is mapped
+        getattr(clip, each)  # mapping the file checks its size
     return clip

@@ -1,4 +1,4 @@
-"""A picture of the samples that a training begins with, so that one sees what it is given."""
+"""A picture of the first samples of a training, which shows what the network is trained on."""
 
 from pathlib import Path
 from typing import Protocol
@@ -10,32 +10,33 @@ from rlsp_tf.system.files import atomic_file
 
 SAMPLES = 24
 SIDE = 128
-"""Of a frame on the sheet, in pixels, at most."""
+"""Largest height of a frame on the sheet, in pixels."""
 COLUMNS = 2
 LINE = 16
+"""Height of a caption in pixels."""
 
 
 class Sampler(Protocol):
-    """What gives samples, and words for them."""
+    """Makes samples and describes them."""
 
     batch: int
 
     def samples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """``(lr, hr)``; see :meth:`rlsp_tf.training.clips.sampler.ClipSampler.samples`."""
+        """Returns a batch; see :meth:`rlsp_tf.training.clips.sampler.ClipSampler.samples`."""
 
     def captions(self, step: int) -> list[str]:
-        """What each sample of the step is, in a few words."""
+        """Describes each sample of a step in a few words."""
 
 
 def write_contact_sheet(path: Path, sampler: Sampler) -> None:
-    """Writes the first samples into a picture.
+    """Draws the first samples of a training into an image file.
 
-    Every one has a caption, its middle frame at low resolution, enlarged without interpolation, and its
-    first, middle and last frame at high resolution.
+    Each sample is shown with a caption, its middle frame at low resolution, enlarged without interpolation,
+    and its first, middle and last frame at high resolution.
 
     Args:
-        path: of the picture; the suffix says its format.
-        sampler: gives them.
+        path: the file to write; its suffix selects the format.
+        sampler: makes the samples.
     """
     cells: list[tuple[str, np.ndarray]] = []
     for step in range(-(-SAMPLES // sampler.batch)):

@@ -1,7 +1,7 @@
-"""Clips of what photographs have little of: black, one colour, letterbox bars, and text that scrolls.
+"""Clips of flat content, which photographs lack: plain colours, gradients, letterbox bars, scrolling text.
 
-Samplers of natural clips leave out what is flat, because it teaches nothing about detail. A network that
-has never seen it may make something of a black frame, though.
+The sampler of clips avoids flat crops, because they teach nothing about detail. But a network that has never
+seen flat content may add patterns to it, for example to black frames.
 """
 
 import string
@@ -14,24 +14,24 @@ from rlsp_tf.training.clips.camera import View, draw_clip
 
 KINDS = ("plain", "gradient", "bars", "text")
 SIZES = (14, 40)
-"""Smallest and largest type, in pixels of a frame."""
+"""Smallest and largest font size, in frame pixels."""
 FASTEST = 4.0
-"""Largest speed of text, in pixels of a frame from one to the next."""
+"""Largest speed of text, in frame pixels per frame."""
 
 
 def draw_flat_clip(
     rng: np.random.Generator, photos: Sequence[np.ndarray], frames: int, height: int, width: int
 ) -> tuple[str, np.ndarray]:
-    """A random clip of flat content.
+    """Draws a random clip of flat content.
 
     Args:
-        rng: draws everything.
-        photos: what is between bars and behind some of the text, if there are any.
-        frames: of the clip.
-        height, width: of its frames.
+        rng: source of all random numbers.
+        photos: photographs to show between the bars and behind some of the text; may be empty.
+        frames: number of frames.
+        height, width: size of the frames in pixels.
 
     Returns:
-        One of ``KINDS``, and uint8 RGB ``(frames, height, width, 3)``.
+        ``(kind, clip)``: one of ``KINDS``, and uint8 RGB ``(frames, height, width, 3)``.
     """
     kind = str(rng.choice(KINDS))
     shape = (frames, height, width, 3)
@@ -55,7 +55,7 @@ def draw_flat_clip(
 
 
 def _color(rng: np.random.Generator) -> np.ndarray:
-    """Often black or white, often grey."""
+    """Draws a colour: black or white in about half of the cases, otherwise grey or any other colour."""
     kind = rng.random()
     if kind < 0.4:
         return np.zeros(3, np.uint8)
@@ -67,7 +67,7 @@ def _color(rng: np.random.Generator) -> np.ndarray:
 
 
 def _gradient(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> np.ndarray:
-    """As a sky has it: some grey levels over the frame, moving slowly, with the steps of rounding."""
+    """Draws a gradient like that of a sky: some grey levels that move slowly, with rounding steps."""
     frames, height, width, _ = shape
     y, x = np.mgrid[:height, :width] / max(height, width)
     angle = rng.uniform(0, 2 * np.pi)
@@ -77,10 +77,10 @@ def _gradient(rng: np.random.Generator, shape: tuple[int, int, int, int]) -> np.
 
 
 def _text(rng: np.random.Generator, frames: int, height: int, width: int) -> np.ndarray:
-    """How much of each pixel letters cover, float32 ``(frames, height, width, 1)`` 0..1, as they scroll."""
+    """Draws scrolling text: the coverage of each pixel, float32 ``(frames, height, width, 1)`` in 0..1."""
     size = int(rng.integers(SIZES[0], SIZES[1] + 1))
     speed = rng.uniform(-FASTEST, FASTEST, 2) * rng.choice([(0, 1), (1, 0)])
-    # Drawn at twice the size, with room for the way that it goes.
+    # The page is drawn at twice the size, and is large enough for the whole way.
     room = np.ceil(2 * ((width, height) + frames * np.abs(speed))).astype(int)
     letters = rng.choice(list(string.ascii_letters + string.digits + "    .,:-"), (60, 80))
     page = Image.new("RGB", tuple(room))

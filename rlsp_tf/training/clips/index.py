@@ -1,12 +1,12 @@
-"""Clips to train on, found in folders, made ready once and kept in a cache.
+"""Finds clips to train on, and keeps them in a cache, prepared for training.
 
-A clip is made ready by :mod:`rlsp_tf.training.clips.prepare`: its frames and its blurred frames lie on disk,
-uncompressed, where training reads them through memory mapping. Nothing here decodes or needs TensorFlow.
+:mod:`rlsp_tf.training.clips.prepare` writes the frames of a clip and its blurred frames to disk without
+compression, where training maps them into memory. This module itself needs neither a decoder nor TensorFlow.
 """
 
 import contextlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,8 +18,25 @@ from rlsp_tf.training.clips.clip import CARD, OURS, Clip, Halving, open_clip
 
 
 def default_cache() -> Path:
-    """``$XDG_CACHE_HOME/rlsp_tf``, which is ``~/.cache/rlsp_tf`` on most systems."""
+    """Returns ``$XDG_CACHE_HOME/rlsp_tf``, which is ``~/.cache/rlsp_tf`` on most systems."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rlsp_tf"
+
+
+def open_cache(cache: str | os.PathLike[str] | None) -> Path:
+    """Returns the folder of the cache, and makes it if it is missing.
+
+    Args:
+        cache: the folder; ``None`` for :func:`default_cache`.
+
+    Raises:
+        RLSPError: if the folder cannot be made.
+    """
+    cache = Path(cache) if cache is not None else default_cache()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RLSPError(describe_os_error(error)) from error
+    return cache
 
 
 def index_clips(
@@ -30,28 +47,27 @@ def index_clips(
     halve: Halving = "auto",
     progress: bool = False,
 ) -> tuple[list[Clip], list[str]]:
-    """Finds clips and makes those ready that are not in the cache yet.
+    """Finds clips, and prepares those that are not in the cache yet.
 
     Args:
-        roots: folders, searched with all their subfolders, or single clips. A clip is a video file,
-            a folder of images, or a folder that was made ready before.
-        cache: where clips are kept; by default :func:`default_cache`. A clip takes 6 bytes per pixel.
-        scale: of the network to be trained.
-        halve: whether frames are reduced to half their size before use: ``"always"``, ``"never"``, or
-            ``"auto"``: where their format loses something, because at full size its artefacts would be
-            learned as detail.
+        roots: folders, which are searched with all their subfolders, or single clips. A clip is a video
+            file, a folder of images, or the folder of a prepared clip.
+        cache: folder for prepared clips; by default :func:`default_cache`. They take 6 bytes per pixel.
+        scale: upscaling factor of the network to be trained.
+        halve: whether frames are reduced to half their size: ``"always"``, ``"never"``, or ``"auto"`` for
+            clips in a lossy format, because the network would learn the artefacts of compression as detail.
         progress: show a progress bar on standard error.
 
     Returns:
-        Clips by name, and sentences about what was skipped, and how much space the clips take.
+        ``(clips, notes)``: the clips, sorted by name, and sentences about what was skipped and how much
+        space the clips take.
 
     Raises:
-        RLSPError: if a root is missing, nothing usable is found or the cache cannot be written.
+        RLSPError: if a root is missing, no clip can be used, or the cache cannot be written.
     """
     sources = find_sources(roots)
-    cache = Path(cache) if cache is not None else default_cache()
+    cache = open_cache(cache)
     try:
-        cache.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(cache)
     except OSError as error:
         raise RLSPError(describe_os_error(error)) from error
@@ -64,9 +80,11 @@ def index_clips(
             if (source / CARD).is_file():
                 clip = open_clip(source, name)
                 if clip.scale != scale:
-                    raise RLSPError(f"{source}: was made ready for scale {clip.scale}, not {scale}.")
+                    raise RLSPError(
+                        f"{source}: was prepared for scale {clip.scale}, not {scale}; give the original clip."
+                    )
             else:
-                from rlsp_tf.training.clips.prepare import prepare_clip  # needs a decoder, the cache does not
+                from rlsp_tf.training.clips.prepare import prepare_clip  # loads the decoder
 
                 clip = open_clip(prepare_clip(source, cache, scale=scale, halve=halve, notes=notes), name)
         except (RLSPError, OSError) as error:
@@ -84,7 +102,7 @@ def index_clips(
 
 
 def mark_used(card: Path) -> None:
-    """Sets the time of a card to now, if it can be written, so that the cache keeps its clip."""
+    """Sets the modification time of a card to now, so that the cache keeps its clip; errors are ignored."""
     with contextlib.suppress(OSError):
         os.utime(card)
 
@@ -96,39 +114,67 @@ def find_sources(roots: Iterable[str | os.PathLike[str]]) -> list[tuple[str, Pat
         roots: as for :func:`index_clips`.
 
     Returns:
-        ``(name, path)`` sorted by name. A name is the path below the root without the suffix, unless
-        another clip has the same.
+        ``(name, path)`` of each clip, sorted by name. The name is the path below the root without the
+        suffix, or the absolute path if another clip has the same name.
 
     Raises:
         RLSPError: if a root does not exist, or there is no clip.
+    """
+    roots = list(roots)
+    found = named_below(roots, _walk, suffixes=False)
+    if not found:
+        named = ", ".join(map(str, roots))
+        raise RLSPError(
+            f"{named}: holds no video ({' '.join(VIDEO_SUFFIXES)}) and no folder of images; check the path."
+        )
+    return found
+
+
+def named_below(
+    roots: Iterable[str | os.PathLike[str]],
+    walk: Callable[[Path], Iterable[Path]],
+    *,
+    suffixes: bool,
+) -> list[tuple[str, Path]]:
+    """Finds paths below some roots, and gives each a unique name.
+
+    Args:
+        roots: folders or files.
+        walk: function that returns the wanted paths below a root.
+        suffixes: whether names keep the suffixes of files.
+
+    Returns:
+        ``(name, path)``, sorted by name. The name is the path below the root, or the absolute path if
+        another path has the same name.
+
+    Raises:
+        RLSPError: if a root does not exist.
     """
     found: dict[str, Path] = {}
     for root in map(Path, roots):
         if not root.exists():
             raise RLSPError(f"{root}: no such file or folder; check the path.")
-        for path in _walk(root):
-            relative = path.relative_to(root) if path != root else Path(path.name)
-            name = relative.with_suffix("").as_posix() if path.is_file() else relative.as_posix()
-            if name in found and found[name] != path:
+        for path in walk(root):
+            below = path.relative_to(root) if path != root else Path(path.name)
+            name = (below if suffixes or path.is_dir() else below.with_suffix("")).as_posix()
+            if found.get(name, path) != path:
                 name = path.absolute().as_posix()
             found[name] = path
-    if not found:
-        named = ", ".join(map(str, roots))
-        raise RLSPError(f"{named}: holds no video and no folder of images ({' '.join(VIDEO_SUFFIXES)}).")
     return sorted(found.items())
 
 
 def default_held_out(names: Sequence[str]) -> list[str]:
-    """The names of every fifth clip, or of the last of fewer."""
+    """Returns the names of every fifth clip, or of the last clip if there are fewer than five."""
     return list(names[len(names) % 5 // 2 :: 5] if len(names) >= 5 else names[-1:])
 
 
 def split_clips(clips: Sequence[Clip], held_out: Sequence[str] | None) -> tuple[list[Clip], list[Clip]]:
-    """Takes clips away from training to validate on.
+    """Divides clips into those to train on and those to validate on.
 
     Args:
-        clips: of an index.
-        held_out: names; by default every fifth clip. A single clip gives its last fifth.
+        clips: the clips of an index.
+        held_out: names of the clips to validate on; ``None`` for every fifth clip, or the last fifth of a
+            single clip.
 
     Returns:
         ``(training, validation)``.
@@ -149,19 +195,20 @@ def split_clips(clips: Sequence[Clip], held_out: Sequence[str] | None) -> tuple[
         )
     training = [clip for clip in clips if clip.name not in held_out]
     if not training:
-        raise RLSPError("every clip is held out for validation; leave some to train on.")
+        raise RLSPError("every clip is held out for validation; leave at least one to train on.")
     return training, [clip for clip in clips if clip.name in held_out]
 
 
 def _walk(path: Path) -> Iterable[Path]:
+    """Yields the clips below a path."""
     if path.is_file():
         if path.suffix.lower() in VIDEO_SUFFIXES:
             yield path
         return
     if not path.is_dir():
-        return  # a link to nothing, or a pipe
+        return  # for example a broken link
     if path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve()):
-        return  # a link to a folder that it is in
+        return  # a link to a folder above it
     if (path / CARD).is_file():
         yield path
         return
@@ -173,7 +220,7 @@ def _walk(path: Path) -> Iterable[Path]:
 
 
 def _remove_leftovers(cache: Path) -> None:
-    """Removes what processes that were killed left half made."""
+    """Removes unfinished clips of processes that were killed."""
     for folder in cache.glob(".*.part"):
         if folder.is_symlink() or not folder.is_dir():
             continue

@@ -1,7 +1,7 @@
-"""Training clips kept in the memory of an accelerator, where samples are cut without the host.
+"""Keeps training clips in the memory of an accelerator, which cuts the samples itself; for JAX.
 
-For Keras's JAX backend. Cutting on the host and copying batches over would starve a fast accelerator: it
-is sent a few hundred integers a step instead.
+The host sends only a few hundred integers per step. Cutting samples on the host and copying them would be
+too slow for a fast accelerator.
 """
 
 import os
@@ -18,11 +18,11 @@ from rlsp_tf.training.clips.clip import Clip
 from rlsp_tf.training.clips.sampler import ClipSampler, Window
 
 SHARE = 0.5
-"""Of the memory that is free, what clips may take; the rest is for training."""
+"""Share of the free memory that clips may take. The rest is for training."""
 
 
 def fits(clips: Sequence[Clip]) -> bool:
-    """Whether clips can be kept on each of this process's devices, and their pixels be counted in 31 bits."""
+    """Whether clips fit into the memory of each device, and their pixels can be counted with 31 bits."""
     device = jax.local_devices()[0]
     stats = device.memory_stats()
     if stats is not None:
@@ -32,17 +32,17 @@ def fits(clips: Sequence[Clip]) -> bool:
     else:
         return False
     pixels = sum(int(np.prod(clip.shape)) for clip in clips)
-    copies = len(_devices()) if device.platform == "cpu" else 1  # which share one memory
+    copies = len(_devices()) if device.platform == "cpu" else 1  # CPU devices share one memory
     return pixels < 2**31 and 6 * pixels * copies <= SHARE * free
 
 
 class DeviceClips:
-    """A sampler's clips on the devices of this process, each of which cuts as large a part of a batch.
+    """The clips of a sampler on the devices of this process, each of which cuts an equal part of a batch.
 
-    Without a distribution of Keras in force, these are the default device alone.
+    Without an active distribution of Keras, only the default device is used.
 
     Args:
-        sampler: decides what is in a batch.
+        sampler: decides which samples a batch has.
     """
 
     def __init__(self, sampler: ClipSampler) -> None:
@@ -56,10 +56,10 @@ class DeviceClips:
             self._pixels.append([jax.device_put(pixels, device) for device in devices])
 
     def samples(self, step: int) -> tuple[jax.Array, ...]:
-        """The batch of a step on the devices, equal to that of :meth:`ClipSampler.samples`.
+        """Returns the batch of a step on the devices, equal to that of :meth:`ClipSampler.samples`.
 
         Args:
-            step: counted from 0.
+            step: number of the step, counted from 0.
         """
         windows = self._sampler.windows(step)
         starts, strides = (np.array(part, np.int32) for part in zip(*map(self._locate, windows), strict=True))
@@ -89,9 +89,9 @@ class DeviceClips:
         )
 
     def _locate(self, window: Window) -> tuple[np.ndarray, tuple[int, int]]:
-        """Where in the row of all pixels a sample begins, and how far apart its rows and columns are.
+        """Returns the index of a sample's first pixel in each frame, and the strides of rows and columns.
 
-        Flipped or not, the first pixel of high and of low resolution is the same.
+        The first pixel is the same at high and at low resolution, whether the sample is flipped or not.
         """
         _, height, width = self._sampler.clips[window.clip].shape
         last = self._sampler.scale * (self._sampler.crop - 1)
@@ -119,7 +119,7 @@ def _cut(
     crop: int,
     scale: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Gathers pixels ``(N, 3)`` from ``starts`` ``(B, T)`` on by ``strides`` ``(B, 2)``: ``(lr, hr)``."""
+    """Gathers ``(lr, hr)`` from pixels ``(N, 3)``, given ``starts`` ``(B, T)`` and ``strides`` ``(B, 2)``."""
 
     def gather(pixels: jax.Array, starts: jax.Array, side: int, every: int) -> jax.Array:
         steps = every * jnp.arange(side, dtype=jnp.int32)

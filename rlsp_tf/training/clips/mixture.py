@@ -1,7 +1,7 @@
-"""Samples of clips, photographs and flat content, degraded in several ways: the whole mixture of a training.
+"""Mixes samples of clips, photographs and flat content, degraded in several ways.
 
-As in :mod:`rlsp_tf.training.clips.sampler`, a batch is a function of seed and step alone. Every sample has
-random numbers of its own, so that it does not depend on those before it.
+As in :mod:`rlsp_tf.training.clips.sampler`, a batch depends on nothing but seed and step. Each sample has a
+random generator of its own, so it does not depend on the samples before it.
 """
 
 import copy
@@ -19,9 +19,9 @@ from rlsp_tf.training.clips.photographs import Photograph
 from rlsp_tf.training.clips.sampler import ClipSampler, Window
 
 CODED_MARGIN = 16
-"""Low-resolution pixels that a codec sees beyond a sample, both sides together: one of its blocks."""
+"""Low-resolution pixels around a sample that a codec sees, both sides together: the size of a block."""
 LEAST_MARGIN = 4
-"""Of these, how many there are on either side at least."""
+"""Smallest number of these pixels on each side."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Mixture:
     """What the samples of a training are made of.
 
     Attributes:
-        photo_share: share of the samples that are made of photographs.
-        flat_share: share of the samples that are flat content; the rest are cut from clips.
-        degradation: how low resolution is made.
-        paper_share: share of the samples that are degraded as in the paper nevertheless.
+        photo_share: share of samples made from photographs, 0..1.
+        flat_share: share of samples with flat content, 0..1. All other samples are cut from clips.
+        degradation: how low-resolution frames are made.
+        paper_share: share of samples that are degraded as in the paper instead, 0..1.
 
     Raises:
-        RLSPError: if a share is not between 0 and 1, or those of the sources are more together.
+        RLSPError: if a share is not between 0 and 1, or ``photo_share`` and ``flat_share`` add up to more.
     """
 
     photo_share: float = 0.0
@@ -50,27 +50,29 @@ class Mixture:
                 raise RLSPError(f"--{option} must be between 0 and 1, not {getattr(self, name)}.")
         if self.photo_share + self.flat_share > 1:
             shares = f"--photo-share {self.photo_share} and --flat-share {self.flat_share}"
-            raise RLSPError(f"{shares} are more than 1 together.")
+            raise RLSPError(f"{shares} add up to more than 1; give smaller ones.")
 
     @property
     def clips_only(self) -> bool:
-        """Whether it is clips alone, degraded as in the paper: what a :class:`ClipSampler` gives."""
+        """Whether all samples are clips, degraded as in the paper, as those of a :class:`ClipSampler`."""
         return self == replace(CLIPS_ONLY, paper_share=self.paper_share)
 
 
 CLIPS_ONLY = Mixture()
-"""Clips alone, degraded as in the paper."""
+"""Only samples of clips, degraded as in the paper."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What was drawn for a sample, apart from its pixels.
+    """What was drawn for a sample before its pixels are made.
 
     Attributes:
         source: ``"clip"``, ``"photograph"`` or ``"flat"``.
-        recipe: how it is degraded.
-        margins: low-resolution pixels rendered above and left of it, and below and right of it.
-        lead: frames that the codec has seen before; see :meth:`SampledDegradation.apply`.
+        recipe: how the sample is degraded.
+        margins: int ``(2, 2)``, low-resolution pixels to be rendered above and left of the sample, and below
+            and right of it.
+        lead: number of frames that the codec encodes before the sample; see
+            :meth:`rlsp_tf.media.degradations.SampledDegradation.apply`.
     """
 
     source: str
@@ -80,33 +82,33 @@ class Plan:
 
 
 class MixedSampler:
-    """Gives the batches of a mixture.
+    """Makes the batches of a mixture.
 
     Args:
-        clips: draws samples of clips, and decides about batch, frames, crop, seed and the rest.
-        photographs: to train on; some are needed where ``mixture.photo_share`` is above 0.
-        mixture: what to draw.
+        clips: sampler of clips, which also decides about the size of batches and samples, and the seed.
+        photographs: photographs to train on; needed if ``mixture.photo_share`` is above 0.
+        mixture: what samples are made of.
 
     Attributes:
-        batch, shapes: as those of ``clips``.
+        batch, shapes: see :class:`rlsp_tf.training.clips.sampler.ClipSampler`.
     """
 
     def __init__(self, clips: ClipSampler, photographs: Sequence[Photograph], mixture: Mixture) -> None:
         self._clips, self._mixture = clips, mixture
         self._photos = [np.asarray(photograph.pixels) for photograph in photographs]
         self.batch, self.shapes = clips.batch, clips.shapes
-        # Batches are made in several threads already, beside those of the training step.
+        # Batches are already made in several threads.
         cv2.setNumThreads(1)
 
     def share(self, worker: int, workers: int) -> "MixedSampler":
-        """See :meth:`rlsp_tf.training.clips.sampler.ClipSampler.share`."""
+        """Returns a worker's part; see :meth:`rlsp_tf.training.clips.sampler.ClipSampler.share`."""
         part = copy.copy(self)
         part._clips = self._clips.share(worker, workers)
         part.batch = part._clips.batch
         return part
 
     def samples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of a step; see :meth:`rlsp_tf.training.clips.sampler.ClipSampler.samples`."""
+        """Returns a batch; see :meth:`rlsp_tf.training.clips.sampler.ClipSampler.samples`."""
         lr, hr = (np.empty((self.batch, *shape), np.uint8) for shape in self.shapes)
         windows = self._clips.sequences(step)
         piece = self._clips.piece(step)
@@ -120,7 +122,7 @@ class MixedSampler:
         return lr, hr
 
     def captions(self, step: int) -> list[str]:
-        """What each sample of a step is, in a few words."""
+        """Describes each sample of a step in a few words."""
         plans = [self._plan(rng) for rng in self._generators(step)]
         names = self._clips.captions(step)
         return [
@@ -129,7 +131,7 @@ class MixedSampler:
         ]
 
     def _generators(self, step: int) -> list[np.random.Generator]:
-        """Random numbers for each sample; those of the clips' windows begin at another counter."""
+        """Returns a random generator for each sample, independent of that of the windows of clips."""
         sequence = step // self._clips.pieces
         return [
             np.random.Generator(
@@ -139,6 +141,7 @@ class MixedSampler:
         ]
 
     def _plan(self, rng: np.random.Generator) -> Plan:
+        """Draws what a sample is made of."""
         mixture = self._mixture
         source, paper = rng.random(2)
         recipe = (PAPER if paper < mixture.paper_share else mixture.degradation).draw(rng)
@@ -149,7 +152,7 @@ class MixedSampler:
         margins = np.full((2, 2), recipe.margin)
         lead = 0
         if recipe.codec is not None:
-            # A codec's blocks lie anywhere on the sample, and so do its key frames.
+            # The blocks and the key frames of the codec may be anywhere in the sample.
             margins[0] = rng.integers(LEAST_MARGIN, CODED_MARGIN - LEAST_MARGIN + 1, 2)
             margins[1] = CODED_MARGIN - margins[0]
             lead = int(rng.integers(self._clips.length))
@@ -164,7 +167,7 @@ class MixedSampler:
         lr: np.ndarray,
         hr: np.ndarray,
     ) -> None:
-        """Fills the arrays of one sample: renders the sequence with margins, degrades it, and cuts both."""
+        """Makes one sample: renders its sequence with margins, degrades it, and fills ``lr`` and ``hr``."""
         scale, crop = self._clips.scale, self._clips.crop
         height, width = (int(side) for side in scale * (crop + plan.margins.sum(axis=0)))
         if plan.source == "clip":

@@ -1,14 +1,14 @@
-"""Photographs to train on, found in folders, decoded once and kept in the cache of clips.
+"""Finds photographs to train on, and keeps them, decoded, in the cache of clips.
 
-A photograph is a file of any size; a folder of them may hold files of many sizes. They are named by an
-option of their own, so that a folder of frames is never taken for one of photographs.
+A folder of photographs holds image files of any sizes. It has an option of its own, so that it is never
+mistaken for a folder of frames.
 """
 
 import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,35 +18,35 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from rlsp_tf.errors import RLSPError, describe_os_error
-from rlsp_tf.media.frames import IMAGE_SUFFIXES
-from rlsp_tf.media.images import read_image
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.images import is_image, read_image
 from rlsp_tf.system.files import atomic_folder, named, read_json, sha256_of
-from rlsp_tf.training.clips.index import default_cache, mark_used
+from rlsp_tf.training.clips.index import mark_used, named_below, open_cache
 
 VERSION = 1
-"""Part of the key of a cached photograph: to be raised when the same file would give other pixels."""
+"""Part of the key of a cached photograph. Raise it when the same file would give other pixels."""
 CARD, PIXELS = "photograph.json", "pixels.raw"
+"""Names of the files of a prepared photograph."""
 OURS = named(re.escape(CARD), re.escape(PIXELS))
-"""Which files are those of a prepared photograph, by their names in its folder."""
+"""Tells the files of a prepared photograph by their names in its folder."""
 LARGEST = 2**21
-"""Pixels that a photograph keeps. Larger ones are reduced by area, which makes them sharper."""
+"""Largest number of pixels of a photograph. Larger ones are reduced by area, which makes them sharper."""
 SMALLEST = 96
-"""Least height and width of a photograph."""
+"""Smallest height and width of a photograph in pixels."""
 HELD_OUT = 8
-"""Photographs to validate on."""
+"""Largest number of photographs to validate on."""
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """A photograph that has been made ready.
+    """A prepared photograph.
 
     Attributes:
-        name: unique among the photographs of an index.
-        source: the file.
-        sha256: of the file's content, in hexadecimal.
-        folder: where its pixels lie.
-        shape: ``(height, width)`` of them.
+        name: name of the photograph, unique in an index.
+        source: path of the image file.
+        sha256: SHA-256 of the content of the file, in hexadecimal.
+        folder: folder of the pixels.
+        shape: ``(height, width)`` in pixels.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Photograph:
 
     @cached_property
     def pixels(self) -> np.ndarray:
-        """uint8 RGB ``(height, width, 3)``, read-only."""
+        """The photograph, uint8 RGB ``(height, width, 3)``, read-only."""
         file = self.folder / PIXELS
         try:
             return np.memmap(file, np.uint8, mode="r", shape=(*self.shape, 3))
@@ -65,7 +65,7 @@ class Photograph:
             raise RLSPError(f"{file}: is damaged or missing; remove {self.folder}.") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """What a run's index records."""
+        """Returns what the index of a run records."""
         return {"name": self.name, "source": self.source, "sha256": self.sha256, "shape": list(self.shape)}
 
 
@@ -75,26 +75,23 @@ def index_photographs(
     cache: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> tuple[list[Photograph], list[str]]:
-    """Finds photographs and decodes those that are not in the cache yet.
+    """Finds photographs, and decodes those that are not in the cache yet.
 
     Args:
-        roots: folders, searched with all their subfolders, or single files.
-        cache: where they are kept; by default :func:`rlsp_tf.training.clips.index.default_cache`.
+        roots: folders, which are searched with all their subfolders, or single image files.
+        cache: folder for prepared photographs; by default
+            :func:`rlsp_tf.training.clips.index.default_cache`.
         progress: show a progress bar on standard error.
 
     Returns:
-        Photographs by name, and sentences about what was skipped.
+        ``(photographs, notes)``: the photographs, sorted by name, and sentences about what was skipped.
 
     Raises:
-        RLSPError: if a root is missing, there are fewer than two photographs that can be used, or the
-            cache cannot be written.
+        RLSPError: if a root is missing, fewer than two photographs can be used, or the cache cannot be
+            written.
     """
     files = find_photographs(roots)
-    cache = Path(cache) if cache is not None else default_cache()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RLSPError(describe_os_error(error)) from error
+    cache = open_cache(cache)
     photographs: list[Photograph] = []
     notes: list[str] = []
     bar = tqdm(files, desc="photographs", unit="file", disable=None if progress else True, leave=False)
@@ -120,38 +117,28 @@ def find_photographs(roots: Sequence[str | os.PathLike[str]]) -> list[tuple[str,
         roots: as for :func:`index_photographs`.
 
     Returns:
-        ``(name, file)`` sorted by name, which is the path below the root, or the whole path if another
-        file has the same.
+        ``(name, file)`` of each photograph, sorted by name. The name is the path below the root, or the
+        absolute path if another photograph has the same name.
 
     Raises:
         RLSPError: if a root does not exist.
     """
-    found: dict[str, Path] = {}
-    for root in map(Path, roots):
-        if not root.exists():
-            raise RLSPError(f"{root}: no such file or folder; check the path.")
-        for file in sorted(root.rglob("*")) if root.is_dir() else [root]:
-            relative = file.relative_to(root) if file != root else Path(file.name)
-            hidden = any(part.startswith(".") for part in relative.parts)
-            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file() and not hidden:
-                name = relative.as_posix()
-                if name in found and found[name] != file:
-                    name = file.absolute().as_posix()
-                found[name] = file
-    return sorted(found.items())
+    return named_below(roots, _walk, suffixes=True)
 
 
 def by_chance(names: Sequence[str]) -> list[str]:
-    """Names in an order that looks random and is always the same: that of their SHA-256.
+    """Returns names in an order that looks random but is always the same: that of their SHA-256.
 
-    Where some names are taken away, the others keep their order. So the first few are the same in a
-    collection and in a part of it that has them.
+    If some names are removed, the others keep their order, so the first ones of a collection are also the
+    first ones of any part of it that contains them.
     """
     return sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
 
 
 def split_photographs(photographs: Sequence[Photograph]) -> tuple[list[Photograph], list[Photograph]]:
-    """Takes photographs away from training to validate on: ``HELD_OUT``, at most a quarter, by chance.
+    """Divides photographs into those to train on and those to validate on.
+
+    ``HELD_OUT`` photographs, but at most a quarter, are held out, in the order of :func:`by_chance`.
 
     Returns:
         ``(training, validation)``.
@@ -164,8 +151,23 @@ def split_photographs(photographs: Sequence[Photograph]) -> tuple[list[Photograp
     )
 
 
+def _walk(root: Path) -> Iterator[Path]:
+    """Yields the image files below a root, except hidden ones."""
+    if root.is_file():
+        files = [root]
+    else:
+        files = sorted(
+            file
+            for file in root.rglob("*")
+            if not any(part.startswith(".") for part in file.relative_to(root).parts)
+        )
+    for file in files:
+        if is_image(file) and file.is_file():
+            yield file
+
+
 def _prepare(file: Path, cache: Path) -> Path:
-    """Decodes a photograph, unless the cache has it from this very file."""
+    """Decodes a photograph unless it is in the cache; returns its folder."""
     status = file.stat()
     identity = [VERSION, str(file.absolute()), status.st_size, status.st_mtime_ns]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
@@ -175,13 +177,15 @@ def _prepare(file: Path, cache: Path) -> Path:
             _open(folder, file.name)
             return folder
         except RLSPError:
-            pass  # damaged: made anew
+            pass  # it is damaged, so it is prepared again
     pixels = read_image(file)
     if pixels.dtype == np.uint16:
         pixels = np.rint(pixels / 257).astype(np.uint8)
     height, width = pixels.shape[:2]
     if min(height, width) < SMALLEST:
-        raise RLSPError(f"{file}: is {width}x{height}; a photograph must be {SMALLEST} pixels high and wide.")
+        raise RLSPError(
+            f"{file}: is {width}x{height}; a photograph must be at least {SMALLEST} pixels high and wide."
+        )
     smaller = np.sqrt(LARGEST / (height * width))
     if smaller < 1:
         size = (max(SMALLEST, round(width * smaller)), max(SMALLEST, round(height * smaller)))
@@ -194,6 +198,7 @@ def _prepare(file: Path, cache: Path) -> Path:
 
 
 def _open(folder: Path, name: str) -> Photograph:
+    """Opens a prepared photograph."""
     card = read_json(folder / CARD, f"remove {folder}")
     try:
         height, width = card["shape"]

@@ -1,8 +1,7 @@
-"""Making a clip ready for training: decoded, halved, blurred, searched for scene cuts; once.
+"""Prepares clips for training: decodes, halves and blurs their frames, and finds their scene cuts.
 
-The blur of the degradation commutes with cropping: a frame that is blurred as a whole gives the low
-resolution of every crop by taking every ``scale``-th pixel, from any pixel on. So training neither
-decodes nor blurs.
+Blurring a whole frame and then cropping it gives the same pixels as the other way round, so the low
+resolution of any crop is every ``scale``-th pixel of the blurred frame. Training neither decodes nor blurs.
 """
 
 import hashlib
@@ -17,38 +16,39 @@ from pathlib import Path
 import numpy as np
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.media.frames import FrameSource
+from rlsp_tf.media.frames import Frame, FrameSource
 from rlsp_tf.media.open import VideoSource, open_source
 from rlsp_tf.media.pixel_formats import rgb8_from_planes
+from rlsp_tf.media.shots import CutDetector
 from rlsp_tf.pixels.color import PAPER_WEIGHTS
 from rlsp_tf.pixels.degradation import SIGMA, degrade
 from rlsp_tf.system.files import atomic_folder
 from rlsp_tf.training.clips.clip import CARD, CELL, OURS, Halving, open_clip
 
-VERSION = 2
-"""Part of the key of a cached clip: to be raised when the same source would give other arrays."""
-CUT = 0.1 * 255
-"""A cut is where the mean change of luma rises or falls by this much, and is as large: in grey levels, the
-criterion and default of FFmpeg's filter ``scdet``."""
+VERSION = 3
+"""Part of the key of a cached clip. Raise it when the same source would give other arrays or cuts."""
 CHUNK = 16
+"""Frames that are decoded before they are blurred in several threads."""
 LOSSY_IMAGES = (".jpg", ".jpeg", ".webp")
+"""Suffixes of image formats that count as lossy."""
 
 
 def prepare_clip(source: Path, cache: Path, *, scale: int, halve: Halving, notes: list[str]) -> Path:
-    """Makes a clip ready, unless the cache has it from this very source with these options.
+    """Prepares a clip unless it is in the cache already.
 
     Args:
         source: a video file or a folder of images.
-        cache: an existing folder.
-        scale: of the network to be trained.
-        halve: see :func:`rlsp_tf.training.clips.index.index_clips`.
-        notes: gets sentences about what was left out.
+        cache: folder of the cache, which must exist.
+        scale: upscaling factor of the network to be trained.
+        halve: whether frames are reduced to half their size; see
+            :func:`rlsp_tf.training.clips.index.index_clips`.
+        notes: list to which sentences about missing frames are appended.
 
     Returns:
         The folder of the clip, for :func:`rlsp_tf.training.clips.clip.open_clip`.
 
     Raises:
-        RLSPError: if the source cannot be decoded or the cache not be written.
+        RLSPError: if the source cannot be decoded, or the cache cannot be written.
     """
     files = sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]
     identity = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
@@ -59,7 +59,7 @@ def prepare_clip(source: Path, cache: Path, *, scale: int, halve: Halving, notes
             open_clip(folder)
             return folder
         except RLSPError:
-            pass  # damaged: made anew
+            pass  # it is damaged, so it is prepared again
     with open_source(source) as opened:
         reader = _Clip(opened)
         halved = halve == "always" or (halve == "auto" and reader.lossy)
@@ -81,14 +81,16 @@ def prepare_clip(source: Path, cache: Path, *, scale: int, halve: Halving, notes
 
 
 class _Clip:
-    """The frames of a clip in RGB of 8 bits, by the reader that upscaling has, and what preparing them asks.
+    """Reads the frames of a clip as 8-bit RGB.
 
     Args:
-        source: an open clip.
+        source: the open clip.
 
     Attributes:
-        announced: how many frames the file says that it has, 0 if it does not.
-        lossy: whether its format loses something.
+        path: path of the clip.
+        height, width: size of the frames in pixels.
+        announced: number of frames according to the file; 0 if it does not say.
+        lossy: whether the format is lossy.
     """
 
     def __init__(self, source: FrameSource) -> None:
@@ -113,13 +115,16 @@ class _Clip:
                 (rgb,) = frame.planes
                 yield rgb if rgb.dtype == np.uint8 else np.rint(rgb / 257).astype(np.uint8)
         if isinstance(source, VideoSource) and source.is_damaged_within:
-            raise RLSPError(f"{self.path}: is damaged; remove it or make it again.")
+            raise RLSPError(f"{self.path}: is damaged; replace or remove it.")
 
 
 def _write_arrays(
     reader: _Clip, folder: Path, scale: int, halved: bool
 ) -> tuple[tuple[int, int, int], list[int]]:
-    """Writes the arrays of a :class:`rlsp_tf.training.clips.clip.Clip`; gives their shape and the cuts."""
+    """Writes the arrays of a :class:`rlsp_tf.training.clips.clip.Clip`; returns their shape and the cuts.
+
+    Cuts are found as in upscaling, in the low-resolution frames.
+    """
 
     def work(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         hr = halve_frame(frame) if halved else frame
@@ -127,6 +132,7 @@ def _write_arrays(
 
     shape: tuple[int, int] | None = None
     count, cuts = 0, []
+    detector = CutDetector()
     frames = iter(reader)
     with (
         (folder / "hr.raw").open("wb") as hr_file,
@@ -137,34 +143,39 @@ def _write_arrays(
     ):
         while chunk := list(itertools.islice(frames, CHUNK)):
             for hr, blurred in pool.map(work, chunk):
-                luma = blurred[::scale, ::scale] @ np.asarray(PAPER_WEIGHTS, np.float32) + 16
+                lr = np.ascontiguousarray(blurred[::scale, ::scale])
+                luma = lr @ np.asarray(PAPER_WEIGHTS, np.float32) + 16
                 if shape is None:
                     shape = hr.shape[:2]
                     if min(luma.shape) < CELL:
                         raise RLSPError(f"{reader.path}: frames of {shape[1]}x{shape[0]} are too small.")
-                    before, before_that = luma, 0.0
+                    before = luma
                 elif hr.shape[:2] != shape:
                     raise RLSPError(f"{reader.path}: the frame size changes within the clip; split it there.")
                 change = np.abs(luma - before)
-                mean = float(change.mean())
-                if min(mean, abs(mean - before_that)) >= CUT:
-                    cuts.append(count)
+                if (cut := detector.push(Frame((lr,)))) is not None:
+                    cuts.append(cut)
                 hr_file.write(hr.tobytes())
                 blurred_file.write(blurred.tobytes())
                 detail_file.write(_mean_of_cells(_slope(luma)).tobytes())
                 motion_file.write(_mean_of_cells(change).tobytes())
-                before, before_that = luma, mean
+                before = luma
                 count += 1
     if shape is None:
-        raise RLSPError(f"{reader.path}: holds no frame; remove it or make it again.")
+        raise RLSPError(f"{reader.path}: holds no frame; replace or remove it.")
     return (count, *shape), cuts
 
 
 def halve_frame(frame: np.ndarray) -> np.ndarray:
-    """Means of 2x2 pixels, rounded half up; an odd last row or column is dropped.
+    """Reduces a frame to half its size by the means of 2x2 pixels, rounded half up.
+
+    An odd last row or column is dropped.
 
     Args:
         frame: uint8 ``(H, W, 3)``.
+
+    Returns:
+        uint8 ``(H // 2, W // 2, 3)``.
     """
     height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
     wide = frame[:height, :width].astype(np.uint16)
@@ -173,17 +184,20 @@ def halve_frame(frame: np.ndarray) -> np.ndarray:
 
 
 def _slope(luma: np.ndarray) -> np.ndarray:
+    """Returns the sum of the absolute differences from the pixels below and to the right."""
     down = np.abs(np.diff(luma, axis=0, append=luma[-1:]))
     return down + np.abs(np.diff(luma, axis=1, append=luma[:, -1:]))
 
 
 def _mean_of_cells(image: np.ndarray) -> np.ndarray:
+    """Returns the mean of each cell of ``CELL`` x ``CELL`` pixels, float32."""
     rows, columns = image.shape[0] // CELL, image.shape[1] // CELL
     cells = image[: rows * CELL, : columns * CELL].reshape(rows, CELL, columns, CELL)
     return cells.mean(axis=(1, 3), dtype=np.float32)
 
 
 def _check_space(reader: _Clip, halved: bool, cache: Path) -> None:
+    """Raises an ``RLSPError`` if the arrays do not fit on the disk."""
     needed = reader.announced * reader.height * reader.width * 6 // (4 if halved else 1)
     free = shutil.disk_usage(cache).free
     if needed > free:
@@ -194,6 +208,7 @@ def _check_space(reader: _Clip, halved: bool, cache: Path) -> None:
 
 
 def _sha256(files: list[Path]) -> str:
+    """Returns the SHA-256 of a file's content, or of the names and contents of several files."""
     digest = hashlib.sha256()
     for path in files:
         if len(files) > 1:

@@ -1,7 +1,6 @@
-"""Which crops a training step sees, as a function of seed and step alone.
+"""Draws the crops of a training step, which depend on nothing but seed and step.
 
-Nothing here reads the clock, keeps a state or needs TensorFlow, so a run that was interrupted goes on
-with the crops it would have seen, on any backend.
+A run that was interrupted therefore continues with the crops that it would have seen, on any backend.
 """
 
 import copy
@@ -14,42 +13,44 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.training.clips.clip import CELL, Clip
 
 PANS = 0.6
-"""Share of windows that pan: the crop moves smoothly over the frames, half of the time over a single
-frame. Whole high-resolution pixels are quarters of low-resolution pixels, so this is exact motion by
-fractions of a pixel, of which fusing frames is learned."""
+"""Share of windows that pan: the crop moves smoothly over the frames, in half of the cases over a single
+frame. A high-resolution pixel is a quarter of a low-resolution pixel, so the network sees exact motion by
+fractions of a pixel and learns to fuse frames from it."""
 PAN_SPEEDS = (1.0, 2.5, 5.0)
-"""Standard deviations of a pan's velocity, in high-resolution pixels per frame."""
+"""Standard deviations of the velocity of a pan in high-resolution pixels per frame, one of which is drawn."""
 PAN_JITTER = 0.6
-"""Standard deviation of what is added to the offset in every frame, as by an unsteady hand."""
+"""Standard deviation of the shake from frame to frame, in high-resolution pixels."""
 STRIDE_TWO = 0.2
 """Share of windows that take every other frame."""
 CANDIDATES = 3
-"""Places tried for a window; that with the most detail is taken."""
+"""Number of places that are tried for a window; the one with the most detail is used."""
 LEAST_DETAIL = 2.0
-"""Mean detail of a crop, in grey levels per pixel, below which it is flat; see ``Clip.detail``."""
+"""Mean detail in grey levels below which a crop counts as flat; see
+:attr:`rlsp_tf.training.clips.clip.Clip.detail`."""
 LEAST_MOTION = 0.3
-"""Mean change between frames, in grey levels, below which a crop is frozen, unless it pans."""
+"""Mean change between frames in grey levels below which a crop counts as frozen, unless it pans."""
 ATTEMPTS = 20
+"""Number of windows that are drawn to find one that is neither flat nor frozen."""
 FIRST_VELOCITY = (1, 2)
-"""Of the curriculum's first pans, in high-resolution pixels per frame, downwards and to the right."""
+"""Velocity ``(y, x)`` of the first pans of a curriculum, in high-resolution pixels per frame."""
 FASTEST = 5
-"""Velocity in either direction up to which the curriculum's pans grow."""
+"""Largest velocity of the pans of a curriculum in either direction, in high-resolution pixels per frame."""
 SPREADING = (0.1, 0.7)
-"""Share of the curriculum at which velocities begin to spread, and at which they have and other samples begin
-to take over."""
+"""Shares of the curriculum after which velocities begin to spread, and after which they have spread and
+ordinary samples begin to replace pans."""
 
 
 class Window(NamedTuple):
-    """What one sample is cut from.
+    """The place that a sample is cut from.
 
     Attributes:
-        clip: position in the sampler's clips.
-        frames: ``(before + T + after,)`` indices of frames: of the sample, and of its neighbours, which
-            are needed at low resolution only.
-        offsets: ``(before + T + after, 2)`` pixel (y, x) of the frame on which the first low-resolution
-            pixel lies.
-        flip: ``(vertical, horizontal)``.
-        transpose: whether rows and columns are exchanged, after flipping.
+        clip: index of the clip in the sampler's clips.
+        frames: int ``(before + T + after,)``, numbers of the frames: those of the sample and its neighbours,
+            which are needed at low resolution only.
+        offsets: int ``(before + T + after, 2)``, the high-resolution pixel (y, x) of each frame at which the
+            first low-resolution pixel lies.
+        flip: whether the sample is flipped ``(vertically, horizontally)``.
+        transpose: whether rows and columns are exchanged after flipping.
     """
 
     clip: int
@@ -60,34 +61,35 @@ class Window(NamedTuple):
 
 
 class ClipSampler:
-    """Random training samples out of clips.
+    """Cuts random training samples from clips.
 
-    A sample is a piece of a sequence of ``pieces * frames`` frames, and the next step has the next piece.
-    At low resolution it has the neighbours of its first and last frame too; at the ends of the sequence
-    these are the edge frames again, as the network has it at the ends of a clip.
+    A sample is a piece of a sequence of ``pieces * frames`` frames; the next step has the next piece. At low
+    resolution a sample also has the neighbours of its first and last frame. At the ends of a sequence, these
+    repeat the edge frames, as the network does at the ends of a clip.
 
-    With a curriculum, samples are stills at first that pan at one velocity, because from these it is
-    learned in minutes that frames can be fused, which from clips of all kinds of motion takes days.
-    Velocities then spread to all directions, and then other samples take over.
+    With a curriculum, the first samples are stills that pan at one velocity. From these, the network learns
+    to fuse frames in minutes; from clips with all kinds of motion it takes days. Then velocities spread to
+    all directions, and finally ordinary samples replace the pans.
 
     Args:
-        clips: as :func:`rlsp_tf.training.clips.index.index_clips` gives them.
+        clips: the clips; see :func:`rlsp_tf.training.clips.index.index_clips`.
         batch: samples per step.
-        frames: of a sample.
-        crop: side of a sample, in low-resolution pixels.
-        seed: of everything random.
-        pieces: samples that a sequence has.
-        curriculum: steps that it takes; 0 is none.
-        neighbours: frames ``(before, after)`` that the network sees beside the present one.
+        frames: frames of a sample.
+        crop: height and width of a sample in low-resolution pixels.
+        seed: seed of all random numbers.
+        pieces: number of samples in a sequence.
+        curriculum: number of steps of the curriculum; 0 for none.
+        neighbours: numbers of frames ``(before, after)`` the current one that the network sees.
 
     Attributes:
-        clips: those that can be used.
-        notes: sentences about those that cannot.
+        batch: samples per step that this sampler makes.
+        clips: the clips that are large and long enough.
+        notes: sentences about the other clips.
         length: frames of a sequence.
-        part: which samples of a batch this sampler gives; see :meth:`share`.
+        part: positions of this sampler's samples in the whole batch; see :meth:`share`.
 
     Raises:
-        RLSPError: if none can be used.
+        RLSPError: if no clip is large and long enough.
     """
 
     def __init__(
@@ -121,15 +123,14 @@ class ClipSampler:
         self._shots = [[s for s in clip.shots if s[1] - s[0] >= self.length] for clip in self.clips]
 
     def share(self, worker: int, workers: int) -> "ClipSampler":
-        """What gives one of several workers its part of every batch.
+        """Returns a sampler that makes one worker's part of every batch.
 
-        The parts have no sample in common, and one after the other they are the batch. Every worker
-        draws all windows, because each of them depends on those before: that takes a twentieth of the
-        time in which a sample is cut.
+        The parts of all workers make up the batch. Each worker draws the windows of the whole batch, since
+        they share one random generator, but this takes only a twentieth of the time of cutting the samples.
 
         Args:
-            worker: which one, from 0.
-            workers: how many; they must divide the batch.
+            worker: number of the worker, counted from 0.
+            workers: number of workers; must divide the batch.
         """
         part = copy.copy(self)
         part.batch = self.batch // workers
@@ -138,10 +139,10 @@ class ClipSampler:
         return part
 
     def windows(self, step: int) -> list[Window]:
-        """What the batch of a step is cut from; no pixel is touched.
+        """Returns the windows of the samples of a step.
 
         Args:
-            step: counted from 0.
+            step: number of the step, counted from 0.
         """
         piece = self.piece(step)
         return [
@@ -150,10 +151,10 @@ class ClipSampler:
         ]
 
     def sequences(self, step: int) -> list[Window]:
-        """As :meth:`windows`, the whole sequences of which a step has a piece, without neighbours.
+        """Returns the windows of the whole sequences of which a step has a piece, without neighbours.
 
         Args:
-            step: counted from 0.
+            step: number of the step, counted from 0.
         """
         sequence = step // self.pieces
         rng = np.random.Generator(np.random.Philox(key=[self.seed, sequence]))
@@ -161,23 +162,23 @@ class ClipSampler:
         return [self._window(rng, learned) for _ in range(self.part.stop)][self.part]
 
     def piece(self, step: int) -> np.ndarray:
-        """Which frames of a sequence a step has at low resolution, ``(before + T + after,)``."""
+        """Returns the positions of a step's low-resolution frames in its sequence, int ``(N,)``."""
         before, after = self.neighbours
         piece = np.arange(-before, self.frames + after) + step % self.pieces * self.frames
         return piece.clip(0, self.length - 1)
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of a sample, at low and at high resolution; see :meth:`samples`."""
+        """Shapes of a sample at low and at high resolution, without the batch axis; see :meth:`samples`."""
         side = self.scale * self.crop
         frames = sum(self.neighbours) + self.frames
         return (frames, self.crop, self.crop, 3), (self.frames, side, side, 3)
 
     def samples(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of a step.
+        """Makes the batch of a step.
 
         Args:
-            step: counted from 0.
+            step: number of the step, counted from 0.
 
         Returns:
             ``(lr, hr)``: uint8 RGB ``(B, before + T + after, crop, crop, 3)`` and
@@ -189,14 +190,14 @@ class ClipSampler:
         return lr, hr
 
     def captions(self, step: int) -> list[str]:
-        """What each sample of a step is, in a few words."""
+        """Describes each sample of a step in a few words."""
         return [f"clip {self.clips[window.clip].name}" for window in self.sequences(step)]
 
     def cut(self, window: Window, lr: np.ndarray, hr: np.ndarray) -> None:
-        """Cuts the sample of a window into arrays as :meth:`samples` has them, without the batch axis."""
+        """Copies the sample of a window to arrays of the :attr:`shapes`."""
         clip, side = self.clips[window.clip], self.scale * self.crop
-        # Low-resolution pixel i lies on pixel scale * i. A flipped crop keeps that if its last
-        # low-resolution pixel lies on its last pixel before the flip.
+        # Low-resolution pixel i is at pixel scale * i. After a flip this holds if, before the flip, the last
+        # low-resolution pixel is at the last pixel of the crop.
         shift = [(self.scale - 1) * flip for flip in window.flip]
         low, high = _pixels(lr), _pixels(hr)
         blurred, frames = _pixels(clip.blurred), _pixels(clip.hr)
@@ -210,15 +211,15 @@ class ClipSampler:
             _turn(part, window)
 
     def cut_wide(self, window: Window, margins: np.ndarray) -> np.ndarray:
-        """High resolution of a window with what is around it, flipped and transposed as the window says.
+        """Cuts the high-resolution frames of a window with margins, flipped and transposed.
 
         Args:
-            window: of :meth:`sequences`.
-            margins: ``(2, 2)`` pixels above and left, below and right of the sample as it is to be seen.
-                Beyond the frame, the edge pixels are repeated.
+            window: a window of :meth:`sequences`.
+            margins: int ``(2, 2)``, high-resolution pixels above and left of the sample, and below and right
+                of it, after flipping. Beyond the edges of the frame, edge pixels are repeated.
 
         Returns:
-            uint8 ``(T, height, width, 3)``.
+            uint8 RGB ``(T, height, width, 3)``.
         """
         clip, side = self.clips[window.clip], self.scale * self.crop
         margins = margins[:, ::-1] if window.transpose else margins
@@ -227,7 +228,7 @@ class ClipSampler:
             places = []
             for axis, (offset, flip) in enumerate(zip(offsets, window.flip, strict=True)):
                 place = np.arange(-margins[0, axis], side + margins[1, axis])
-                # See :meth:`cut` for where a flipped sample begins.
+                # cut() explains where a flipped sample begins.
                 place = offset - (self.scale - 1) + side - 1 - place if flip else offset + place
                 places.append(place.clip(0, clip.shape[1 + axis] - 1))
             cut.append(clip.hr[frame][np.ix_(*places)])
@@ -235,6 +236,7 @@ class ClipSampler:
         return frames.swapaxes(1, 2) if window.transpose else frames
 
     def _reason_against(self, clip: Clip) -> str | None:
+        """Returns why a clip cannot be used; ``None`` if it can."""
         longest = max(stop - start for start, stop in clip.shots)
         if longest < self.length:
             return f"its longest shot has {longest} frames, a sample {self.length}"
@@ -248,7 +250,7 @@ class ClipSampler:
         return None
 
     def _window(self, rng: np.random.Generator, learned: float) -> Window:
-        """Draws until a window is neither flat nor frozen; gives the last one if none is."""
+        """Draws windows until one is neither flat nor frozen; after ``ATTEMPTS``, returns the last one."""
         for _ in range(ATTEMPTS):
             index = int(rng.integers(len(self.clips)))
             clip, shots = self.clips[index], self._shots[index]
@@ -273,13 +275,14 @@ class ClipSampler:
         return Window(index, frames, offsets, flip, transpose)
 
     def _draw_symmetry(self, rng: np.random.Generator, clip: Clip) -> tuple[tuple[bool, bool], bool]:
-        """Flips and transposition."""
+        """Draws ``(flip, transpose)``; see :class:`Window`."""
         vertical, horizontal, transpose = rng.random(3) < 0.5
-        # A flipped crop begins some pixels further in; see :meth:`cut`.
+        # A flipped crop needs some more pixels; see cut().
         room = np.subtract(clip.shape[1:], self.scale * self.crop) >= self.scale - 1
         return (bool(vertical and room[0]), bool(horizontal and room[1])), bool(transpose)
 
     def _draw_frames(self, rng: np.random.Generator, shots: list[tuple[int, int]], still: bool) -> np.ndarray:
+        """Draws the numbers of the frames ``(T,)``: a single one if ``still``, otherwise from one shot."""
         lengths = np.array([stop - start for start, stop in shots])
         start, stop = shots[rng.choice(len(shots), p=lengths / lengths.sum())]
         stride = 2 if rng.random() < STRIDE_TWO and stop - start >= 2 * self.length else 1
@@ -288,7 +291,7 @@ class ClipSampler:
         return rng.integers(start, stop - stride * (self.length - 1)) + stride * np.arange(self.length)
 
     def _draw_path(self, rng: np.random.Generator) -> np.ndarray:
-        """``(T, 2)`` offsets of a crop that pans as an unsteady hand does."""
+        """Draws the offsets ``(T, 2)`` of a crop that pans as if hand-held."""
         velocity = rng.normal(0, 1, 2) * rng.choice(PAN_SPEEDS)
         jitter = np.cumsum(rng.normal(0, PAN_JITTER, (self.length, 2)), axis=0)
         return np.rint(np.arange(self.length)[:, None] * velocity + jitter).astype(int)
@@ -296,9 +299,9 @@ class ClipSampler:
     def _lesson(
         self, rng: np.random.Generator, spread: float, flip: tuple[bool, bool], transpose: bool
     ) -> np.ndarray:
-        """``(T, 2)`` offsets of a crop that pans steadily, flipped and transposed or not.
+        """Draws the offsets ``(T, 2)`` of a steady pan of the curriculum, before flipping and transposing.
 
-        Velocities are uniform in a square, which grows from the first one to the fastest.
+        The velocity is uniform in a square, which grows from a single velocity to all up to ``FASTEST``.
         """
         center = (1 - spread) * np.array(FIRST_VELOCITY)
         velocity = rng.uniform(center - spread * FASTEST, center + spread * FASTEST)
@@ -315,6 +318,7 @@ class ClipSampler:
         path: np.ndarray,
         flip: tuple[bool, bool],
     ) -> tuple[np.ndarray, float]:
+        """Draws a place for a path with much detail; returns the offsets ``(T, 2)`` and the detail."""
         first = (self.scale - 1) * np.array(flip)
         last = np.subtract(clip.shape[1:], self.scale * self.crop)
         path = np.minimum(path - path.min(axis=0), last - first)
@@ -328,29 +332,30 @@ class ClipSampler:
         return best, most
 
     def _motion(self, clip: Clip, frames: np.ndarray, offsets: np.ndarray) -> float:
+        """Returns the mean change between the frames of a crop, in grey levels."""
         changes = clip.motion[frames[0] + 1 : frames[-1] + 1]
         return self._mean(changes, offsets[0]) if len(changes) else 0.0
 
     def _mean(self, cells: np.ndarray, offset: np.ndarray) -> float:
-        """The mean of a map over the cells that lie within a crop."""
+        """Returns the mean of a map over the cells within a crop."""
         cell = self.scale * CELL
         first, stop = -(-offset // cell), (offset + self.scale * self.crop) // cell
         return float(cells[..., first[0] : stop[0], first[1] : stop[1]].mean())
 
 
 def _turn(crops: np.ndarray, window: Window) -> None:
-    """Flips and transposes square crops ``(T, side, side, 3)`` in place, as a window says."""
+    """Flips and transposes the square frames of a sample, ``(T, side, side, 3)``, in place."""
     if not (any(window.flip) or window.transpose):
         return
     down, across = (-1 if flip else 1 for flip in window.flip)
     turned = crops.copy()[:, ::down, ::across]
     if window.transpose:
         turned = turned.swapaxes(1, 2)
-    # One after the other, because NumPy moves single bytes faster than three at a time.
+    # NumPy copies the channels faster one by one.
     for channel in range(3):
         crops[..., channel] = turned[..., channel]
 
 
 def _pixels(array: np.ndarray) -> np.ndarray:
-    """Elements of three bytes instead of an axis of three, which NumPy copies several times faster."""
+    """Views the last axis of three bytes as one element, which NumPy copies several times faster."""
     return np.asarray(array).view("V3")[..., 0]

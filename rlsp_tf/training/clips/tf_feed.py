@@ -1,4 +1,4 @@
-"""The tf.data pipeline: the samples of a :class:`ClipSampler`, cut in parallel ahead of the training step."""
+"""The tf.data pipeline, which makes samples in parallel ahead of the training step."""
 
 import tensorflow as tf
 
@@ -7,7 +7,7 @@ from rlsp_tf.training.clips.sampler import ClipSampler
 from rlsp_tf.training.closing import ClosableSampler
 
 AHEAD = 8
-"""Batches kept ready."""
+"""Number of batches that are prefetched."""
 
 
 def clip_dataset(
@@ -16,17 +16,17 @@ def clip_dataset(
     stop: int,
     waits: list[float] | None = None,
 ) -> "tf.data.Dataset":
-    """The batches of the steps from ``start`` to ``stop``, in order.
+    """Returns the batches of some steps, in order.
 
-    The same steps give the same batches, wherever it starts, so that a run can go on in the middle.
+    The batch of a step does not depend on where the dataset starts, so a run can be resumed at any step.
 
     Args:
-        sampler: decides what is in a batch.
-        start, stop: steps, counted from 0.
-        waits: gets for every batch the seconds for which whoever asked for it had to wait.
+        sampler: makes the batches.
+        start, stop: first step, and the step after the last; counted from 0.
+        waits: list to which the seconds that training waited for each batch are appended.
 
     Returns:
-        A dataset of ``(lr, hr)`` as :meth:`rlsp_tf.training.clips.sampler.ClipSampler.samples` gives.
+        A dataset of ``(lr, hr)``; see :meth:`rlsp_tf.training.clips.sampler.ClipSampler.samples`.
     """
 
     def load(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -40,7 +40,7 @@ def clip_dataset(
 
 
 def _timed(batches: "tf.data.Dataset", waits: list[float]) -> "tf.data.Dataset":
-    """Looks at the clock before every batch is asked for, as zip asks its parts in order, and after."""
+    """Records the time before and after each request for a batch; zip requests its parts in order."""
     clock = tf.data.Dataset.counter().map(lambda _: tf.timestamp())
 
     def record(before: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -51,6 +51,6 @@ def _timed(batches: "tf.data.Dataset", waits: list[float]) -> "tf.data.Dataset":
         waits.append(float(wait))
 
     options = tf.data.Options()
-    # A buffer behind the clock would ask ahead of the training step, which then waits unseen.
+    # A buffer after the clock would request batches early and hide that the training step waits.
     options.experimental_optimization.inject_prefetch = False
     return tf.data.Dataset.zip(clock, batches).map(record).with_options(options)

@@ -1,4 +1,4 @@
-"""Several devices and processes that train one network together.
+"""Several devices and processes that train one network.
 
 May import what ``training`` may.
 """

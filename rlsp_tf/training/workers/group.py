@@ -1,19 +1,16 @@
 """Several devices and processes that train one network, each on its share of every batch.
 
-A process with several devices uses them all: on JAX through :mod:`rlsp_tf.training.workers.on_jax`, on
-    TensorFlow through
-:mod:`rlsp_tf.training.workers.on_tensorflow`. Several processes, called workers, are a matter of JAX; they
-find each other by the environment variables of ``keras.distribution.initialize``, which are the same for
-every Keras program:
+A process trains on all of its devices: with JAX through :mod:`rlsp_tf.training.workers.on_jax`, with
+TensorFlow through :mod:`rlsp_tf.training.workers.on_tensorflow`. Several processes, called workers, need JAX.
+They find each other by the environment variables of ``keras.distribution.initialize``:
 
 =====================================  ===========================================================
-``KERAS_DISTRIBUTION_JOB_ADDRESSES``   host and port of worker 0, where the others can reach it
-``KERAS_DISTRIBUTION_NUM_PROCESSES``   how many workers there are
-``KERAS_DISTRIBUTION_PROCESS_ID``      which one this is, from 0
+``KERAS_DISTRIBUTION_JOB_ADDRESSES``   host and port at which the others reach worker 0
+``KERAS_DISTRIBUTION_NUM_PROCESSES``   number of workers
+``KERAS_DISTRIBUTION_PROCESS_ID``      number of this worker, counted from 0
 =====================================  ===========================================================
 
-Variables rather than options, as with ``KERAS_BACKEND``: the command is the same for all workers, and what
-starts them on their machines sets variables anyway.
+These are variables rather than options, like ``KERAS_BACKEND``, so the command is the same for all workers.
 """
 
 import contextlib
@@ -26,28 +23,29 @@ import numpy as np
 from rlsp_tf.errors import RLSPError
 
 GONE = (
-    "another worker has ended, or never came; start all of them again with --resume, and training goes on "
-    "from the last checkpoint."
+    "another worker has ended or did not connect; start all of them again with --resume to continue from "
+    "the last checkpoint."
 )
 
 
 class WorkerGone(RLSPError):
-    """The others cannot be reached any more, so that this worker has to end, too."""
+    """Another worker cannot be reached, so this one has to end, too."""
 
     def __init__(self) -> None:
         super().__init__(GONE)
 
 
 class Group:
-    """A process with one device, which has nobody to agree with. Larger groups are derived from it.
+    """A single process with a single device, and the base class of larger groups.
 
-    What a method is said to do together has to be called by all workers, in the same order.
+    Collective methods have to be called by all workers, in the same order.
 
     Attributes:
-        worker, workers: which one this is, from 0, of how many.
-        devices: of all workers together.
-        replicas: how many copies of the model a process keeps that each see a part of its batch; 1
-            where a single one sees the whole batch, whatever devices it lies on.
+        worker: number of this worker, counted from 0.
+        workers: number of workers.
+        devices: number of devices of all workers.
+        replicas: number of copies of the model in a process, each of which sees a part of the batch; 1 if
+            a single model, on one or several devices, sees the whole batch.
     """
 
     worker = 0
@@ -57,65 +55,63 @@ class Group:
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
-        """Within it, models are made for all devices."""
+        """Builds models for all devices within the block."""
         yield
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """Within it, such models are trained."""
+        """Trains such models within the block."""
         yield
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Within it, and within :meth:`training`, this worker uses models for itself."""
+        """Lets this worker use models by itself in a block within :meth:`training`."""
         yield
 
     def loss(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        """A loss that is one number for a batch, as Keras takes it for all devices."""
+        """Adapts a loss that returns one number for a batch to the devices of the group."""
         return function
 
     def adam(self, **options: Any) -> Any:
-        """Keras's Adam with these options; ``global_clipnorm`` is of the gradients of the whole batch."""
+        """Makes Keras's Adam. The option ``global_clipnorm`` applies to the gradients of the whole batch."""
         import keras
 
-        if keras.backend.backend() == "tensorflow":
-            from rlsp_tf.training.fused_adam import FusedAdam
-
-            return FusedAdam(**options)
         return keras.optimizers.Adam(**options)
 
     def largest(self, number: int) -> int:
-        """Together: the largest of all workers' numbers of 32 bits."""
+        """Collective: returns the largest of the workers' numbers, which have 32 bits."""
         return number
 
     def read(self, variables: Sequence[Any]) -> list[np.ndarray]:
-        """Together: the values of variables, whole where devices hold a part each."""
+        """Collective: returns the values of variables, put together if each device holds a part."""
         return [variable.numpy() for variable in variables]
 
     def hand_out(self, variables: Sequence[Any], arrays: Sequence[np.ndarray] | None) -> None:
-        """Together: gives variables the values that worker 0 has; the other workers have ``None``."""
+        """Collective: sets variables to the arrays of worker 0; the other workers pass ``None``."""
         assert arrays is not None
         for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
 
     def leave(self) -> None:
-        """Together: parts in good order where all end with an error. Without one that happens by itself."""
+        """Collective: disconnects the workers before all of them end with an error."""
 
     def check_same(self, what: str, text: str) -> None:
-        """Together: raises an ``RLSPError`` that names ``what`` unless all workers give the same text."""
+        """Collective: raises an ``RLSPError`` that names ``what`` unless all workers pass the same text."""
         number = zlib.crc32(text.encode()) >> 1
         if self.largest(number) != -self.largest(-number):
-            raise RLSPError(f"the workers were given different {what}; give all the same command and clips.")
+            raise RLSPError(
+                f"the workers have different {what}; give all of them the same command and clips."
+            )
 
     def check_batch(self, batch: int, pieces: int) -> None:
-        """Raises an ``RLSPError`` unless the devices can share a batch.
+        """Raises an ``RLSPError`` unless a batch can be divided among the devices.
 
         Args:
             batch: samples per step.
-            pieces: samples that a sequence has.
+            pieces: number of samples in a sequence.
         """
         if batch % self.devices:
             raise RLSPError(
-                f"--batch {batch} cannot be divided among {self.devices} devices; give a multiple, or show "
-                "fewer devices with CUDA_VISIBLE_DEVICES."
+                f"--batch {batch} cannot be divided among {self.devices} devices; give a multiple of "
+                f"{self.devices}, or use fewer devices by setting CUDA_VISIBLE_DEVICES."
             )

@@ -1,8 +1,8 @@
-"""A process that stands before one whose engine may abort it.
+"""Runs work in a child process, so that an error message can be printed even if JAX aborts it.
 
-When a worker of a group ends, JAX aborts the others from C++, with a stack trace and without a word that
-Python could put in. So a worker of ``rlsp train`` computes in a child process, and its parent says what
-happened. Nothing that starts threads may be imported before: a copy of a process has only one.
+When one worker of a group ends, JAX aborts the others from C++ with a stack trace, which Python cannot
+prevent. So each worker of ``rlsp train`` computes in a child process, and the parent explains what happened.
+The process is forked, so no module that starts threads may be imported before.
 """
 
 import atexit
@@ -15,19 +15,21 @@ from collections.abc import Callable
 from rlsp_tf.training.workers.group import WorkerGone
 
 _GONE = 75
-"""Exit code of a child that found out by itself; ``EX_TEMPFAIL``, as nothing is wrong but the moment."""
+"""Exit code of a child that lost another worker: ``EX_TEMPFAIL``, a failure that is not permanent."""
 
 
 def guarded(work: Callable[[], None], *, debug: bool) -> None:
-    """Does work in a child process, which has the terminal, gets our signals and ends with us.
+    """Runs a function in a child process.
+
+    The child uses the same terminal, receives the signals of this process, and ends with it.
 
     Args:
-        work: what to do.
-        debug: show what the engine prints.
+        work: the function.
+        debug: show the output of JAX's C++ code.
 
     Raises:
-        WorkerGone: if the engine aborted the child, or the child raised this.
-        SystemExit: if the child failed otherwise and has said so.
+        WorkerGone: if JAX aborted the child, or ``work`` raised this.
+        SystemExit: if ``work`` failed in another way, after the child has printed the error.
     """
     ours, theirs = os.pipe()
     sys.stdout.flush()
@@ -41,7 +43,7 @@ def guarded(work: Callable[[], None], *, debug: bool) -> None:
         except WorkerGone:
             os._exit(_GONE)
         except BaseException:
-            # Not by way of the engine's own end, which waits for the other workers.
+            # Skips the exit handlers of JAX, which wait for the other workers.
             atexit.register(os._exit, 1)
             raise
         return
@@ -55,19 +57,20 @@ def guarded(work: Callable[[], None], *, debug: bool) -> None:
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
     if code in (_GONE, -signal.SIGABRT):
-        print(file=sys.stderr)  # a progress bar may have been cut off
+        print(file=sys.stderr)  # ends the line of a progress bar
         raise WorkerGone
     if code:
         sys.exit(code if code > 0 else 128 - code)
 
 
 def _begin_child(parent: int, debug: bool) -> None:
-    # A group of its own: else a terminal would send Ctrl-C to both, and we would see it twice.
+    """Sets up the child process; ``parent`` is a pipe that the parent holds open."""
+    # In the same process group, the child would receive Ctrl-C twice: from the terminal and from the parent.
     os.setpgid(0, 0)
-    # Closed when the parent is killed, which would leave us behind.
+    # The pipe is closed when the parent is killed; then the child ends, too.
     threading.Thread(target=lambda: (os.read(parent, 1), os._exit(1)), daemon=True).start()
     if not debug:
-        # What Python prints stays; what C++ writes to the file descriptors goes.
+        # Output of Python is shown; what C++ code writes to the file descriptors is discarded.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.stdout, sys.stderr):
             number = stream.fileno()

@@ -1,4 +1,4 @@
-"""Which group of workers this process belongs to, by Keras's environment variables."""
+"""Finds the group of workers that this process belongs to, from the environment variables of Keras."""
 
 import os
 from collections.abc import Mapping
@@ -12,10 +12,13 @@ WORKER = "KERAS_DISTRIBUTION_PROCESS_ID"
 
 
 def workers_named(environment: Mapping[str, str] = os.environ) -> int:
-    """How many workers the environment speaks of; 1 if it names no group.
+    """Returns the number of workers according to environment variables; 1 if they are not set.
+
+    Args:
+        environment: the environment variables.
 
     Raises:
-        UsageError: if a variable is missing or cannot be meant, or if the backend is not JAX.
+        UsageError: if a variable is missing or invalid, or if the backend is not JAX.
     """
     given = {name: environment[name] for name in (ADDRESS, WORKERS, WORKER) if environment.get(name)}
     if not given:
@@ -25,28 +28,26 @@ def workers_named(environment: Mapping[str, str] = os.environ) -> int:
         raise UsageError(f"{missing[0]} is not set, but {next(iter(given))} is; set all three or none.")
     workers, worker = given[WORKERS], given[WORKER]
     if not (workers.isdecimal() and worker.isdecimal() and int(worker) < int(workers)):
-        raise UsageError(
-            f"{WORKER} must be a number from 0 on, below {WORKERS}, not {worker!r} of {workers!r}."
-        )
+        raise UsageError(f"{WORKER} must be a number from 0 to {WORKERS} - 1, not {worker!r} of {workers!r}.")
     _, colon, port = given[ADDRESS].split(",")[0].rpartition(":")
     if not (colon and port.isdecimal()):
         raise UsageError(f"{ADDRESS} must be HOST:PORT, not {given[ADDRESS]!r}.")
     if int(workers) > 1 and environment.get("KERAS_BACKEND", "tensorflow") != "jax":
-        raise UsageError(f"{WORKERS} is for JAX; set KERAS_BACKEND=jax too.")
+        raise UsageError(f"{WORKERS} needs JAX; also set KERAS_BACKEND=jax.")
     return int(workers)
 
 
 def join_group() -> Group:
-    """The group that this process belongs to. With others, it waits for them to come.
+    """Returns the group that this process belongs to, after all workers have connected.
 
-    To be called once, before anything is computed.
+    Has to be called once, before anything is computed.
 
     Raises:
-        UsageError: as :func:`workers_named` does.
-        WorkerGone: if another worker has not come after five minutes.
+        UsageError: if environment variables are missing or invalid; see :func:`workers_named`.
+        WorkerGone: if another worker has not connected after five minutes.
     """
     workers = workers_named()
-    # Its handler for SIGTERM would take the place of ours. Read when JAX is imported.
+    # Otherwise JAX would handle SIGTERM itself. It reads this when it is imported.
     os.environ.setdefault("JAX_ENABLE_PREEMPTION_SERVICE", "false")
     import keras
 

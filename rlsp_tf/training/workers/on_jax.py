@@ -1,7 +1,7 @@
-"""Groups on JAX: one program over the devices of all workers, each of which has a part of the batch.
+"""Groups with JAX: one program runs on the devices of all workers, each of which has a part of the batch.
 
-XLA divides what is computed among the devices and adds up gradients where they are needed, so a step of
-the group is the step of one device with the whole batch, but for the order of sums.
+XLA divides the computation among the devices and adds up the gradients, so a step gives the same result as
+on a single device with the whole batch, except for the order of sums.
 """
 
 import contextlib
@@ -16,21 +16,21 @@ from jax.experimental import multihost_utils
 from rlsp_tf.training.workers.group import Group, WorkerGone
 
 ENGINE = ("gloo", "nccl", "coordination", "barrier", "heartbeat", "deadline_exceeded", "unavailable")
-"""Words by which errors are known that come from between the workers."""
+"""Words in the messages of errors that the connection between workers causes."""
 
 
 def meet() -> None:
-    """Waits for the other workers, by the variables that :mod:`rlsp_tf.training.workers.group` describes.
+    """Connects to the other workers; see :mod:`rlsp_tf.training.workers.group`.
 
     Raises:
-        WorkerGone: if one has not come after five minutes.
+        WorkerGone: if one of them has not connected after five minutes.
     """
     with _watched():
         keras.distribution.initialize()
 
 
 class JaxGroup(Group):
-    """All devices of all workers that have met."""
+    """All devices of all connected workers."""
 
     def __init__(self) -> None:
         self.worker, self.workers = jax.process_index(), jax.process_count()
@@ -68,7 +68,7 @@ class JaxGroup(Group):
             super().hand_out(variables, arrays)
 
     def leave(self) -> None:
-        # Else the first to end takes the engine with it while others still say why they end.
+        # Otherwise the first worker to end would abort the others before they have printed their errors.
         with _watched():
             jax.distributed.shutdown()
 
@@ -80,7 +80,7 @@ class JaxGroup(Group):
 
 
 class _Parallel(keras.distribution.DataParallel):
-    """Also divides what is carried from piece to piece, which otherwise would be gathered in every step."""
+    """Data parallelism that also divides carried states, which would otherwise be gathered at every step."""
 
     def get_variable_layout(self, variable: Any) -> Any:
         if variable.path in ("rlsp/hidden", "rlsp/feedback"):
@@ -90,7 +90,7 @@ class _Parallel(keras.distribution.DataParallel):
 
 @contextlib.contextmanager
 def _watched() -> Iterator[None]:
-    """Tells that a worker is gone from errors of other kinds."""
+    """Raises ``WorkerGone`` for errors that the connection between workers causes."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -98,5 +98,5 @@ def _watched() -> Iterator[None]:
         while found is not None:
             if any(word in str(found).lower() for word in ENGINE):
                 raise WorkerGone from error
-            found = found.__context__  # putting things right after it may have failed, too
+            found = found.__context__  # a cleanup may have failed after it
         raise

@@ -1,4 +1,4 @@
-"""Groups on TensorFlow: the devices of one process, each with a copy of the network, kept the same."""
+"""Groups with TensorFlow: each device of the process has a copy of the network; all stay equal."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from rlsp_tf.training.workers.group import Group
 
 
 def local_devices() -> list[str]:
-    """The names of all GPUs, or of what else there is to compute on."""
+    """Returns the names of all GPUs, or of the CPUs if there are none."""
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return [device.name for device in found]
 
@@ -21,7 +21,7 @@ class TensorFlowGroup(Group):
     """Several devices of this process.
 
     Args:
-        devices: their names.
+        devices: names of the devices.
     """
 
     def __init__(self, devices: Sequence[str]) -> None:
@@ -36,14 +36,14 @@ class TensorFlowGroup(Group):
     def check_batch(self, batch: int, pieces: int) -> None:
         super().check_batch(batch, pieces)
         if pieces > 1:
-            # Keras's variables are the same in all replicas; the state of their samples is not.
+            # Variables of Keras are equal in all replicas, but the states of their samples differ.
             raise RLSPError(
-                f"--pieces {pieces} is for one device on TensorFlow, not {self.devices}; set "
-                "KERAS_BACKEND=jax, or show one with CUDA_VISIBLE_DEVICES."
+                f"--pieces {pieces} needs a single device with TensorFlow, but there are {self.devices}; set "
+                "KERAS_BACKEND=jax, or use one device by setting CUDA_VISIBLE_DEVICES."
             )
 
     def loss(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        # Keras divides by the number of replicas only what has an axis.
+        # Keras divides a loss by the number of replicas only if it has an axis.
         return lambda truth, output: function(truth, output)[None]
 
     def adam(self, **options: Any) -> Any:
@@ -51,11 +51,11 @@ class TensorFlowGroup(Group):
 
 
 class JointAdam(keras.optimizers.Adam):
-    """Clips the gradients of the whole batch: Keras clips those of every replica before it adds them up."""
+    """Adam that clips the gradients of the whole batch, where Keras would clip those of each replica."""
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         replicas = tf.distribute.get_replica_context()
         grads = replicas.all_reduce(tf.distribute.ReduceOp.SUM, list(grads))
         grads, _ = tf.clip_by_global_norm(grads, self.global_clipnorm)
-        # Keras adds up again what is the same in all of them now; smaller, it is not clipped again.
+        # Keras adds up the gradients of the replicas again, which are equal now, and too small to be clipped.
         super().apply([grad / replicas.num_replicas_in_sync for grad in grads], trainable_variables)

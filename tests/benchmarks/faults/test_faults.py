@@ -12,7 +12,7 @@ from helpers import faulty_upscalers as stand_ins
 from helpers.networks import SMALL, small_model
 from helpers.results import train_result
 from helpers.videos import frame_times, make_video
-from rlsp_tf.benchmarks.excerpts import cut, decodable, is_whole, loop, packets, reduce, shape
+from rlsp_tf.benchmarks.excerpts import decodable, is_whole, loop, packets, reduce, shape
 from rlsp_tf.benchmarks.faults import kills as kills_module
 from rlsp_tf.benchmarks.faults import situations as benchmark_situations
 from rlsp_tf.benchmarks.faults.damage import KINDS, damage
@@ -23,6 +23,7 @@ from rlsp_tf.benchmarks.faults.long_film import benchmark_long_film, describe_me
 from rlsp_tf.benchmarks.faults.run import counts, failures, survived_damage, survived_kill, survived_long_film
 from rlsp_tf.cli.main import main
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.excerpts import cut
 
 MEGABYTE = 1e6
 

@@ -38,7 +38,7 @@ def test_what_nobody_used_for_a_month_is_removed(cache):
     grow_old(folders[3], DAYS + 1)
     grow_old(folders[1], DAYS - 1)
     (note,) = clean_cache(cache)
-    assert note.startswith("removed 2 clips and photographs (0.00 GB) from ")
+    assert note.startswith("removed 2 unused clips and photographs (0.00 GB) from ")
     assert sorted(cache.iterdir()) == folders[1:3]
 
 

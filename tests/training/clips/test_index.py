@@ -69,7 +69,7 @@ def test_a_cut_between_real_clips_ends_a_shot(data, tmp_path, cache):
     assert clip.part(5, 15).shots == [(5, 12), (12, 15)]
 
 
-def test_cuts_are_those_of_ffmpeg_s_filter(data, tmp_path, cache):
+def test_cuts_are_those_that_ffmpeg_finds(data, tmp_path, cache):
     film = iio.imiter(data / "video" / "tears_of_steel_800x332.webm", plugin="pyav")
     frames = [frame[:320:2, :512:2] for frame in itertools.islice(film, 150, 230)]
     write_folder(tmp_path / "data" / "film", frames)
@@ -136,7 +136,7 @@ def test_clips_made_ready_can_be_moved_and_used_without_their_source(tmp_path, c
     shutil.rmtree(tmp_path / "data")
     (moved,), _ = index(tmp_path / "kit", cache=cache)
     np.testing.assert_array_equal(moved.hr, frames)
-    with pytest.raises(RLSPError, match="made ready for scale 4, not 2"):
+    with pytest.raises(RLSPError, match="prepared for scale 4, not 2"):
         index(tmp_path / "kit", cache=cache, scale=2)
 
 
@@ -186,7 +186,7 @@ def test_a_video_that_is_damaged_within_is_skipped(data, tmp_path, cache):
     write_folder(tmp_path / "data" / "good", make_clip(2, 32, 32))
     clips, notes = index(tmp_path / "data", cache=cache)
     assert [clip.name for clip in clips] == ["good"]
-    assert f"skipped {tmp_path / 'data' / 'film.mp4'}: is damaged; remove it or make it again." in notes
+    assert f"skipped {tmp_path / 'data' / 'film.mp4'}: is damaged; replace or remove it." in notes
 
 
 def test_a_script_opens_nothing(tmp_path, cache):
@@ -259,7 +259,7 @@ def test_nothing_to_train_on_is_refused(tmp_path, cache):
     with pytest.raises(RLSPError, match=r"missing: no such file or folder"):
         index(tmp_path / "missing", cache=cache)
     (tmp_path / "notes.txt").write_text("nothing here")
-    with pytest.raises(RLSPError, match=r"holds no video and no folder of images"):
+    with pytest.raises(RLSPError, match=r"holds no video .*and no folder of images"):
         index(tmp_path, cache=cache)
     (tmp_path / "a.mp4").write_text("no video")
     with pytest.raises(RLSPError, match=r"(?s)no clip can be used.*skipped .*a\.mp4: not a video"):

@@ -13,7 +13,7 @@ from rlsp_tf.training.clips.mixture import CLIPS_ONLY, MixedSampler, Mixture
 from rlsp_tf.training.clips.photographs import index_photographs
 from rlsp_tf.training.clips.sampler import ClipSampler
 from rlsp_tf.training.clips.tf_feed import clip_dataset
-from rlsp_tf.training.train import ClipSequence
+from rlsp_tf.training.feed import ClipSequence
 
 ALL = Mixture(photo_share=0.5, flat_share=0.1, degradation=VIDEO, paper_share=0.4)
 
@@ -124,7 +124,7 @@ def test_shares_are_those_asked_for(material):
 def test_shares_that_cannot_be_are_refused():
     with pytest.raises(RLSPError, match=r"--photo-share must be between 0 and 1, not 1\.5"):
         Mixture(photo_share=1.5)
-    with pytest.raises(RLSPError, match=r"--photo-share 0\.7 and --flat-share 0\.4 are more than 1 together"):
+    with pytest.raises(RLSPError, match=r"--photo-share 0\.7 and --flat-share 0\.4 add up to more than 1"):
         Mixture(photo_share=0.7, flat_share=0.4)
 
 

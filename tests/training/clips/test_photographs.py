@@ -75,7 +75,10 @@ def test_what_cannot_be_used_is_named(folder, tmp_path):
     iio.imwrite(folder / "small.png", make_clip(1, 40, 300)[0])
     _, notes = index(folder, cache=tmp_path / "cache")
     assert f"skipped {folder}/broken.jpg: " in notes
-    assert f"skipped {folder}/small.png: is 300x40; a photograph must be 96 pixels high and wide." in notes
+    assert (
+        f"skipped {folder}/small.png: is 300x40; a photograph must be at least 96 pixels high and wide."
+        in notes
+    )
     with pytest.raises(RLSPError, match="missing: no such file or folder"):
         index(tmp_path / "missing", cache=tmp_path / "cache")
     with pytest.raises(RLSPError, match=r"(?s)a\.png: at least two photographs are needed.*1 can be used"):

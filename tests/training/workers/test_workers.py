@@ -142,7 +142,7 @@ def test_a_killed_worker_ends_the_others_and_the_same_commands_go_on(folder, two
     assert codes == [1, 1]
 
     codes, last = interrupt(0, signal.SIGKILL, 30)
-    assert last[1].startswith("rlsp: error: another worker has ended, or never came; start all of them again")
+    assert last[1].startswith("rlsp: error: another worker has ended or did not connect; start all of them")
     assert codes == [-signal.SIGKILL, 1]
 
     finish(*start_two(folder, run.name, "--pieces", "2"))
@@ -179,7 +179,9 @@ def test_on_tensorflow_only_one_device_carries_pieces():
     group = TensorFlowGroup(["/CPU:0"])
     group.devices = 2
     group.check_batch(4, 1)
-    with pytest.raises(RLSPError, match="--pieces 2 is for one device on TensorFlow, not 2; set KERAS_BACK"):
+    with pytest.raises(
+        RLSPError, match="--pieces 2 needs a single device with TensorFlow, but there are 2; set KERAS_BACK"
+    ):
         group.check_batch(4, 2)
 
 
@@ -199,7 +201,7 @@ def test_workers_with_different_options_end_before_anything_is_written(folder):
     for worker in workers:
         _, errors = worker.communicate(timeout=120)
         assert worker.returncode == 1
-        assert "the workers were given different options" in errors or "another worker has ended" in errors
+        assert "the workers have different options" in errors or "another worker has ended" in errors
     assert not (folder / "different").exists()
 
 
@@ -210,10 +212,10 @@ def test_a_group_is_named_completely_or_not_at_all():
     assert workers_named({**good, ADDRESS: "first:9000,second:9000,third:9000"}) == 3
     for change, words in (
         ({ADDRESS: ""}, f"{ADDRESS} is not set, but {WORKERS} is"),
-        ({WORKER: "3"}, f"{WORKER} must be a number from 0 on, below {WORKERS}, not '3' of '3'"),
+        ({WORKER: "3"}, f"{WORKER} must be a number from 0 to {WORKERS} - 1, not '3' of '3'"),
         ({WORKERS: "two"}, "not '2' of 'two'"),
         ({ADDRESS: "first"}, f"{ADDRESS} must be HOST:PORT, not 'first'"),
-        ({"KERAS_BACKEND": "tensorflow"}, f"{WORKERS} is for JAX; set KERAS_BACKEND=jax too"),
+        ({"KERAS_BACKEND": "tensorflow"}, f"{WORKERS} needs JAX; also set KERAS_BACKEND=jax"),
     ):
         with pytest.raises(UsageError, match=re.escape(words)):
             workers_named({**good, **change})
@@ -243,5 +245,5 @@ def test_different_texts_are_told_apart():
     other.check_same("options", "batch 8")
     Two(seen[0]).check_same("options", "batch 8")
     for text in ("batch 9", "", "seed 3"):
-        with pytest.raises(RLSPError, match="the workers were given different options"):
+        with pytest.raises(RLSPError, match="the workers have different options"):
             Two(seen[0]).check_same("options", text)
