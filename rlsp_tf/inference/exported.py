@@ -26,6 +26,9 @@ class ExportedStep:
     Args:
         path: path of the export.
 
+    Attributes:
+        size: height and width of the frames that the export takes; ``None`` if it takes any.
+
     Raises:
         RLSPError: if the export or its card is missing, or the card is damaged.
     """
@@ -35,6 +38,7 @@ class ExportedStep:
         self.config = RLSPConfig.from_dict(card["config"])
         self.precision: str = card["precision"]
         self.itemsize = 2 if self.precision in ("bfloat16", "float16") else 4
+        self.size: list[int] | None = card.get("size")
         self.fingerprint = _fingerprint_of(path)
 
     def _check(self, channels: dict[str, Any]) -> None:

@@ -358,7 +358,8 @@ def render(
         step = within_memory(step, frames.height, frames.width, left, at_once=at_once)
     if isinstance(sink, SegmentedSink):
         sink.rows = step.rows if isinstance(step, StripStep) else None
-    if recipe.bars == "interpolate" and not frames.transparent:
+    # What is transparent may be black without being a bar, and some exports take frames of one size only.
+    if recipe.bars == "interpolate" and not frames.transparent and not getattr(step, "size", None):
         area = picture_of(sample_frames(frames))
         step = PictureStep(step, area) if area else step
     noted = finished.frames
