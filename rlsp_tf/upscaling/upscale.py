@@ -359,7 +359,8 @@ def render(
     if isinstance(sink, SegmentedSink):
         sink.rows = step.rows if isinstance(step, StripStep) else None
     # What is transparent may be black without being a bar, and some exports take frames of one size only.
-    if recipe.bars == "interpolate" and not frames.transparent and not getattr(step, "size", None):
+    left_alone = (frames.transparent and sink.transparent) or getattr(step, "size", None)
+    if recipe.bars == "interpolate" and not left_alone:
         area = picture_of(sample_frames(frames))
         step = PictureStep(step, area) if area else step
     noted = finished.frames
