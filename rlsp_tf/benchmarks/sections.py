@@ -7,6 +7,7 @@ from typing import Any
 from rlsp_tf.benchmarks.cluster import STAGES
 from rlsp_tf.benchmarks.harness import describe_machine
 from rlsp_tf.benchmarks.quality import format_decibels
+from rlsp_tf.benchmarks.start import seconds_of
 from rlsp_tf.benchmarks.step import agreement
 from rlsp_tf.evaluation.tables import markdown_table
 from rlsp_tf.pixels.metrics import TYPICAL
@@ -210,6 +211,24 @@ def _video(result: Result) -> list[str]:
     ]
 
 
+def _start(result: Result) -> list[str]:
+    width, height = result["size"]
+    rows = [["", "CPU s", "s"], ["---", "---:", "---:"]]
+    named = {**result["parts"], "to the first frame": result["first"]}
+    named["the command, from start to end"] = result["command_line"]
+    for name, times in named.items():
+        rows.append([name, *(f"{seconds:.2f}" for seconds in seconds_of(times))])
+    return [
+        "## The start",
+        "",
+        f"`rlsp upscale` of {result['frames']} frames of `{result['video']}`, {width}x{height}, network "
+        f"{result['model']} in {result['precision']}: seconds of all threads and on the clock, medians of "
+        f"{len(result['first']['cpu'])} rounds.",
+        "",
+        *markdown_table(rows),
+    ]
+
+
 def _serve(result: Result) -> list[str]:
     (width, height), (model, about) = result["size"], next(iter(result["models"].items()))
     rows = [
@@ -300,6 +319,7 @@ def _ray(result: Result) -> list[str]:
 SECTIONS: dict[str, Callable[[Result], list[str]]] = {
     "step": _step,
     "video": _video,
+    "start": _start,
     "serve": _serve,
     "ray": _ray,
     "train": _train,

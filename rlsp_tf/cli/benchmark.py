@@ -22,6 +22,7 @@ times.
   rlsp benchmark quality --hr vid4/ --json quality.json
   rlsp benchmark cuts --hr vid4/ --json cuts.json
   rlsp benchmark video film.mp4 --json video.json
+  rlsp benchmark start film.mp4 --json start.json
   rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json
   rlsp benchmark ray film.mp4 --json ray.json
   rlsp benchmark report docs/BENCHMARKS.md step.json train.json quality.json video.json serve.json
@@ -37,6 +38,7 @@ and stability checks that the output of a network stays near its input over long
     benchmarks = parser.add_subparsers(metavar="WHAT", required=True)
     _add_benchmark_step(benchmarks)
     _add_benchmark_video(benchmarks)
+    _add_benchmark_start(benchmarks)
     add_faults(benchmarks)
     add_serve(benchmarks)
     add_ray(benchmarks)
@@ -224,6 +226,32 @@ several lengths, up to the whole video.
     )
     parser.add_argument("--codec", default="libx264", help="video encoder (default: %(default)s)")
     parser.add_argument("--preset", default="ultrafast", help="preset of the encoder (default: %(default)s)")
+
+
+def _add_benchmark_start(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_measurement(
+        benchmarks,
+        "start",
+        "rlsp_tf.benchmarks.start:benchmark_start",
+        help="time from starting rlsp upscale to its first frame, and its parts",
+        description="""\
+Seconds from the start of rlsp upscale to the first frame of a clip of five, of all threads and on the
+clock: imports, weights, opening the clip, tracing the network, and the first frame; and of the whole
+command.
+
+  rlsp benchmark start film.mp4 --json start.json""",
+    )
+    parser.add_argument("video", metavar="VIDEO", help="a video, of which the beginning is used")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16", "float16", "int8"),
+        default="auto",
+        help="as for rlsp upscale (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rounds", type=positive, default=5, help="number of processes (default: %(default)s)"
+    )
 
 
 def _benchmark_report(arguments: argparse.Namespace) -> None:

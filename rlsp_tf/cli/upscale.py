@@ -164,6 +164,20 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
         help="deinterlace the frames that are marked as interlaced, with FFmpeg's filter bwdif",
     )
     parser.add_argument(
+        "--repeats",
+        choices=("copy", "compute"),
+        default="copy",
+        help="what frames get that are equal to the one before, as in animation and recordings of screens: a "
+        "copy of its result (default), or one that is computed again, which takes longer and is not better",
+    )
+    parser.add_argument(
+        "--bars",
+        choices=("interpolate", "compute"),
+        default="interpolate",
+        help="how black bars around the picture are enlarged: by interpolation as long as nothing is shown "
+        "in them (default), or by the network, which takes longer",
+    )
+    parser.add_argument(
         "--codec",
         help="FFmpeg's name of the video encoder (default: libvpx-vp9 for .webm, otherwise libx264)",
     )
@@ -272,6 +286,8 @@ def _upscale(arguments: argparse.Namespace) -> None:
         encoder=EncoderOptions(arguments.codec, arguments.crf, arguments.preset, arguments.rate),
         warm_start=arguments.warm_start,
         deinterlace=arguments.deinterlace,
+        repeats=arguments.repeats,
+        bars=arguments.bars,
         size=Size(arguments.size, arguments.height, arguments.scale),
         interval=interval,
     )

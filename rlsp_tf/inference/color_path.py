@@ -161,7 +161,7 @@ class ColorPath:
         chroma = aside.chroma
         y = luma[0, :, :, 0]
         if aside.beyond is not None:
-            y += self._enlarge(aside.beyond[..., None])[0, :, :, 0]
+            y += enlarged(aside.beyond[..., None], self._scale)[0, :, :, 0]
         y = self._rounded(y)
         spec = self._held
         if self._source is None and self._target is None and not self._authors:
@@ -185,7 +185,7 @@ class ColorPath:
     def _leave_rgb(self, rgb: Any, aside: SetAside) -> tuple[Any, ...]:
         """Converts RGB ``(1, H, W, 3)``, the output of the network, to integer planes of the target."""
         if aside.beyond is not None:
-            rgb += ops.transpose(self._enlarge(aside.beyond[..., None])[..., 0], (1, 2, 0))
+            rgb += ops.transpose(enlarged(aside.beyond[..., None], self._scale)[..., 0], (1, 2, 0))
         if self._target is None:
             return (self._to_rgb(rgb[0]),)
         red, green, blue = ops.unstack(rgb[0], axis=-1)
@@ -202,21 +202,7 @@ class ColorPath:
         # order of RGB pixels, so that there are few passes over the large frame.
         gain = rgb_of(1.0, 128.0, 128.0)[0] - rgb_of(0.0, 128.0, 128.0)[0]
         by_chroma = ops.stack(rgb_of(0.0, *ops.unstack(chroma)), axis=-1)
-        return y[..., None] * gain + self._enlarge(by_chroma[None])[0]
-
-    def _enlarge(self, images: Any) -> Any:
-        """Enlarges ``(N, H, W, C)`` by cubic interpolation at the positions of the network's pixels."""
-        # Some videos need this for nearly every frame, so it has to be fast: a 4x4 convolution, with one
-        # channel for each position in a low-resolution pixel, takes fewer operations than two large matrices.
-        taps = enlarge_taps(self._scale)
-        channels = images.shape[-1]
-        kernel = np.einsum("ap,bq,cd->pqcabd", taps, taps, np.eye(channels)).reshape(4, 4, channels, -1)
-        for axis in (1, 2):
-            # The kernel reaches one sample before the first and two after the last: repeat the edge.
-            around = np.arange(-1, images.shape[axis] + 2).clip(0, images.shape[axis] - 1)
-            images = ops.take(images, around, axis=axis)
-        folded = ops.conv(images, kernel.astype(np.float32), data_format="channels_last")
-        return depth_to_space(folded, self._scale)
+        return y[..., None] * gain + enlarged(by_chroma[None], self._scale)[0]
 
     def _rounded(self, plane: Any) -> Any:
         return ops.clip(ops.round(plane), 0, 255) if self._authors else plane
@@ -229,6 +215,21 @@ class ColorPath:
         cb, cr = ops.unstack(chroma)
         codes = to_codes(y, cb, cr, self._target)
         return tuple(_to_integers(plane, self._target.depth) for plane in codes)
+
+
+def enlarged(images: Any, scale: int) -> Any:
+    """Enlarges ``(N, H, W, C)`` by cubic interpolation at the positions of the network's pixels."""
+    # Some videos need this for nearly every frame, so it has to be fast: a 4x4 convolution, with one
+    # channel for each position in a low-resolution pixel, takes fewer operations than two large matrices.
+    taps = enlarge_taps(scale)
+    channels = images.shape[-1]
+    kernel = np.einsum("ap,bq,cd->pqcabd", taps, taps, np.eye(channels)).reshape(4, 4, channels, -1)
+    for axis in (1, 2):
+        # The kernel reaches one sample before the first and two after the last: repeat the edge.
+        around = np.arange(-1, images.shape[axis] + 2).clip(0, images.shape[axis] - 1)
+        images = ops.take(images, around, axis=axis)
+    folded = ops.conv(images, kernel.astype(np.float32), data_format="channels_last")
+    return depth_to_space(folded, scale)
 
 
 def _resample(planes: Any, grid: Grid | None) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from rlsp_tf.errors import RLSPError, first_line
@@ -26,6 +27,9 @@ class ExportedStep:
     Args:
         path: path of the export.
 
+    Attributes:
+        size: height and width of the frames that the export takes; ``None`` if it takes any.
+
     Raises:
         RLSPError: if the export or its card is missing, or the card is damaged.
     """
@@ -35,6 +39,7 @@ class ExportedStep:
         self.config = RLSPConfig.from_dict(card["config"])
         self.precision: str = card["precision"]
         self.itemsize = 2 if self.precision in ("bfloat16", "float16") else 4
+        self.size: list[int] | None = card.get("size")
         self.fingerprint = _fingerprint_of(path)
 
     def _check(self, channels: dict[str, Any]) -> None:
@@ -43,10 +48,14 @@ class ExportedStep:
         Raises:
             ValueError: if they are those of another network.
         """
-        config = self.config
-        sizes = (3 * config.window, config.hidden_channels, config.feedback_channels)
-        if channels != (described := dict(zip(INPUTS, sizes, strict=True))):
+        if channels != (described := dict(zip(INPUTS, self._channels, strict=True))):
             raise ValueError(f"it takes {channels}, its card says {described}")
+
+    @property
+    def _channels(self) -> tuple[int, int, int]:
+        """Numbers of channels of the inputs."""
+        config = self.config
+        return 3 * config.window, config.hidden_channels, config.feedback_channels
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         sizes = (self.config.hidden_channels, self.config.feedback_channels)
@@ -149,17 +158,36 @@ class LiteRTStep(ExportedStep):
             ) from error
         try:
             self._interpreter = Interpreter(os.fspath(path), num_threads=os.cpu_count())
-            # The signature runner resizes inputs by itself where sizes are open.
-            self._runner = self._interpreter.get_signature_runner("step")
-            inputs = self._runner.get_input_details()
+            runner = self._interpreter.get_signature_runner("step")
+            inputs, outputs = runner.get_input_details(), runner.get_output_details()
             self._check({name: int(entry["shape"][-1]) for name, entry in inputs.items()})
+            self._inputs = [int(inputs[name]["index"]) for name in INPUTS]
+            self._outputs = [int(outputs[name]["index"]) for name in OUTPUTS]
         except Exception as error:
             raise _damaged(path, error) from error
+        self._size: tuple[int, ...] = ()
 
-    def _run(self, inputs: dict[str, Any]) -> Sequence[Any]:
-        outputs = self._runner(**{name: to_array(value) for name, value in inputs.items()})
-        # The arrays lie in the interpreter's memory, which the next step overwrites, so they are copied.
-        return [to_tensor(outputs[name]) for name in OUTPUTS]
+    def __call__(self, window: Sequence[Any], state: Any) -> tuple[Any, Any]:
+        self._fit(tuple(window[0].shape[:3]))
+        # Into the interpreter's own memory: as a tensor, everything would be copied twice.
+        taken = self._interpreter.tensor(self._inputs[0])()
+        for index, frame in enumerate(window):
+            taken[..., 3 * index : 3 * index + 3] = to_array(frame)
+        del taken
+        for index, each in zip(self._inputs[1:], state, strict=True):
+            np.copyto(self._interpreter.tensor(index)(), to_array(each))
+        self._interpreter.invoke()
+        frame, *state = map(self._interpreter.get_tensor, self._outputs)
+        return to_tensor(frame), state
+
+    def _fit(self, size: tuple[int, ...]) -> None:
+        """Resizes the inputs to a batch size, height and width, if they have others."""
+        if size == self._size:
+            return
+        for index, channels in zip(self._inputs, self._channels, strict=True):
+            self._interpreter.resize_tensor_input(index, (*size, channels))
+        self._interpreter.allocate_tensors()
+        self._size = size
 
 
 EXPORTS = {".onnx": OnnxStep, ".tflite": LiteRTStep}

@@ -32,6 +32,8 @@ class RecurrentStream:
         self._window: deque[Any] = deque(maxlen=self.config.window)
         self._state: Any = None
         self._first: list[Any] = []
+        # Steps to leave out, because their outputs came when a picture was held.
+        self._done = 0
 
     def push(self, frame: Any) -> Iterator[Any]:
         """Takes the next frame and yields the outputs that are ready.
@@ -52,6 +54,22 @@ class RecurrentStream:
         self._first.append(frame)
         if len(self._first) > self._warm_start:
             yield from self._begin()
+
+    def hold(self) -> Iterator[Any]:
+        """Yields the outputs that wait for a future frame, as if the latest frame stayed; the clip goes on.
+
+        If a warm start still waits for frames, it takes those that there are. When frames come again, the
+        state is that of the latest output.
+
+        Yields:
+            Tensors as from :meth:`push`, so that every frame pushed has had its output.
+        """
+        if self._first:
+            yield from self._begin()
+        last = self._window[-1]
+        for _ in range(self.config.frames_after):
+            yield from self._advance(last)
+        self._done = self.config.frames_after
 
     def flush(self) -> Iterator[Any]:
         """Ends the clip: yields the outputs that were still waiting for a future frame, then resets.
@@ -83,6 +101,8 @@ class RecurrentStream:
 
     def _advance(self, frame: Any) -> Iterator[Any]:
         self._window.append(frame)
-        if len(self._window) == self.config.window:
+        if self._done:
+            self._done -= 1
+        elif len(self._window) == self.config.window:
             output, self._state = self._step(self._window, self._state)
             yield output

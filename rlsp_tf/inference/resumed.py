@@ -42,7 +42,8 @@ class ResumedStep(StepWrapper):
 
     All frames of the clip go through it from the beginning, so that shot cuts, windows and colour are found
     as in the first run; only the network is skipped. For a skipped step it returns ``None`` instead of a
-    frame, and the state from which the next range goes on, or an empty one.
+    frame, and the state from which the next range goes on, or an empty one. Where a range goes on from a
+    saved state, the frame of the step before is there, too, as frames that repeat it may follow.
 
     Args:
         step: the :class:`rlsp_tf.inference.step.Step` that computes.
@@ -67,15 +68,19 @@ class ResumedStep(StepWrapper):
         return self._step.initial_state(batch, height, width) if self._computes(self.count + 1) else ()
 
     def __call__(self, window: Sequence[Any], state: Any) -> tuple[Any, Any]:
-        if self._stop():
-            raise Stopped
+        self.ask()
         self.count += 1
         if self._computes(self.count):
             frame, self._state = self._step(window, state)
             return frame, self._state
         saved = next((each.state() for each in self._stretches if each.after == self.count), ())
         self._state = self._restored(saved)
-        return None, self._state
+        return self.shown(window, self._state) if saved else None, self._state
+
+    def ask(self) -> None:
+        """Raises :class:`Stopped` if the work is to stop."""
+        if self._stop():
+            raise Stopped
 
     def kept(self) -> list[np.ndarray]:
         """Returns the state after the latest step, as arrays that later steps do not change."""
@@ -90,7 +95,8 @@ class ResumedStep(StepWrapper):
         like = self._step.initial_state(*self._shape) if saved else ()
         state: list[Any] = []
         for array, model in zip(saved, like, strict=True):
-            if array.shape != tuple(model.shape):
+            # Height and width may be those of a part of the frame.
+            if array.shape[::3] != tuple(model.shape)[::3]:
                 raise ValueError(f"a state of shape {array.shape} instead of {tuple(model.shape)}")
             restored = array.astype(dtype_of(model))
             state.append(restored if isinstance(model, np.ndarray) else to_tensor(restored))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
-from rlsp_tf.inference.backend import compiled_cell, to_tensor
+from rlsp_tf.inference.backend import compiled_cell, to_array, to_tensor
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import rlsp_layer
 
@@ -73,6 +73,20 @@ class StepWrapper:
 
     def __call__(self, window: Sequence[Any], state: Any) -> tuple[Any, Any]:
         return self._step(window, state)
+
+    def shown(self, window: Sequence[Any], state: Any) -> Any:
+        """Returns the frame that a step made, from the state that it left: the feedback is that frame.
+
+        Args:
+            window: the frames that the step took.
+            state: the state that it returned.
+        """
+        if isinstance(self._step, StepWrapper):
+            return self._step.shown(window, state)
+        feedback, scale = to_array(state[-1]), self.config.scale
+        batch, height, width, _ = feedback.shape
+        blocks = feedback.reshape(batch, height, width, scale, scale, -1).transpose(0, 1, 3, 2, 4, 5)
+        return blocks.reshape(batch, scale * height, scale * width, -1)
 
 
 class KerasStep:

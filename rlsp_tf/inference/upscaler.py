@@ -194,6 +194,16 @@ class StreamingUpscaler:
         # With a loop, its variable would keep an output in memory until the next one is computed.
         yield from map(self._deferred, outputs)
 
+    def hold(self) -> Iterator[DeferredFrame | None]:
+        """Yields what waits for a future frame, as if the latest frame stayed; the shot goes on.
+
+        It is for pictures that stand still: more frames like the latest one need not be given.
+
+        Yields:
+            Frames as :meth:`advance` does.
+        """
+        yield from map(self._deferred, self._stream.hold())
+
     def end_shot(self) -> list[Any]:
         """Ends the shot: returns the frames that were still waiting for a future one.
 

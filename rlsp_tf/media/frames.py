@@ -26,7 +26,8 @@ class Frame:
     Attributes:
         planes: either ``(rgb,)``, an array ``(H, W, 3)`` of uint8 or uint16 that uses the full range of its
             type; or ``(y, cb, cr)``, two-dimensional arrays of uint8 or, for a depth above 8, uint16, in
-            the depth and subsampling of the clip's :class:`~rlsp_tf.pixels.color.ColorSpec`.
+            the depth and subsampling of the clip's :class:`~rlsp_tf.pixels.color.ColorSpec`. Empty for a
+            frame that repeats the one before, where repeats are marked (:mod:`rlsp_tf.media.repeats`).
         pts: presentation time, in units of the clip's time base.
         duration: how long the frame is shown, in the same units.
         name: the name of the frame's own file without its suffix; ``None`` for frames of a video.

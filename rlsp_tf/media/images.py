@@ -183,6 +183,11 @@ class FolderSource:
         self.depth = 16 if first.deep else 8
         self.frames: int | None = len(self._files)
 
+    @property
+    def files(self) -> list[Path]:
+        """The files of all frames."""
+        return self._files
+
     def __iter__(self) -> Iterator[Frame]:
         for index, file in enumerate(self._files):
             rgb, alpha = read_transparent(file)

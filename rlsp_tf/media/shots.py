@@ -18,6 +18,7 @@ import numpy as np
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.frames import Frame
+from rlsp_tf.media.repeats import STILL
 
 AROUND = 2
 """Frames before and after a change that it is compared with. Cuts are found so many frames late."""
@@ -89,28 +90,46 @@ def _scenedetect() -> tuple[Any, Any]:
 def detect_shots(frames: Iterable[Frame], depth: int = 8) -> Iterator[tuple[Frame, bool]]:
     """Marks the frames that begin a shot.
 
+    Frames that are marked as repeats (:mod:`rlsp_tf.media.repeats`) begin no shot, and the changes around
+    them are those between the pictures that differ. Otherwise, every change in animation that shows a drawing
+    for three frames would be compared with no change at all, and would look like a cut.
+
     Args:
         frames: the frames of a clip.
         depth: bits per sample of the frames.
 
     Yields:
-        ``(frame, begins)`` for every frame, ``AROUND`` frames late. The first frame of the clip begins a
-        shot.
+        ``(frame, begins)`` for every frame, ``AROUND`` frames late; while a picture stands still, at once.
+        The first frame of the clip begins a shot.
     """
     detector = CutDetector(depth)
     cuts = {0}
-    waiting: deque[Frame] = deque()
-    yielded = 0
-    for frame in frames:
-        waiting.append(frame)
+    waiting: deque[tuple[Frame, int | None]] = deque()
+    pushed = repeats = 0
+    picture: Frame | None = None
+
+    def push(frame: Frame) -> int:
+        nonlocal pushed
         if (cut := detector.push(frame)) is not None:
             cuts.add(cut)
-        if len(waiting) > AROUND + 1:
-            yield waiting.popleft(), yielded in cuts
-            yielded += 1
-    for frame in waiting:
-        yield frame, yielded in cuts
-        yielded += 1
+        pushed += 1
+        return pushed - 1
+
+    for frame in frames:
+        if frame.planes:
+            waiting.append((frame, push(frame)))
+            picture, repeats = frame, 1
+        else:
+            waiting.append((frame, None))
+            repeats += 1
+            if repeats == STILL and picture is not None:
+                # Whether the picture begins a shot shall not stay open until the next one comes.
+                for _ in range(AROUND + 1):
+                    push(picture)
+        while waiting and ((number := waiting[0][1]) is None or pushed - number > AROUND + 1):
+            yield waiting.popleft()[0], number in cuts
+    for frame, number in waiting:
+        yield frame, number in cuts
 
 
 def listed_shots(items: Iterable[Item], cuts: frozenset[int]) -> Iterator[tuple[Item, bool]]:

@@ -15,12 +15,12 @@ here uses. JAX and Matplotlib alone take as long as Keras."""
 def lean_imports() -> Iterator[None]:
     """Makes imports of :data:`UNUSED` fail within the block, as if these were not installed.
 
-    It is for a process of our own: where users import TensorFlow themselves, plots of Keras must work. Packages
-    that are loaded already stay, and JAX does where it is the backend of Keras. All can be imported again
-    after the block.
+    It is for a process of our own: where users import TensorFlow themselves, plots of Keras must work.
+    Packages that are loaded already stay, and JAX does where it is the backend of Keras. All can be imported
+    again after the block.
 
-    Within the block no garbage is searched for, and what was loaded is left out of every later search: modules
-    stay until the end of the process. The search at the end of a process alone would take a second.
+    Within the block no garbage is searched for, and what was loaded is left out of every later search:
+    modules stay until the end of the process, where the search alone would take a second.
     """
     needed = os.environ.get("KERAS_BACKEND")
     hidden = [name for name in UNUSED if name != needed and name not in sys.modules]

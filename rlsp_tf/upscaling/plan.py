@@ -18,23 +18,27 @@ from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.divergence import divergence_notes
+from rlsp_tf.inference.resumed import ResumedStep
 from rlsp_tf.inference.step import Step
+from rlsp_tf.inference.upscaler import PreparedFrame, StreamingUpscaler
 from rlsp_tf.media.frames import Frame, FrameSource
 from rlsp_tf.media.images import is_animated, is_image
 from rlsp_tf.media.open import VideoSource
-from rlsp_tf.media.shots import detect_shots, listed_shots
 from rlsp_tf.media.video_writer import VIDEO_FORMATS, VideoSink
 from rlsp_tf.system.signals import Stop
+from rlsp_tf.upscaling.outputs import Output, Outputs, shots_of
 from rlsp_tf.upscaling.rehearsal import rehearse
 from rlsp_tf.upscaling.segments import SegmentedSink, frames_left, join_segments
 from rlsp_tf.upscaling.upscale import Recipe, render
 from rlsp_tf.upscaling.work_folder import JOURNAL, RANGE, SUFFIX, Segment, first_divergence, read_journal
 
 RUN_UP = 24
-"""Frames of a run-up. After so many frames, the difference from a run of the whole shot is 44 dB or more, and
-a longer run-up does not improve it (``docs/scale.md``)."""
+"""Frames of a run-up, not counting repeated ones. After so many, the difference from a run of the whole shot
+is 44 dB or more, and a longer run-up does not improve it (``docs/scale.md``)."""
 
 
 @dataclass(frozen=True)
@@ -143,34 +147,31 @@ def make_plan(
         RLSPError: if the clip cannot be read.
     """
     with recipe.open(source) as frames:
-        if scene_cuts == "auto":
-            shots = detect_shots(frames, frames.depth)
-        else:
-            shots = listed_shots(frames, frozenset() if scene_cuts == "off" else scene_cuts)
+        # Steps that are all skipped say which frames come out, and when.
+        outputs = Outputs(StreamingUpscaler(ResumedStep(step, ()), warm_start=recipe.warm_start))
         found: list[tuple[int, int | None, int, int]] = []
-        recent: deque[tuple[int | None, int]] = deque(maxlen=RUN_UP + 1)
+        recent: deque[tuple[int, int | None, int]] = deque(maxlen=RUN_UP + 1)
         cuts: list[int] = []
         count = in_segment = in_shot = 0
-        for frame, begins in shots:
-            if split:
-                recent.append((frame.pts, _checksum(frame)))
+        for frame, begins in shots_of(frames, frames.depth, scene_cuts, recipe.repeats):
+            if split and frame.planes:
+                recent.append((count, frame.pts, _checksum(frame)))
             if begins:
-                # When a shot begins, all frames of the shot before it have been output.
-                in_segment += in_shot - _frames_out(in_shot, step, recipe)
+                in_segment += _frames_in(outputs.end_shot())
                 in_shot = 0
                 cuts.append(count)
                 if frames_left(in_segment, recipe.segment, at_cut=True) <= 0 or count == 0:
                     in_segment = 0
                     if not found or count - found[-1][0] >= length:
                         found.append((count, frame.pts, _checksum(frame), 0))
-            elif split and count - found[-1][0] >= 2 * length:
-                run_up = min(RUN_UP, in_shot)
-                found.append((count, *recent[-1 - run_up], run_up))
+            elif split and frame.planes and count - found[-1][0] >= 2 * length:
+                run_up, pts, check = recent[-1 - min(RUN_UP, in_shot)]
+                found.append((count, pts, check, count - run_up))
                 in_segment = 0
-            before = _frames_out(in_shot, step, recipe)
-            in_shot += 1
+            in_shot += bool(frame.planes)
             count += 1
-            in_segment += _frames_out(in_shot, step, recipe) - before
+            entered = _ANYTHING if frame.planes else None
+            in_segment += _frames_in(outputs.add(replace(frame, planes=(), alpha=None), entered))
             if frames_left(in_segment, recipe.segment, at_cut=False) <= 0:
                 in_segment = 0
         seekable = isinstance(frames, VideoSource) and not frames.restamped
@@ -257,7 +258,8 @@ def render_range(
         path = target.with_name(f"{index:06d}{target.suffix}")
         run = {**plan.run, "range": [part.start, part.stop]}
         sink = SegmentedSink(make(path), make, frames, run=lambda: run, join=False, first=part.start)
-        shots = listed_shots(_frames_of(part, frames, source, recipe), _cuts_within(part))
+        read = _frames_of(part, frames, source, recipe)
+        shots = shots_of(read, frames.depth, _cuts_within(part), recipe.repeats)
         with sink:
             render(
                 frames,
@@ -339,11 +341,12 @@ def targets_of(sources: Sequence[str], folder: str) -> list[str]:
     return list(targets)
 
 
-def _frames_out(pushed: int, step: Step, recipe: Recipe) -> int:
-    """Returns how many frames of a shot are output after ``pushed`` were given; see ``RecurrentStream``."""
-    if pushed <= recipe.warm_start:
-        return 0
-    return max(0, pushed - step.config.frames_after)
+_ANYTHING: Any = PreparedFrame(np.zeros((1, 1, 1, 3)), None, None)  # type: ignore[arg-type]
+"""A frame for a network whose steps are all skipped."""
+
+
+def _frames_in(outputs: Iterable[Output]) -> int:
+    return sum(len(output.frames) for output in outputs)
 
 
 def _cuts_within(part: Range) -> frozenset[int]:

@@ -2,14 +2,13 @@
 
 import os
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import av
 import keras
@@ -19,6 +18,7 @@ import psutil
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted
 from rlsp_tf.inference.backend import backend_version
+from rlsp_tf.inference.bars import Bars, PictureStep, picture_of
 from rlsp_tf.inference.color_path import ChromaGeometry
 from rlsp_tf.inference.divergence import Watch, divergence_notes
 from rlsp_tf.inference.load import load_step
@@ -26,16 +26,17 @@ from rlsp_tf.inference.resumed import EVERYTHING, ResumedStep, Stopped
 from rlsp_tf.inference.step import KerasStep, Step
 from rlsp_tf.inference.strips import PER_PIXEL, StripStep, within_memory
 from rlsp_tf.inference.transparency import enlarge_alpha, filled_under
-from rlsp_tf.inference.upscaler import DeferredFrame, PreparedFrame, StreamingUpscaler
+from rlsp_tf.inference.upscaler import PreparedFrame, StreamingUpscaler
 from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.media.interval import Interval
 from rlsp_tf.media.open import STDIN, STDOUT, ImageSink, becomes_video, open_sink, open_source
 from rlsp_tf.media.resize import Resizer
-from rlsp_tf.media.shots import detect_shots, listed_shots
+from rlsp_tf.media.samples import sample_frames
 from rlsp_tf.system.pipeline import Background, Prefetch
 from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.system.signals import Stop
+from rlsp_tf.upscaling.outputs import Output, Outputs, Picture, Repeats, shots_of
 from rlsp_tf.upscaling.published import published
 from rlsp_tf.upscaling.segments import SEGMENT, SegmentedSink, frames_left, identity_of
 from rlsp_tf.upscaling.size import Geometry, Size
@@ -54,6 +55,8 @@ class Recipe:
     warm_start: int = WARM_START
     deinterlace: bool = False
     segment: int = SEGMENT
+    repeats: Repeats = "copy"
+    bars: Bars = "interpolate"
     size: Size = Size()
     interval: Interval = Interval()
 
@@ -123,35 +126,12 @@ class Recipe:
         }
 
 
-@dataclass
-class _Output:
-    """An output of the network whose colour is not yet computed.
-
-    Attributes:
-        frame: the frame of the clip, without pixels.
-        deferred: the network's output for it.
-        number: number of the frame in the clip, from 0.
-    """
+class _Output(NamedTuple):
+    """A frame of the clip, without pixels, what it shows, and its number in the clip, from 0."""
 
     frame: Frame
-    deferred: DeferredFrame | None
-    number: int = 0
-
-    def is_far(self) -> bool:
-        """Whether the output departs from the clip so far that the network has diverged.
-
-        Must be called before :meth:`finished`.
-        """
-        assert self.deferred is not None
-        return self.deferred.is_far()
-
-    def finished(self) -> Frame:
-        """Returns the upscaled frame in its target colour format. Can be called once."""
-        assert self.deferred is not None
-        planes = self.deferred()
-        # Free the network's output, which is large, before the caller waits for the encoder.
-        self.deferred = None
-        return replace(self.frame, planes=planes if isinstance(planes, tuple) else (planes,))
+    picture: Picture
+    number: int
 
 
 @dataclass(frozen=True)
@@ -177,6 +157,8 @@ def upscale(
     scene_cuts: Literal["auto", "off"] | frozenset[int] = "auto",
     memory: float | None = None,
     deinterlace: bool = False,
+    repeats: Repeats = "copy",
+    bars: Bars = "interpolate",
     size: tuple[int, int] | None = None,
     height: int | None = None,
     scale: float | Fraction | None = None,
@@ -220,6 +202,10 @@ def upscale(
         memory: bytes that may be used, not counting the encoder's lookahead. By default half of the free
             memory. Frames that need more are computed in strips (:mod:`rlsp_tf.inference.strips`).
         deinterlace: whether to deinterlace frames first, see :class:`rlsp_tf.media.open.VideoSource`.
+        repeats: what frames get that are equal to the one before: ``"copy"`` its result, or ``"compute"`` a
+            result of their own, which takes longer and is not better (``docs/performance.md``).
+        bars: how black bars around the picture are enlarged: by interpolation (``"interpolate"``) as long as
+            nothing is shown in them, or by the network (``"compute"``).
         size: width and height in pixels. What the network makes is brought to the largest size that fits
             inside them, by Lanczos interpolation. The picture keeps the aspect ratio in which it is shown,
             and its pixels become square. Videos get even sizes. By default the result is what the network
@@ -252,6 +238,8 @@ def upscale(
         warm_start,
         deinterlace,
         segment,
+        repeats,
+        bars,
         Size(size, height, None if scale is None else _exact(scale)),
         Interval(_exact(start), None if duration is None else _exact(duration)),
     )
@@ -307,10 +295,7 @@ def upscale_clip(
                 force=force,
                 progress=progress,
             )
-        if scene_cuts == "auto":
-            shots = detect_shots(frames, frames.depth)
-        else:
-            shots = listed_shots(frames, frozenset() if scene_cuts == "off" else scene_cuts)
+        shots = shots_of(frames, frames.depth, scene_cuts, recipe.repeats)
         bar = ProgressBar(total=frames.frames, unit="frames", desc=os.fspath(target), show=progress)
 
         def count() -> None:
@@ -380,6 +365,11 @@ def render(
         step = within_memory(step, frames.height, frames.width, left, at_once=at_once)
     if isinstance(sink, SegmentedSink):
         sink.rows = step.rows if isinstance(step, StripStep) else None
+    # What is transparent may be black without being a bar, and some exports take frames of one size only.
+    left_alone = (frames.transparent and sink.transparent) or getattr(step, "size", None)
+    if recipe.bars == "interpolate" and not left_alone:
+        area = picture_of(sample_frames(frames))
+        step = PictureStep(step, area) if area else step
     noted = finished.frames
     piped = frames.path is STDIN
     counted = ResumedStep(
@@ -413,11 +403,11 @@ def render(
 
     def finish(item: _Output | _EndOfSegment) -> None:
         if isinstance(item, _Output):
-            watch.look(item.number, item.is_far())
+            frame, is_final = item.picture.finished(item.frame)
+            watch.look(item.number, item.picture.is_far)
             if isinstance(sink, SegmentedSink):
                 sink.diverged = watch.since
-            frame = item.finished()
-            if frame.alpha is not None:
+            if frame.alpha is not None and not is_final:
                 alpha = enlarge_alpha(
                     frame.alpha,
                     step.config.scale,
@@ -426,7 +416,10 @@ def render(
                     geometry=recipe.chroma,
                 )
                 frame = replace(frame, alpha=alpha)
-            encoder.put(frame if resize is None else resize(frame))
+            if not is_final:
+                frame = frame if resize is None else resize(frame)
+                item.picture.keep(frame)
+            encoder.put(frame)
         else:
             encoder.put(item)
 
@@ -440,8 +433,8 @@ def render(
         # Frames since the last finished segment, and the number of steps up to the latest of these frames.
         unsaved = steps = 0
         try:
-            for outputs, at_cut in _outputs(upscaler, decoded):
-                for output in outputs:
+            for outputs, at_cut in _ready(Outputs(upscaler), decoded, counted.ask):
+                for frame, picture in ((frame, ready.picture) for ready in outputs for frame in ready.frames):
                     number += 1
                     if number - 1 not in keep:
                         continue
@@ -450,9 +443,8 @@ def render(
                     if index < noted and not any(index in each for each in missing):
                         tick()
                         continue
-                    assert output is not None
-                    output.number = first + index
-                    finisher.put(output)
+                    assert picture is not None
+                    finisher.put(_Output(frame, picture, first + index))
                     steps = counted.count
                     unsaved += index >= noted
                 # A resumed run ends segments at the same frames. Where a stop ended a segment early, the next
@@ -485,9 +477,15 @@ def _enter(
     frames: FrameSource,
     *,
     transparent: bool,
-) -> Iterator[tuple[Frame, bool, PreparedFrame]]:
-    """Yields each frame without its pixels, whether it begins a shot, and its pixels as the network input."""
+) -> Iterator[tuple[Frame, bool, PreparedFrame | None]]:
+    """Yields each frame without its pixels, whether it begins a shot, and its pixels as the network input.
+
+    There are no pixels for frames that repeat the one before.
+    """
     for frame, begins in shots:
+        if not frame.planes:
+            yield frame, begins, None
+            continue
         planes, alpha = frame.planes, frame.alpha if transparent else None
         if alpha is not None:
             planes = filled_under(planes, alpha, frames.depth)
@@ -495,32 +493,27 @@ def _enter(
         yield replace(frame, planes=(), alpha=alpha), begins, entered
 
 
-def _outputs(
-    upscaler: StreamingUpscaler, frames: Iterable[tuple[Frame, bool, PreparedFrame]]
-) -> Iterator[tuple[Iterator[_Output | None], bool]]:
+def _ready(
+    outputs: Outputs, frames: Iterable[tuple[Frame, bool, PreparedFrame | None]], ask: Callable[[], object]
+) -> Iterator[tuple[Iterator[Output], bool]]:
     """Runs the network.
 
     Args:
-        upscaler: the network.
+        outputs: the network.
         frames: the items of :func:`_enter`.
+        ask: called for repeated frames, for which no step of the network asks whether to stop.
 
     Yields:
         After each frame, and at each cut and the end, the outputs that are ready, and whether this is a cut.
-        The outputs must be consumed before the next item is taken. They are ``None`` for frames whose steps
-        were skipped.
+        The outputs must be consumed before the next item is taken.
     """
-    waiting: deque[Frame] = deque()
-
-    def with_frame(deferred: DeferredFrame | None) -> _Output | None:
-        frame = waiting.popleft()
-        return None if deferred is None else _Output(frame, deferred)
-
     for frame, begins, entered in frames:
         if begins:
-            yield map(with_frame, upscaler.advance(None)), True
-        waiting.append(frame)
-        yield map(with_frame, upscaler.advance(entered)), False
-    yield map(with_frame, upscaler.advance(None)), False
+            yield outputs.end_shot(), True
+        if entered is None:
+            ask()
+        yield outputs.add(frame, entered), False
+    yield outputs.end_shot(), False
 
 
 def _exact(number: float | Fraction) -> Fraction:

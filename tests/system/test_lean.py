@@ -12,8 +12,9 @@ import gc, sys
 from rlsp_tf.cli.common import start_tensorflow
 start_tensorflow()
 print(*sys.modules.keys() & {"jax", "matplotlib", "scipy"})
-import keras, scipy.ndimage
-keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]).predict(__import__("numpy").ones((1, 2)), verbose=0)
+import keras, numpy, scipy.ndimage
+model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+model.predict(numpy.ones((1, 2)), verbose=0)
 print(gc.isenabled())
 """
 
