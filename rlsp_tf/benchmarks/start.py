@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
-from rlsp_tf.benchmarks.excerpts import cut
 from rlsp_tf.benchmarks.harness import heading
 from rlsp_tf.errors import RLSPError, first_line
+from rlsp_tf.media.excerpts import cut
 from rlsp_tf.system.lean import lean_imports
 from rlsp_tf.system.quiet import quiet_tensorflow
 
