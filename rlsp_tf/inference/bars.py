@@ -70,7 +70,7 @@ def picture_of(samples: Iterable[np.ndarray]) -> Area | None:
     columns: Any = False
     area = None
     for frame in samples:
-        seen: np.ndarray = (frame > BLACK).any(axis=-1)
+        seen: Any = (frame > BLACK).any(axis=-1)
         rows, columns = rows | seen.any(axis=1), columns | seen.any(axis=0)
         if rows.any():
             area = Area(*_ends(rows), *_ends(columns))
