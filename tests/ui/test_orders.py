@@ -158,8 +158,8 @@ def test_what_cannot_be_done_is_said_without_names_of_the_server(tmp_path, film,
         upscale(picture, tmp_path / "expected.png", load_model(model, precision="float32"))
         np.testing.assert_array_equal(iio.imread(done.result), iio.imread(tmp_path / "expected.png"))
         # Soon it is removed.
-        wait_for(lambda: not orders.of(""))
-        assert not done.folder.exists()
+        wait_for(lambda: not done.folder.exists())
+        assert not orders.of("")
 
 
 @pytest.mark.slow
