@@ -9,6 +9,10 @@ ROOT = Path(__file__).parent
 # Folders beside rlsp_tf that are installed inside it, as links in rlsp_tf have it in a checkout.
 BESIDE = {"rlsp_tf.checkpoints": "checkpoints", "rlsp_tf.converters": "converters"}
 
+COMPLETION = [
+    # Scripts for shells from parsers of argparse; 1.7 is the oldest in which that was tried.
+    "shtab>=1.7",
+]
 LITERT = [
     # Runs LiteRT files, in the form in which TensorFlow no longer ships it.
     "ai-edge-litert>=2.0",
@@ -36,7 +40,16 @@ SERVE = [
     "starlette>=1.0.1",
     "uvicorn>=0.31",
 ]
+UI = [
+    # The page; 6.0 is the first whose launch() takes the theme.
+    "gradio>=6.0",
+    # The folder for what people upload and order.
+    "platformdirs>=4.0",
+    # Its application, which Gradio brings, too; as for SERVE.
+    "starlette>=1.0.1",
+]
 TEST = [
+    *COMPLETION,
     *LITERT,
     *ONNX,
     *RAY,
@@ -46,6 +59,9 @@ TEST = [
     "hypothesis>=6.100",
     # The cell has to give the same numbers on a second Keras backend.
     "jax>=0.4.34",
+    # Run the notebook of the documentation.
+    "ipykernel>=6.29",
+    "nbclient>=0.10",
     # A store of objects on this machine, and what speaks to it.
     "moto[server]>=5",
     # Check the description of the server's API, and its answers by it.
@@ -126,15 +142,22 @@ setup(
         "benchmark": [*LITERT, *ONNX, "openvino>=2024.4", "simpy>=4.1", "torch>=2.10"],
         # OpenVINO in 8 bits there; apart, because it brings scikit-learn and more for one contender.
         "benchmark-int8": ["nncf>=3.4"],
+        "completion": COMPLETION,
         "litert": LITERT,
         "onnx": ONNX,
         # The authors' PyTorch checkpoints; before 2.10, a file could run code though only data was asked for
         # (CVE-2025-32434, CVE-2026-24747).
-        "pytorch": ["torch>=2.10"],
+        "pytorch": [
+            "torch>=2.10",
+            # Weights in that format, which PyTorch itself does not read; 0.5 is the first with NumPy 2.
+            "safetensors>=0.5",
+        ],
         "ray": RAY,
         # rlsp serve.
         "serve": SERVE,
         "test": TEST,
+        # rlsp ui.
+        "ui": UI,
         "dev": [
             *TEST,
             *("mypy>=1.11", "pre-commit>=3.5", "ruff>=0.9"),
@@ -146,7 +169,7 @@ setup(
     packages=[*find_packages(include=["rlsp_tf", "rlsp_tf.*"], exclude=[*BESIDE]), *BESIDE],
     package_dir=BESIDE,
     package_data={
-        "": ["*.html"],
+        "": ["*.html", "*.css"],
         "rlsp_tf": ["py.typed"],
         "rlsp_tf.checkpoints": ["*.keras", "manifest.json", "README.md"],
     },

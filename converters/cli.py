@@ -3,9 +3,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 
-from rlsp_tf._version import __version__
-from rlsp_tf.cli.common import add_command, run, start_tensorflow
+from rlsp_tf.cli.common import add_command, make_parser, positive, print_notes, run, start_tensorflow
+from rlsp_tf.cli.completion import add_completion
 from rlsp_tf.errors import RLSPError, UsageError
 
 DESCRIPTION = """\
@@ -19,17 +20,13 @@ Downloads the weights of the paper's authors, and converts between their formats
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Makes the parser of ``rlsp-convert`` with all its commands."""
-    parser = argparse.ArgumentParser(
-        prog="rlsp-convert", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    """Returns the parser of ``rlsp-convert`` with all its commands."""
+    return make_parser(
+        "rlsp-convert",
+        DESCRIPTION,
+        *(_add_download, _add_tf1, _add_verify, _add_pytorch),
+        partial(add_completion, program="rlsp-convert", build=build_parser),
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    _add_download(commands)
-    _add_tf1(commands)
-    _add_verify(commands)
-    _add_pytorch(commands)
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -178,19 +175,20 @@ Converts between checkpoints of the authors' PyTorch training, whose networks ha
 .keras files. Whichever of the two arguments ends in .keras decides the direction. Weights stay equal
 bit for bit. Needs PyTorch: pip install 'rlsp_tf[pytorch]'.
 
-A file that holds only a state_dict will do. No code in a file is run; a file that holds code is
-refused. A checkpoint does not say what its scale is. It is assumed to be the one for which the hidden
-state has as many channels as the other layers; if there is no such scale, or it is wrong, give
---scale. Written files also hold the state of Adam before the first step, so that the authors'
-training can go on from them.
+A file that holds only a state_dict will do, and so will files of BasicSR, whose averaged weights are
+taken (params_ema), names that begin with module., weights in float16, and .safetensors files. No code in
+a file is run; a file that holds code is refused. A checkpoint does not say what its scale is. It is
+assumed to be the one for which the hidden state has as many channels as the other layers, or else 4; if
+that is wrong, give --scale. Written files also hold the state of Adam before the first step, so that the
+authors' training can go on from them.
 
   rlsp-convert pytorch logs/checkpoints/0500000.pt rlsp-7-128-rgb.keras
   rlsp-convert pytorch rlsp-7-128-rgb.keras mine.pt""",
     )
-    parser.add_argument("source", metavar="SOURCE", help="a .pt file, or a .keras file")
+    parser.add_argument("source", metavar="SOURCE", help="a .pt or .safetensors file, or a .keras file")
     parser.add_argument("target", metavar="TARGET", help="a .keras file, or a .pt file")
     parser.add_argument(
-        "--scale", type=int, metavar="N", help="scale of the network in a .pt file (see above)"
+        "--scale", type=positive, metavar="N", help="scale of the network in a .pt file (see above)"
     )
     parser.add_argument("--force", action="store_true", help="replace TARGET if it exists")
 
@@ -208,6 +206,10 @@ def _pytorch(arguments: argparse.Namespace) -> None:
         found = keras_from_pytorch(source, target, scale=arguments.scale, force=arguments.force)
         network = f"a {found.name} network of scale {found.scale} with {found.hidden_channels} state channels"
         print(f"{target}: written from {source}, {network}.")
+        if arguments.scale is None and found.hidden_channels != found.filters:
+            print_notes(
+                [f"{source}: does not say what its scale is, {found.scale} was taken; or give --scale."]
+            )
     else:
         save_pytorch(load_model(source), target, force=arguments.force)
         print(f"{target}: written from {source}.")

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
-from tqdm import tqdm
 
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.system.files import check_target
+from rlsp_tf.system.files import check_target, made_folder
+from rlsp_tf.system.progress import ProgressBar
 
 BASE_URL = "https://raw.githubusercontent.com/dariofuoli/RLSP/master/evaluate/checkpoints"
 
@@ -130,27 +130,27 @@ def download(
     from rlsp_tf.converters.tf1 import keras_from_tf1
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"authors-{name}.keras"
     check_target(target, force=force)
-    for remote in FILES[name]:
-        file = folder / remote.name
-        if file.exists():
-            if _intact(file, remote):
-                continue
-            if not force:
-                raise RLSPError(
-                    f"{file}: exists already and is not the authors'; move it, or --force to replace it."
-                )
-        fetch(
-            f"{base_url.rstrip('/')}/{remote.name}",
-            file,
-            remote,
-            progress=progress,
-            timeout=timeout,
-            backoff=backoff,
-        )
-    keras_from_tf1(folder / FILES[name][0].name, target, force=force)
+    with made_folder(folder):
+        for remote in FILES[name]:
+            file = folder / remote.name
+            if file.exists():
+                if _intact(file, remote):
+                    continue
+                if not force:
+                    raise RLSPError(
+                        f"{file}: exists already and is not the authors'; move it, or --force to replace it."
+                    )
+            fetch(
+                f"{base_url.rstrip('/')}/{remote.name}",
+                file,
+                remote,
+                progress=progress,
+                timeout=timeout,
+                backoff=backoff,
+            )
+        keras_from_tf1(folder / FILES[name][0].name, target, force=force)
     return target
 
 
@@ -198,7 +198,7 @@ def fetch(
         if attempt + 1 < attempts:
             wait = backoff * 2**attempt
             if progress:
-                tqdm.write(f"{remote.name}: {problem}; trying again in {wait:.0f} s.", file=sys.stderr)
+                ProgressBar.write(f"{remote.name}: {problem}; trying again in {wait:.0f} s.", file=sys.stderr)
             time.sleep(wait)
     raise RLSPError(f"{url}: {problem}, {attempts} times; run the command again to go on from there.")
 
@@ -211,8 +211,7 @@ def _receive(url: str, part: Path, size: int, *, progress: bool, timeout: float)
     if start > size:
         part.unlink()
         start = 0
-    hidden = None if progress else True  # with None, tqdm hides it unless standard error is a terminal
-    bar = tqdm(desc=part.stem, total=size, initial=start, unit="B", unit_scale=True, disable=hidden)
+    bar = ProgressBar(desc=part.stem, total=size, initial=start, unit="B", unit_scale=True, show=progress)
     with bar, _request(url, start, timeout) as response:
         _check_answer(response, url, start, size)
         if start and response.status_code == 200:  # the server ignored the range and sends the whole file

@@ -1,8 +1,8 @@
-"""Converts the authors' PyTorch checkpoints, of RLSP with RGB output, to Keras models and back.
+"""Converts PyTorch checkpoints of RLSP with RGB output, the authors' and others', to Keras models and back.
 
-Such a file holds ``{"rlsp": weights, "optimizer": ..., "iteration": ...}``, written by ``torch.save``. The
-network in it is :class:`rlsp_tf.RLSPCell` with RGB output, also for frames of 0..255, so that weights only
-have to be rearranged:
+The authors' files hold ``{"rlsp": weights, "optimizer": ..., "iteration": ...}``, written by
+``torch.save``. The network in them is :class:`rlsp_tf.RLSPCell` with RGB output, also for frames of 0..255,
+so that weights only have to be rearranged:
 
 - Kernels are ``(out, in, 3, 3)`` there and ``(3, 3, in, out)`` here.
 - ``conv1`` takes frames, feedback, hidden state; ``layer0`` here takes frames, hidden state, feedback.
@@ -27,13 +27,20 @@ import numpy as np
 
 from rlsp_tf.converters.tf1 import variables_of
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.network.authors_layout import Shapes, listed, misshapen
+from rlsp_tf.network.authors_layout import Shapes, listed, matching_config
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import build_model, rlsp_layer
 from rlsp_tf.system.files import atomic_file
 
-PARTS = {"rlsp", "optimizer", "iteration"}
-"""The entries that the authors' training writes into a file."""
+ENTRIES = ("rlsp", "params_ema", "params", "state_dict", "model_state_dict", "model")
+"""Entries under which files keep their weights: the authors', BasicSR's, of which the averaged ones are the
+better, Lightning's, and common ones. The first that is there counts; others, such as an optimizer, do not."""
+USUAL_SCALE = 4
+"""The scale that is taken where widths fit to several, as that of the paper."""
+FIRST = "conv1.weight"
+"""A weight that every network has."""
+COUNTS = "num_batches_tracked"
+"""Ends the names of integers that say how many batches a layer has seen."""
 ADAM = {"lr": 1e-4, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0, "amsgrad": False}
 """Settings of the optimizer, which the authors' training reads from the file."""
 
@@ -44,18 +51,19 @@ def load_pytorch(path: str | os.PathLike[str], *, scale: int | None = None) -> k
     No code in the file is run.
 
     Args:
-        path: path of the checkpoint, or of a file that holds only a ``state_dict``.
+        path: path of the checkpoint, of a file that holds only a ``state_dict``, or of a ``.safetensors``
+            file.
         scale: int, scale of the network; by default the one for which the hidden state has as many channels
-            as the other layers.
+            as the other layers, or else ``USUAL_SCALE``, if it fits.
 
     Returns:
-        A float32 model with RGB output as :func:`rlsp_tf.network.model.build_model` makes it, with weights
-        equal bit for bit.
+        A float32 model with RGB output as :func:`rlsp_tf.network.model.build_model` makes it. Weights are
+        equal bit for bit, those in float16, bfloat16 or float64 to the nearest float32.
 
     Raises:
         RLSPError: if the file is missing, damaged or holds more than data, if the tensors are not exactly
-            those of an RLSP network of this scale, finite and float32, if the scale has to be given, or if
-            PyTorch is not installed.
+            those of an RLSP network of this scale and finite, if the scale has to be given, or if PyTorch, or
+            for ``.safetensors`` that package, is not installed.
     """
     tensors = read_tensors(path)
     config = config_of({name: tensor.shape for name, tensor in tensors.items()}, path, scale)
@@ -140,18 +148,21 @@ def save_pytorch(model: keras.Model, target: str | os.PathLike[str], *, force: b
 
 
 def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads the weights in a PyTorch checkpoint by their names.
+    """Reads the weights in a PyTorch checkpoint by their names, in float32.
+
+    What stands before all names, such as ``module.`` of networks trained on several GPUs, is left out, and so
+    are the counts of batches that PyTorch keeps.
 
     Raises:
-        RLSPError: if the file is missing, damaged or holds more than data, if it holds anything but
-            float32 tensors by name, or if PyTorch is not installed.
+        RLSPError: if the file is missing, damaged or holds more than data, if it holds anything but dense
+            tensors of floats by name, or if what reads it is not installed.
     """
+    if Path(path).suffix.lower() == ".safetensors":
+        return _named(_read_safetensors(Path(path)))
     torch = _import_torch(path)
     contents = _load(torch, Path(path))
-    if isinstance(contents, dict) and "rlsp" in contents:
-        if others := sorted(repr(name) for name in contents.keys() - PARTS):
-            raise RLSPError(f"{path}: has {listed(others)} beside the weights; give a file of the authors'.")
-        contents = contents["rlsp"]
+    if isinstance(contents, dict):
+        contents = next((contents[entry] for entry in ENTRIES if entry in contents), contents)
     if not isinstance(contents, dict):
         raise RLSPError(
             f"{path}: holds {type(contents).__name__} instead of weights by name; save a state_dict in it."
@@ -161,13 +172,60 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             raise RLSPError(
                 f"{path}: {name!r} is {type(tensor).__name__} instead of a tensor; save a state_dict in it."
             )
-        if tensor.dtype != torch.float32 or tensor.layout != torch.strided or tensor.is_meta:
+        if name.endswith(COUNTS):
+            continue
+        if not tensor.dtype.is_floating_point or tensor.layout != torch.strided or tensor.is_meta:
             kind = f"{tensor.dtype}, {tensor.layout}, {tensor.device}".replace("torch.", "")
-            raise RLSPError(f"{path}: {name!r} is {kind}; give a checkpoint of dense float32 tensors.")
+            raise RLSPError(f"{path}: {name!r} is {kind}; give a checkpoint of dense tensors of floats.")
         # With strides of 0 a few bytes can pretend to be a tensor of any size, too large for the memory.
         if tensor.nbytes > tensor.untyped_storage().nbytes():
             raise RLSPError(f"{path}: {name!r} is larger than its bytes; give a file that torch.save wrote.")
-    return {name: tensor.detach().numpy() for name, tensor in contents.items()}
+    return _named(
+        {
+            name: tensor.detach().float().numpy()
+            for name, tensor in contents.items()
+            if not name.endswith(COUNTS)
+        }
+    )
+
+
+def _named(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Leaves out what stands before all names."""
+    prefixes = {name.removesuffix(FIRST) for name in tensors if name == FIRST or name.endswith(f".{FIRST}")}
+    prefix = prefixes.pop() if len(prefixes) == 1 else ""
+    if not all(name.startswith(prefix) for name in tensors):
+        return tensors
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Reads a ``.safetensors`` file, for which PyTorch is not needed."""
+    if not path.is_file():
+        raise RLSPError(f"{path}: no such file; check the path.")
+    try:
+        import safetensors
+    except ImportError as error:
+        raise RLSPError(
+            f"{path}: such files need safetensors ({error}); install it with pip install 'rlsp_tf[pytorch]'."
+        ) from error
+    import ml_dtypes  # comes with Keras
+
+    types = {"F16": np.float16, "BF16": ml_dtypes.bfloat16, "F32": np.float32, "F64": np.float64}
+    try:
+        contents = dict(safetensors.deserialize(path.read_bytes()))
+    except safetensors.SafetensorError as error:
+        raise RLSPError(
+            f"{path}: no safetensors file, or a damaged one; copy or download it again."
+        ) from error
+    tensors = {}
+    for name, entry in contents.items():
+        if name.endswith(COUNTS):
+            continue
+        if entry["dtype"] not in types:
+            raise RLSPError(f"{path}: {name!r} is {entry['dtype']}; give a checkpoint of tensors of floats.")
+        flat = np.frombuffer(entry["data"], types[entry["dtype"]])
+        tensors[name] = flat.reshape(entry["shape"]).astype(np.float32)
+    return tensors
 
 
 def tensor_shapes(config: RLSPConfig) -> Shapes:
@@ -204,22 +262,13 @@ def config_of(
     names = {f"{name}.{part}" for name in _convolutions(layers) for part in ("weight", "bias")}
     problems = [f"missing {name}" for name in sorted(names - set(shapes))]
     problems += [f"unexpected {name!r}" for name in sorted(set(shapes) - names)]
+    settings: dict[str, int] = {}
     if not problems:
         filters, both = (math.prod(shapes[name]) for name in ("conv1.bias", "conv_out.bias"))
         scale = _scale_of(filters, both, path, scale)
-        try:
-            config = RLSPConfig(
-                filters=filters, layers=layers, state_filters=both - 3 * scale**2, scale=scale, output="rgb"
-            )
-        except ValueError as error:
-            problems.append(str(error))
-        else:
-            problems += misshapen(shapes, tensor_shapes(config))
-    if problems:
-        raise RLSPError(
-            f"{path}: give a checkpoint of RLSP in the authors' PyTorch layout; this one: {listed(problems)}."
-        )
-    return config
+        settings = {"filters": filters, "state_filters": both - 3 * scale**2, "scale": scale}
+    failure = f"{path}: give a checkpoint of RLSP in the authors' PyTorch layout"
+    return matching_config(shapes, tensor_shapes, problems, failure, output="rgb", layers=layers, **settings)
 
 
 def _scale_of(filters: int, both: int, path: str | os.PathLike[str], scale: int | None) -> int:
@@ -231,6 +280,8 @@ def _scale_of(filters: int, both: int, path: str | os.PathLike[str], scale: int 
         )
     if scale is None:
         usual = [guess for guess in range(1, most + 1) if both - 3 * guess**2 == filters]
+        if not usual and most >= USUAL_SCALE:
+            return USUAL_SCALE
         if not usual and most > 1:
             raise RLSPError(
                 f"{path}: is as wide in conv_out as networks of scale 1 to {most} may be ({both} channels); "

@@ -4,10 +4,12 @@ Names are imported on first use: ``import rlsp_tf`` alone loads neither TensorFl
 the public ones; everything else in the package is private and may change.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from rlsp_tf._version import __version__ as __version__
+from rlsp_tf.system.after_import import after_import
 
 if TYPE_CHECKING:
     from rlsp_tf.errors import RLSPError as RLSPError
@@ -35,6 +37,26 @@ _HOMES = {
 }
 __all__ = [*_HOMES, "__version__"]
 
+_SAVED = ("network.model", "training.loss", "training.truncated")
+"""Modules whose classes are named in .keras files."""
+
+
+def _register() -> None:
+    """Makes known to Keras what it needs to load a .keras file of ours: ``keras.models.load_model`` works."""
+    # Where our own modules are just importing Keras, they cannot be imported. __getattr__ comes back to this.
+    if not sys.modules.keys() & {f"{__name__}.network.cell", f"{__name__}.network.model"}:
+        _import_saved()
+
+
+def _import_saved() -> None:
+    for home in _SAVED:
+        import_module(f"{__name__}.{home}")
+
+
+# Keras knows classes that were imported, and looks nowhere else. To import them here would import Keras,
+# which takes seconds that programs without a network do not have; so they are imported once Keras is there.
+after_import("keras", _register)
+
 
 def __getattr__(name: str) -> object:
     """Imports a public name from its module when it is first asked for (PEP 562)."""
@@ -42,6 +64,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
+    if "keras" in sys.modules:
+        _import_saved()
     return value
 
 

@@ -20,8 +20,9 @@ MAY_IMPORT = {
     "training": BASE,
     "evaluation": f"upscaling inference {BASE}",
     "serving": f"upscaling inference {BASE}",
+    "ui": f"serving upscaling inference {BASE}",
     "benchmarks": f"serving evaluation training exporting upscaling inference {BASE}",
-    "cli": f"benchmarks serving evaluation training exporting upscaling inference {BASE}",
+    "cli": f"benchmarks ui serving evaluation training exporting upscaling inference {BASE}",
     "converters": "cli inference network system errors",
 }
 """Every wing, and the wings that its files may import; all may import ``_version``."""

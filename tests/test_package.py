@@ -3,6 +3,7 @@
 import ast
 import importlib
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -57,6 +58,21 @@ def test_what_needs_no_network_loads_neither_tensorflow_nor_keras(code):
     code += "\nimport sys\nprint(*sys.modules.keys() & {'tensorflow', 'keras', 'jax', 'torch'})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "imports",
+    ["import rlsp_tf, keras", "import keras, rlsp_tf", "import rlsp_tf; rlsp_tf.RLSPCell; import keras"],
+)
+def test_keras_itself_loads_our_files_once_we_are_imported(imports):
+    pytest.importorskip("jax", reason="JAX is not installed, with which Keras starts faster")
+    file = ROOT / "checkpoints" / "rlsp-7-48.keras"
+    code = f"{imports}; print(keras.models.load_model({str(file)!r}).layers[1].config.name)"
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["7-48"]
 
 
 def test_public_names_come_from_their_modules():

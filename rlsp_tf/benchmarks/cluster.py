@@ -13,13 +13,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from rlsp_tf.benchmarks.excerpts import packets
 from rlsp_tf.benchmarks.harness import REST, Worker, heading, installed, ratio
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.excerpts import cut
 from rlsp_tf.system.cores import ONE_CORE
+from rlsp_tf.system.progress import ProgressBar
 
 CLIPS = 4
 """Number of clips, copies of the beginning of a video, that workers share."""
@@ -57,7 +56,7 @@ def benchmark_ray(
         model: as for ``rlsp upscale --model``.
         preset: preset of the encoder.
         rounds: number of rounds.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
         command: the command line to record in the result.
 
     Returns:
@@ -214,7 +213,7 @@ def _turns(
     seconds: dict[str, dict[int, list[float]]] = {name: {count: [] for count in sets} for name in CONTENDERS}
     first: dict[str, bytes] = {}
     total = rounds * len(CONTENDERS) * len(sets)
-    with tqdm(total=total, desc="turns", disable=not progress, leave=False) as bar:
+    with ProgressBar(total=total, desc="turns", unit="turns", show=progress, leave=False) as bar:
         for _ in range(rounds):
             for name, options in CONTENDERS.items():
                 for count, clips in sets.items():
@@ -234,7 +233,7 @@ def _turns(
 
 def _upscale(clips: Sequence[Path], out: Path, model: str, options: Sequence[str]) -> None:
     command = [sys.executable, "-m", "rlsp_tf", "upscale", *map(os.fspath, clips)]
-    command += ["--out", os.fspath(out), "--model", model, *options]
+    command += ["--out", os.fspath(out), "--model", model, "--quiet", *options]
     run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if run.returncode:
         last = (run.stderr.strip().splitlines() or ["no message"])[-1]

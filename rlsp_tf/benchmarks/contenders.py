@@ -97,23 +97,28 @@ class Ours(Contestant):
     """rlsp_tf, as ``rlsp upscale`` runs it."""
 
     def load(self) -> None:
-        import tensorflow as tf
+        from rlsp_tf.inference.backend import backend, to_array, to_tensor, without_gpu
 
-        tf.config.set_visible_devices([], "GPU")
+        without_gpu()
         from rlsp_tf.inference.load import load_step
 
         self._step = load_step(self.folder / "model.keras", precision=self.precision)
-        self._constant = tf.constant
+        self._to_array, self._to_tensor = to_array, to_tensor
+        # JAX returns before it has computed.
+        self._later = backend() == "jax"
 
     def reset(self, height: int, width: int) -> None:
         self._state = self._step.initial_state(1, height, width)
 
     def window(self, frames: np.ndarray) -> Any:
-        return [self._constant(frame[None], "float32") for frame in frames]
+        return [self._to_tensor(frame[None], "float32") for frame in frames]
 
     def step(self, window: Any) -> Any:
         frame, self._state = self._step(window, self._state)
-        return frame
+        return self.array(frame) if self._later else frame
+
+    def array(self, output: Any) -> np.ndarray:
+        return self._to_array(output)
 
 
 class Authors(Contestant):
@@ -335,12 +340,14 @@ class Contender:
         contestant: class that runs it.
         precision: number format of the convolutions.
         packages: packages that have to be installed, by their names on PyPI.
+        prepared: whether it needs ``.tflite`` files or ``inputs.npz``, which only TensorFlow makes.
     """
 
     name: str
     contestant: type[Contestant]
     precision: str
     packages: tuple[str, ...] = ()
+    prepared: bool = False
 
 
 OURS = (
@@ -356,7 +363,7 @@ OTHERS = (
     Contender("ONNX Runtime float32", OnnxRuntime, "float32", ("onnx", "onnxruntime")),
     Contender("OpenVINO float32", OpenVINO, "float32", ("onnx", "openvino")),
     Contender("OpenVINO bfloat16", OpenVINO, "bfloat16", ("onnx", "openvino")),
-    Contender("OpenVINO int8", OpenVINO, "int8", ("onnx", "openvino", "nncf")),
-    Contender("LiteRT float32", LiteRT, "float32", ("ai-edge-litert",)),
-    Contender("LiteRT int8", LiteRT, "int8", ("ai-edge-litert",)),
+    Contender("OpenVINO int8", OpenVINO, "int8", ("onnx", "openvino", "nncf"), prepared=True),
+    Contender("LiteRT float32", LiteRT, "float32", ("ai-edge-litert",), prepared=True),
+    Contender("LiteRT int8", LiteRT, "int8", ("ai-edge-litert",), prepared=True),
 )

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from rlsp_tf.benchmarks.harness import heading
 from rlsp_tf.errors import RLSPError
@@ -22,6 +21,7 @@ from rlsp_tf.media.shots import detect_shots
 from rlsp_tf.pixels.color import eight_bits
 from rlsp_tf.pixels.degradation import degrade
 from rlsp_tf.pixels.metrics import PROTOCOLS, decibels, luma, luma_of, mse
+from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.upscaling.upscale import WARM_START
 
 FRAMES = 30
@@ -68,7 +68,7 @@ def benchmark_cuts(
     Args:
         hr: the ground truth, two sequences or more; see :func:`rlsp_tf.evaluation.evaluate.evaluate`.
         model: as for :func:`rlsp_tf.inference.load.load_step`.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
         command: the command line to record in the result.
 
     Returns:
@@ -94,7 +94,9 @@ def benchmark_cuts(
     after: dict[str, dict[str, float]] = {}
     none: dict[str, dict[str, float]] = {}
     # One run for each way on the joined clip and on each sequence alone, and two runs on every clip.
-    with tqdm(total=3 * (1 + len(clips)) + 2 * len(materials), disable=not progress, leave=False) as bar:
+    with ProgressBar(
+        total=3 * (1 + len(clips)) + 2 * len(materials), unit="clips", show=progress, leave=False
+    ) as bar:
 
         def errors(material: Material, cuts: frozenset[int], warm_start: int) -> list[float]:
             bar.update()

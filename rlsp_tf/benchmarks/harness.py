@@ -14,11 +14,11 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-from tqdm import tqdm
-
 from rlsp_tf.errors import RLSPError, first_line
 from rlsp_tf.inference.hardware import cpu_flags, cpu_info
+from rlsp_tf.system.backends import chosen_backend
 from rlsp_tf.system.cores import cores
+from rlsp_tf.system.progress import ProgressBar
 
 REST = 0.3
 """Seconds of rest before each turn: threads of the previous worker keep cores busy for up to 0.2 s."""
@@ -125,13 +125,15 @@ def take_turns(
         workers: workers whose objects have a method ``run``.
         rounds: number of turns of each worker.
         arguments: arguments of ``run``.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
 
     Returns:
         For every worker, the results of ``run`` in all rounds.
     """
     results: list[list[Any]] = [[] for _ in workers]
-    with tqdm(total=rounds * len(workers), desc="turns", disable=not progress, leave=False) as bar:
+    with ProgressBar(
+        total=rounds * len(workers), desc="turns", unit="turns", show=progress, leave=False
+    ) as bar:
         for _ in range(rounds):
             for worker, own in zip(workers, results, strict=True):
                 bar.set_postfix_str(worker.name)
@@ -152,10 +154,10 @@ def heading(benchmark: str, command: str, packages: Iterable[str] = ()) -> dict[
     Args:
         benchmark: name of the benchmark.
         command: the command line to record.
-        packages: packages whose versions to record beside those of rlsp_tf, TensorFlow, Keras and NumPy.
+        packages: packages whose versions to record beside those of rlsp_tf, Keras and its backend, and NumPy.
     """
     versions = {"python": platform.python_version()}
-    for package in ("rlsp_tf", "tensorflow", "keras", "numpy", *packages):
+    for package in ("rlsp_tf", chosen_backend(), "keras", "numpy", *packages):
         versions[package] = metadata.version(package)
     return {
         "benchmark": benchmark,

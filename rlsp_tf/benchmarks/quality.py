@@ -26,7 +26,7 @@ def benchmark_quality(
 
     Args:
         hr, models: see :func:`rlsp_tf.evaluation.evaluate.evaluate`.
-        progress: show progress bars on standard error.
+        progress: show on standard error how far it is.
         command: the command line to record in the result.
 
     Returns:

@@ -232,22 +232,56 @@ def _start(result: Result) -> list[str]:
 def _serve(result: Result) -> list[str]:
     (width, height), (model, about) = result["size"], next(iter(result["models"].items()))
     rows = [
-        ["clients", "frames/s", "median [s]", "99 % [s]", "streams/step", "refused", "lost", "memory [MB]"],
-        ["---:"] * 8,
+        [
+            "clients",
+            "frames/s",
+            "median [s]",
+            "99 % [s]",
+            "longest [s]",
+            "streams/step",
+            "refused",
+            "lost",
+            "memory [MB]",
+            "files",
+        ],
+        ["---:"] * 10,
     ]
     for each in result["rounds"]:
         latency = each["latency"]
-        numbers = (each["rate"], latency["p50"], latency["p99"])
+        numbers = (each["rate"], latency["p50"], latency["p99"], latency["worst"])
         memory = f"{sum(each['memory'].values()) / 1e6:.0f}"
         lost = str(each["lost"] + each["wrong"])
         texts = [*(f"{number:.2f}" for number in numbers), f"{each['streams']:.1f}"]
-        rows.append([str(each["clients"]), *texts, str(each["refused"]), lost, memory])
+        files = f"{sum(each['files'].values()):.0f}"
+        rows.append([str(each["clients"]), *texts, str(each["refused"]), lost, memory, files])
+    enemies = ""
+    if result["hostile"]:
+        attacks = sum(sum(each["attacks"].values()) for each in result["rounds"])
+        enemies = f" Meanwhile {result['hostile']} hostile clients made {attacks} attacks."
     sizes = f"{width}x{height} to {about['scale'] * width}x{about['scale'] * height}"
     return [
         "## Serving",
         "",
-        f"Network {model} in {about['bits']} bits, frames of {sizes}. Each client has a session and sends "
-        f"the next frame when the previous one was answered, for {result['seconds']:g} s.",
+        f"Network {model} in {about['bits']} bits, frames of {sizes}. Each client has a session "
+        f"and two frames on their way, for {result['seconds']:g} s.{enemies}",
+        "",
+        *markdown_table(rows),
+        *(_serve_compared(result["compared"]) if result["compared"] else []),
+    ]
+
+
+def _serve_compared(compared: Result) -> list[str]:
+    rows = [["", "frames/s", "from", "to", "processor ms/frame", "compared with", "ratio"]]
+    rows.append(["---", *["---:"] * 4, "---", "---:"])
+    for name, each in compared["contenders"].items():
+        rates = (each["rate"], min(each["rates"]), max(each["rates"]))
+        against = [each["to"], f"{each['ratio']:.2f}"] if each["to"] else ["", ""]
+        rows.append([name, *(f"{rate:.2f}" for rate in rates), f"{each['cpu']:.0f}", *against])
+    return [
+        "",
+        f"One client, in turn with `rlsp upscale` of `{compared['video']}` on the same machine, "
+        f"{compared['frames']} frames without those at the beginning; medians of "
+        f"{len(each['rates'])} rounds, processor time of all processes:",
         "",
         *markdown_table(rows),
     ]

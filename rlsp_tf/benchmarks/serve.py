@@ -1,36 +1,27 @@
 """Measures how many frames per second a running ``rlsp serve`` answers, for more and more clients."""
 
 import math
-import re
+import os
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import requests
-from tqdm import tqdm
 
 from rlsp_tf.benchmarks.harness import heading
+from rlsp_tf.benchmarks.hostile import HostileClients
+from rlsp_tf.benchmarks.serve_client import FrameClient, Tally, about_server, metrics_of
+from rlsp_tf.benchmarks.serve_video import side_by_side
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.serving.wire import RAW
+from rlsp_tf.system.progress import ProgressBar
 
 CLIENTS = (1, 2, 4, 8, 16)
 SECONDS = 20.0
 GAIN = 1.05
 """The server is saturated if more clients do not bring this many times the frames per second."""
-
-
-@dataclass
-class _Tally:
-    """What one client has sent and received."""
-
-    sent: int = 0
-    received: int = 0
-    refused: int = 0
-    wrong: int = 0
-    latencies: list[float] = field(default_factory=list)
 
 
 def benchmark_serve(
@@ -39,10 +30,13 @@ def benchmark_serve(
     clients: Sequence[int] = CLIENTS,
     size: tuple[int, int] = (480, 270),
     seconds: float = SECONDS,
+    hostile: int = 0,
+    video: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | None = None,
     progress: bool = False,
     command: str = "",
 ) -> dict[str, Any]:
-    """Loads a server with sessions. Each sends its next frame when the one before was answered.
+    """Loads a server with sessions. Each has two frames on their way at a time.
 
     Each number of clients is preceded by a round of a few seconds that does not count, in which the server
     compiles what it needs. A frame that is refused is sent again after the time that the server names.
@@ -52,14 +46,21 @@ def benchmark_serve(
         clients: numbers of clients to measure, one after the other.
         size: width and height of the frames, in pixels.
         seconds: seconds for each number of clients.
-        progress: show a progress bar on standard error.
+        hostile: clients that try to stop the server meanwhile, see
+            :class:`rlsp_tf.benchmarks.hostile.HostileClients`.
+        video: compare with ``rlsp upscale`` of this video first, see
+            :func:`rlsp_tf.benchmarks.serve_video.side_by_side`.
+        model: the weights of the server's first model for that.
+        progress: show on standard error how far it is.
         command: the command line to note in the result.
 
     Returns:
         What is measured: :func:`rlsp_tf.benchmarks.harness.heading` and ``{"url", "size", "limits",
-        "models", "seconds", "rounds": [{"clients", "frames", "rate": frames per second, "latency": {"p50",
-        "p99"} in seconds, "streams": mean size of a batch, "refused": refused requests, "lost": frames
-        that were accepted but never returned, "wrong": frames of another size, "memory": bytes by
+        "models", "seconds", "hostile", "compared": the result of ``side_by_side`` or ``None``, "rounds":
+        [{"clients", "frames", "rate": frames per second, "latency": {"p50", "p99", "worst"} in seconds,
+        "streams": mean size of a batch, "refused": refused requests, "broken": connections that broke,
+        "lost": frames that were accepted but never returned, "wrong": frames of another size, "attacks": how
+        many there were of each kind, "memory": bytes by process, "files": open files and connections by
         process}], "saturated": the number of clients from which on more clients gain less than a twentieth,
         or ``None``}``.
 
@@ -68,7 +69,7 @@ def benchmark_serve(
     """
     result = heading("serve", command)
     url = url.rstrip("/")
-    about = _about(url)
+    about = about_server(url)
     limits = about["limits"]
     share = max(1, int(limits["sessions"] * limits["client_share"]))
     if max(clients) > share:
@@ -76,17 +77,19 @@ def benchmark_serve(
             f"{url}: accepts {share} sessions from one client, not {max(clients)}; start it with "
             "--client-share 1, or give fewer by --clients."
         )
+    compared = side_by_side(url, video, model=model, progress=progress) if video is not None else None
     clip = _clip(size)
     scale = next(iter(about["models"].values()))["scale"]
     expected = 3 * size[0] * size[1] * scale**2
     rounds: list[dict[str, Any]] = []
-    with tqdm(clients, desc="clients", disable=not progress, leave=False) as bar:
+    with ProgressBar(clients, desc="clients", unit="rounds", show=progress, leave=False) as bar:
         for count in bar:
             bar.set_postfix_str(str(count))
             _round(url, clip, count, min(5.0, seconds), expected)
-            before = _metrics(url)
-            tallies, took = _round(url, clip, count, seconds, expected)
-            after = _metrics(url)
+            before = metrics_of(url)
+            with HostileClients(url, hostile) as enemies:
+                tallies, took = _round(url, clip, count, seconds, expected)
+            after = metrics_of(url)
             steps = after["rlsp_streams_count"] - before["rlsp_streams_count"]
             streams = after["rlsp_streams_sum"] - before["rlsp_streams_sum"]
             latencies = sorted(each for tally in tallies for each in tally.latencies)
@@ -98,15 +101,19 @@ def benchmark_serve(
                     "clients": count,
                     "frames": received,
                     "rate": received / took,
-                    "latency": {"p50": _quantile(latencies, 0.5), "p99": _quantile(latencies, 0.99)},
+                    "latency": {
+                        "p50": _quantile(latencies, 0.5),
+                        "p99": _quantile(latencies, 0.99),
+                        "worst": latencies[-1],
+                    },
                     "streams": streams / max(1, steps),
                     "refused": sum(tally.refused for tally in tallies),
+                    "broken": sum(tally.broken for tally in tallies),
                     "lost": sum(tally.sent - tally.received for tally in tallies),
                     "wrong": sum(tally.wrong for tally in tallies),
-                    "memory": {
-                        process: int(after[f'rlsp_resident_bytes{{process="{process}"}}'])
-                        for process in ("front", "replicas")
-                    },
+                    "attacks": dict(enemies.attacks),
+                    "memory": _by_process(after, "rlsp_resident_bytes"),
+                    "files": _by_process(after, "rlsp_open_files"),
                 }
             )
     rates = [each["rate"] for each in rounds]
@@ -121,6 +128,8 @@ def benchmark_serve(
         "models": about["models"],
         "limits": about["limits"],
         "seconds": seconds,
+        "hostile": hostile,
+        "compared": compared,
         "rounds": rounds,
         "saturated": saturated[0] if saturated else None,
     }
@@ -128,15 +137,18 @@ def benchmark_serve(
 
 def _round(
     url: str, clip: np.ndarray, clients: int, seconds: float, expected: int
-) -> tuple[list[_Tally], float]:
+) -> tuple[list[Tally], float]:
     """Runs all clients at the same time; returns what they saw and the seconds until the last answer."""
-    tallies = [_Tally() for _ in range(clients)]
+    tallies = [Tally() for _ in range(clients)]
     failures: list[Exception] = []
     began = time.perf_counter()
+    height, width = clip.shape[1:3]
+    frames = [frame.tobytes() for frame in clip]
 
-    def run(tally: _Tally) -> None:
+    def run(tally: Tally) -> None:
+        client = FrameClient(url, frames, (width, height), RAW, expected)
         try:
-            _client(url, clip, tally, began + seconds, expected)
+            client.run(tally, lambda index: time.perf_counter() < began + seconds)
         except (requests.RequestException, RLSPError) as error:
             failures.append(error)
 
@@ -150,60 +162,8 @@ def _round(
     return tallies, time.perf_counter() - began
 
 
-def _client(url: str, clip: np.ndarray, tally: _Tally, until: float, expected: int) -> None:
-    """Runs one session from its begin to its flush."""
-    height, width = clip.shape[1:3]
-    headers = {"Content-Type": RAW}
-    with requests.Session() as http:
-
-        def send(method: str, path: str, **options: Any) -> requests.Response | None:
-            while True:
-                answer = http.request(method, f"{url}{path}", timeout=600, **options)
-                if answer.status_code not in (429, 503):
-                    if not answer.ok:
-                        raise RLSPError(answer.json()["error"])
-                    return answer
-                tally.refused += 1
-                wait = float(answer.headers.get("Retry-After", 1))
-                if method == "POST" and time.perf_counter() + wait > until:
-                    return None
-                time.sleep(wait)
-
-        def take(answer: requests.Response) -> None:
-            if answer.status_code == 200:
-                tally.received += 1
-                tally.wrong += len(answer.content) != expected
-
-        began = send("POST", "/sessions", params={"width": width, "height": height})
-        if began is None:
-            return
-        session = f"/sessions/{began.json()['session']}"
-        while time.perf_counter() < until:
-            frame = clip[tally.sent % len(clip)].tobytes()
-            start = time.perf_counter()
-            answer = send("PUT", f"{session}/frames/{tally.sent}", data=frame, headers=headers)
-            assert answer is not None
-            tally.latencies.append(time.perf_counter() - start)
-            tally.sent += 1
-            take(answer)
-        answer = send("DELETE", session)
-        assert answer is not None
-        take(answer)
-
-
-def _about(url: str) -> dict[str, Any]:
-    try:
-        about = requests.get(f"{url}/", timeout=10).json()
-        return {"models": dict(about["models"]), "limits": dict(about["limits"])}
-    except (requests.RequestException, ValueError, LookupError, TypeError) as error:
-        raise RLSPError(
-            f"{url}: is not an rlsp serve without tokens; start one, and give the URL that it prints."
-        ) from error
-
-
-def _metrics(url: str) -> dict[str, float]:
-    text = requests.get(f"{url}/metrics", timeout=60).text
-    return {name: float(value) for name, value in re.findall(r"^([^#\s]\S*) (\S+)$", text, re.M)}
+def _by_process(metrics: Mapping[str, float], name: str) -> dict[str, int]:
+    return {process: int(metrics[f'{name}{{process="{process}"}}']) for process in ("front", "replicas")}
 
 
 def _clip(size: tuple[int, int]) -> np.ndarray:

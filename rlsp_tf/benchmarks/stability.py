@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from rlsp_tf.benchmarks.harness import heading
 from rlsp_tf.benchmarks.quality import PRECISIONS
@@ -23,6 +22,7 @@ from rlsp_tf.inference.recurrent_stream import RecurrentStream
 from rlsp_tf.inference.step import Step
 from rlsp_tf.network.cell import luma
 from rlsp_tf.pixels.resample import enlarge_matrix
+from rlsp_tf.system.progress import ProgressBar
 
 FRAMES = 500
 """Default number of frames of each clip."""
@@ -66,7 +66,7 @@ def benchmark_stability(
         frames: number of frames of each clip.
         size: width and height of low-resolution frames.
         precisions: precisions in which models are run.
-        progress: show progress bars on standard error.
+        progress: show on standard error how far it is.
         command: the command line to record in the result.
 
     Returns:
@@ -141,7 +141,7 @@ def measure_differences(
             rms = np.sqrt(np.mean(np.square(away, dtype=np.float64), axis=1))
             found.append((away.max(axis=1), rms, limit(frame).numpy()))
 
-    for t in tqdm(range(frames), desc=progress, disable=progress is None, leave=False):
+    for t in ProgressBar(range(frames), desc=progress, unit="frames", show=progress is not None, leave=False):
         rgb = np.stack([clip(t) for clip in clips.values()])
         waiting.append(rgb)
         for output in stream.push(tf.constant(rgb, tf.float32)):

@@ -14,9 +14,11 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
-from rlsp_tf.benchmarks.excerpts import cut
 from rlsp_tf.benchmarks.harness import heading
 from rlsp_tf.errors import RLSPError, first_line
+from rlsp_tf.media.excerpts import cut
+from rlsp_tf.system.lean import lean_imports
+from rlsp_tf.system.quiet import quiet_tensorflow
 
 ROUNDS = 5
 FRAMES = 5
@@ -118,9 +120,11 @@ def _upscale(model: str, precision: str, clip: str, large: str) -> dict[str, Any
     def mark(name: str) -> None:
         marks.append((name, time.process_time(), time.time()))
 
-    from rlsp_tf.system.lean import start_tensorflow
-
-    start_tensorflow()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with quiet_tensorflow():
+        with lean_imports():
+            from rlsp_tf.inference.backend import start, to_array
+        start()
     from rlsp_tf.inference.load import load_step
     from rlsp_tf.inference.step import StepWrapper
     from rlsp_tf.media.encoders import EncoderOptions
@@ -141,7 +145,7 @@ def _upscale(model: str, precision: str, clip: str, large: str) -> dict[str, Any
                 mark("opening")
             began = time.process_time(), time.time()
             result = super().__call__(window, state)
-            result[0].numpy()  # a GPU would go on by itself
+            to_array(result[0])  # a GPU would go on by itself
             if len(self.calls) < 2:
                 self.calls.append((time.process_time() - began[0], time.time() - began[1]))
                 if len(self.calls) == 2:

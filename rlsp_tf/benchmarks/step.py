@@ -13,9 +13,12 @@ import numpy as np
 
 from rlsp_tf.benchmarks.contenders import AUTHORS, OTHERS, OURS, Contender
 from rlsp_tf.benchmarks.harness import Worker, heading, installed, ratio, take_turns
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.network.config import RLSPConfig
+from rlsp_tf.pixels.degradation import degrade
 from rlsp_tf.pixels.metrics import cost
+from rlsp_tf.pixels.scene import render_scene
+from rlsp_tf.system.backends import chosen_backend
 
 NETWORKS = ("7-48", "7-64", "7-128")
 SIZE = (480, 270)
@@ -68,7 +71,7 @@ def benchmark_step(
         warm_up: steps at the beginning of each round that do not count.
         others: contenders beside rlsp_tf and the authors' graph; those whose packages are not installed
             are left out.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
         command: the command line to record in the result.
 
     Returns:
@@ -87,9 +90,16 @@ def benchmark_step(
         RLSPError: if a contender fails or does not agree, or the authors' files are damaged.
     """
     configs = [RLSPConfig.from_name(name) for name in networks]
+    if authors and chosen_backend() != "tensorflow":
+        raise UsageError(
+            f"the authors' graph runs on TensorFlow alone, and KERAS_BACKEND is {chosen_backend()}; leave "
+            "one of them out."
+        )
     present, left_out = [], []
     for contender in others:
-        if missing := [package for package in contender.packages if not installed(package)]:
+        if contender.prepared and chosen_backend() != "tensorflow":
+            left_out.append({"name": contender.name, "reason": "only TensorFlow can prepare it"})
+        elif missing := [package for package in contender.packages if not installed(package)]:
             left_out.append({"name": contender.name, "reason": f"{' and '.join(missing)} not installed"})
         else:
             present.append(contender)
@@ -272,16 +282,17 @@ class Preparation:
     """
 
     def __init__(self, config: RLSPConfig, folder: Path, authors: str | os.PathLike[str] | None) -> None:
-        import tensorflow as tf
+        from rlsp_tf.inference.backend import without_gpu
 
-        tf.config.set_visible_devices([], "GPU")
-        from rlsp_tf.exporting.export import scene, step_inputs
-        from rlsp_tf.exporting.litert import write_litert
-        from rlsp_tf.inference.authors_graph import find_graphs, read_weights
+        without_gpu()
         from rlsp_tf.network.model import build_model, rlsp_layer
 
-        meta = find_graphs(authors).get(config.name) if authors else None
-        weights = read_weights(meta) if meta else None
+        meta = weights = None
+        if authors:
+            from rlsp_tf.inference.authors_graph import find_graphs, read_weights
+
+            meta = find_graphs(authors).get(config.name)
+            weights = read_weights(meta) if meta else None
         origin = f"the authors' ({meta.stem})" if meta and weights else "random"
         self.about = {"meta": meta, "weights": origin}
         model = build_model(config, precision="float32")
@@ -297,7 +308,17 @@ class Preparation:
         model.save(folder / "model.keras")
         np.savez(folder / "weights.npz", **arrays)
         width, height = CLIP_SIZE
-        np.save(folder / "clip.npy", scene(height, width, config.scale)[0][:CLIP_STEPS])
+        hr = np.stack(list(render_scene(CLIP_STEPS, height * config.scale, width * config.scale)))
+        np.save(folder / "clip.npy", degrade(hr, config.scale))
+        if installed("onnx"):
+            from rlsp_tf.exporting.onnx_graph import write_onnx
+
+            write_onnx(model, folder / "step.onnx")
+        if chosen_backend() != "tensorflow":
+            return
+        from rlsp_tf.exporting.export import step_inputs
+        from rlsp_tf.exporting.litert import write_litert
+
         examples = list(step_inputs(model, height, width))
         columns: dict[str, Any] = {
             name: np.concatenate([each[name] for each in examples]) for name in examples[0]
@@ -306,10 +327,6 @@ class Preparation:
         for precision in ("float32", "int8"):
             file = folder / f"{precision}.tflite"
             write_litert(model, file, precision=precision, size=None, examples=lambda: examples)
-        if installed("onnx"):
-            from rlsp_tf.exporting.onnx_graph import write_onnx
-
-            write_onnx(model, folder / "step.onnx")
 
 
 def random_weight(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

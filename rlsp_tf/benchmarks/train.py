@@ -43,7 +43,7 @@ def benchmark_train(
         authors: the ``.meta`` file of one of the authors' checkpoints; its size decides the network.
         data: clips to train on; see :func:`rlsp_tf.training.clips.index.index_clips`.
         cache: folder for prepared clips; by default :func:`rlsp_tf.training.clips.index.default_cache`.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
         command: the command line to record in the result.
 
     Returns:

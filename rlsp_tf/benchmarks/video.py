@@ -16,6 +16,7 @@ import av
 
 from rlsp_tf.benchmarks.harness import Worker, heading, ratio, take_turns
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.inference.backend import devices
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.media.encoders import EncoderOptions
@@ -56,7 +57,7 @@ def benchmark_video(
         rounds: number of rounds.
         frames: number of frames of the video that are timed.
         few: number of these that do not count, since parts may still be starting.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
         command: the command line to record in the result.
 
     Returns:
@@ -114,7 +115,7 @@ class VideoTimer:
         frames, few: see :func:`benchmark_video`.
 
     Attributes:
-        about: ``{"video", "size", "scale", "model", "precision"}``.
+        about: ``{"video", "size", "scale", "model", "precision", "device"}``.
 
     Raises:
         RLSPError: see :func:`benchmark_video`.
@@ -145,6 +146,7 @@ class VideoTimer:
             "scale": self._step.config.scale,
             "model": Path(model).stem,
             "precision": self._step.precision,
+            "device": devices()[0],
         }
 
     def run(self) -> dict[str, float]:

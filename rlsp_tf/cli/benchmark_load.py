@@ -3,7 +3,7 @@
 import argparse
 
 from rlsp_tf.cli.benchmark_options import add_measurement, width_height
-from rlsp_tf.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, positive
+from rlsp_tf.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, positive, whole
 
 
 def add_faults(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -48,12 +48,14 @@ def add_serve(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]")
         "rlsp_tf.benchmarks.serve:benchmark_serve",
         help="throughput and latency of a running rlsp serve with more and more clients",
         description="""\
-Sends frames to a running server from 1, 2, 4 ... clients at once. Each client sends the next frame of
-its session as soon as the previous one was answered. Measures frames per second, the median and 99th
-percentile of the time for a frame, refused requests, lost frames, and the memory of the server.
+Sends frames to a running server from 1, 2, 4 ... clients at once. Each client has a session, and two
+frames of it on their way at a time. Measures frames per second, the time for a frame (median, 99th
+percentile, longest), refused requests, lost frames, and the memory of the server.
 
   rlsp serve --client-share 1
-  rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json""",
+  rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json
+  rlsp benchmark serve --clients 1 --video film.mp4
+  rlsp benchmark serve --clients 1 --seconds 3600 --hostile 8         # can they stop it?""",
     )
     parser.add_argument(
         "--url", default="http://127.0.0.1:8000", help="address of the server (default: %(default)s)"
@@ -78,6 +80,24 @@ percentile of the time for a frame, refused requests, lost frames, and the memor
         type=positive,
         default=20,
         help="seconds for each number of clients (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--video",
+        metavar="FILE",
+        help="first compare, in turn, what one client gets for the beginning of this video with what rlsp "
+        "upscale makes of it here",
+    )
+    parser.add_argument(
+        "--model", help="with --video: the server's first model, if it is not weights that come with rlsp"
+    )
+    parser.add_argument(
+        "--hostile",
+        type=whole(0, 200),
+        default=0,
+        metavar="N",
+        help="clients that try to stop the server meanwhile: with half requests, slow uploads, answers that "
+        "they do not read, connections and requests without number, and what is neither HTTP, a frame nor a "
+        "video (default: %(default)s)",
     )
 
 

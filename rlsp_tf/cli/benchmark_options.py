@@ -38,7 +38,7 @@ def _measure(arguments: argparse.Namespace) -> None:
     from rlsp_tf.system.files import check_target, write_json
 
     options = {name: value for name, value in vars(arguments).items() if value is not None}
-    for name in ("command", "debug", "force", "json", "function", "tensorflow"):
+    for name in ("command", "parser", "debug", "force", "json", "function", "tensorflow"):
         options.pop(name, None)
     if arguments.json:
         check_target(arguments.json, force=arguments.force)

@@ -1,22 +1,52 @@
 """What all commands share: how their parsers are made, common options, and how failures end."""
 
 import argparse
+import contextlib
 import errno
+import math
+import os
+import re
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
-from rlsp_tf.system.lean import start_tensorflow as start_tensorflow
+from rlsp_tf.system.backends import BACKENDS, chosen_backend
+from rlsp_tf.system.lean import lean_imports
+from rlsp_tf.system.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
     from rlsp_tf.media.degradations import Degradation
 
 DEFAULT_MODEL = "7-48"
 MODEL_HELP = "a .keras file, or the name of weights that come with rlsp (default: %(default)s)"
+
+
+def make_parser(
+    program: str,
+    description: str,
+    *commands: "Callable[[argparse._SubParsersAction[argparse.ArgumentParser]], None]",
+) -> argparse.ArgumentParser:
+    """Makes the parser of a program with commands.
+
+    Args:
+        program: name of the program.
+        description: text for ``--help``.
+        commands: functions that add a command each.
+    """
+    parser = argparse.ArgumentParser(
+        prog=program, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    added = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in commands:
+        add(added)
+    return parser
 
 
 def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
@@ -33,7 +63,7 @@ def run(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> int:
     if more:
         # Where options stand between paths, argparse recognizes only the paths before them.
         if "paths" not in arguments or any(word.startswith("-") and word != "-" for word in more):
-            parser.error(f"unrecognized arguments: {' '.join(more)}")
+            arguments.parser.error(f"unrecognized arguments: {' '.join(more)}")
         arguments.paths += more
     if threading.current_thread() is threading.main_thread():
         # SIGTERM ends a command as Ctrl-C does, so that half-written files are removed.
@@ -84,19 +114,74 @@ def add_command(
         name, help=help, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback if the command fails")
-    parser.set_defaults(command=command)
+    parser.set_defaults(command=command, parser=parser)
     return parser
 
 
-def positive(text: str) -> int:
-    """The argparse type of an option that is a whole number of at least 1."""
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, not {text!r}")
-    return int(text)
+def whole(least: int, most: int | None = None) -> Callable[[str], int]:
+    """The argparse type of an option that is a whole number.
+
+    Args:
+        least: the least that it may be.
+        most: the most that it may be; no limit if not given.
+    """
+    span = f"of at least {least}" if most is None else f"from {least} to {most}"
+
+    def convert(text: str) -> int:
+        number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
+        if number is None or number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"expected a whole number {span}, not {text!r}")
+        return number
+
+    return convert
 
 
-def add_degradation(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--degradation``, a :class:`rlsp_tf.media.degradations.Degradation`."""
+positive = whole(1)
+"""The argparse type of an option that is a whole number of at least 1."""
+
+
+def number(least: float = 0, most: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
+    """The argparse type of an option that is a finite number.
+
+    Args:
+        least: the least that it may be.
+        most: the most that it may be.
+        above: whether it has to be more than ``least``.
+    """
+    span = f"above {least:g}" if above else f"of at least {least:g}"
+    if most < math.inf:
+        span = f"above {least:g} and up to {most:g}" if above else f"from {least:g} to {most:g}"
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        # A comparison with NaN is false.
+        if not (math.isfinite(value) and least <= value <= most) or (above and value == least):
+            raise argparse.ArgumentTypeError(f"expected a number {span}, not {text!r}")
+        return value
+
+    return convert
+
+
+def clock(text: str) -> Fraction:
+    """The argparse type of a time, such as 83.5, 1:23.5 or 01:02:03, in seconds."""
+    if not re.fullmatch(r"(\d{1,7}|\d{1,4}:[0-5]?\d|\d{1,3}:[0-5]?\d:[0-5]?\d)(\.\d{1,9})?", text):
+        raise argparse.ArgumentTypeError(f"expected a time such as 83.5, 1:23.5 or 01:02:03, not {text!r}")
+    seconds = Fraction(0)
+    for part in text.split(":"):
+        seconds = 60 * seconds + Fraction(part)
+    return seconds
+
+
+def add_degradation(parser: argparse.ArgumentParser, default: str | None = "paper") -> None:
+    """Adds ``--degradation``, a :class:`rlsp_tf.media.degradations.Degradation`.
+
+    Args:
+        parser: where to add it.
+        default: its name, or ``None``, for a command that takes that of the paper if nothing else is given.
+    """
 
     def named(name: str) -> "Degradation":
         from rlsp_tf.media.degradations import degradation_named
@@ -109,18 +194,56 @@ def add_degradation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--degradation",
         type=named,
-        default="paper",
+        default=default,
         metavar="NAME",
         help="how low-resolution frames are made: paper; video, which varies like the videos that people "
-        "have; or crf0 to crf51, which adds compression by x264 at that CRF to paper (default: %(default)s)",
+        "have; or crf0 to crf51, which adds compression by x264 at that CRF to paper (default: paper)",
     )
 
 
-def checked_warm_start(frames: int) -> int:
-    """Returns the value of ``--warm-start`` if it is from 0 to 100, else raises ``UsageError``."""
-    if not 0 <= frames <= 100:
-        raise UsageError(f"--warm-start must be from 0 to 100, not {frames}.")
-    return frames
+def start_tensorflow() -> None:
+    """Does what :func:`start_backend` does, for commands that run on TensorFlow alone.
+
+    Raises:
+        RLSPError: if another backend is chosen.
+    """
+    needs_tensorflow()
+    start_backend()
+
+
+def needs_tensorflow() -> None:
+    """Raises an ``RLSPError`` if another backend of Keras is chosen than TensorFlow."""
+    if (chosen := chosen_backend()) != "tensorflow":
+        raise RLSPError(
+            f"this command runs on TensorFlow alone, and KERAS_BACKEND is {chosen}; leave that out."
+        )
+
+
+def start_backend() -> None:
+    """Imports Keras with the backend that ``KERAS_BACKEND`` names, and starts its devices.
+
+    What they print on standard error meanwhile is held back.
+
+    Raises:
+        RLSPError: if the backend is not installed, or is none that this package runs on.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if (chosen := chosen_backend()) not in BACKENDS:
+        raise RLSPError(f"KERAS_BACKEND is {chosen}; make it one of {', '.join(BACKENDS)}.")
+    with quiet_tensorflow():
+        try:
+            # JAX itself needs SciPy.
+            with lean_imports() if chosen == "tensorflow" else contextlib.nullcontext():
+                from rlsp_tf.inference.backend import start
+        except ImportError as error:
+            if error.name is None or error.name.partition(".")[0] != chosen:
+                raise
+            others = " or ".join(name for name in BACKENDS if name != chosen)
+            raise RLSPError(
+                f"{BACKENDS[chosen]} is not installed; install it by: pip install {chosen}, or choose "
+                f"another backend of Keras: KERAS_BACKEND={others}."
+            ) from error
+        start()
 
 
 def command_line() -> str:

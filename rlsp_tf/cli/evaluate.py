@@ -7,11 +7,11 @@ from rlsp_tf.cli.common import (
     MODEL_HELP,
     add_command,
     add_degradation,
-    checked_warm_start,
     command_line,
-    print_notes,
-    start_tensorflow,
+    start_backend,
+    whole,
 )
+from rlsp_tf.cli.summary import Summary, add_loudness, add_quiet
 from rlsp_tf.errors import UsageError
 
 
@@ -35,12 +35,24 @@ degradations leave what cameras, resizers and codecs leave of a video.
     parser.add_argument("lr", metavar="LR", help="folder of images or lossless video file to write")
     add_degradation(parser)
     parser.add_argument("--force", action="store_true", help="replace LR if it exists")
+    add_loudness(parser)
 
 
 def _degrade(arguments: argparse.Namespace) -> None:
     from rlsp_tf.evaluation.degrade_files import degrade_path
 
-    degrade_path(arguments.hr, arguments.lr, degradation=arguments.degradation, force=arguments.force)
+    summary = Summary(arguments)
+    summary.begin()
+    notes = degrade_path(
+        arguments.hr,
+        arguments.lr,
+        degradation=arguments.degradation,
+        force=arguments.force,
+        progress=not summary.quiet,
+        tick=summary.tick,
+    )
+    summary.made(arguments.lr, input=arguments.hr)
+    summary.end(notes)
 
 
 def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -53,13 +65,16 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         description="""\
 Degrades HR, by default as the paper does, upscales it with every model, and prints PSNR and SSIM of
 each model and of bicubic interpolation. HR is a video file, a folder of frames, or a folder with several
-of these. With --sr, existing frames are measured instead: RGB images, or grey images that hold luma.
+of these. With --sr, existing frames are measured, beside the models or alone: RGB images, or grey images
+that hold luma. With --lr, low resolution is not made but given: the sets that were reduced by MATLAB's
+bicubic interpolation, or what a camera has recorded.
 
 Protocols: rlsp (the paper's: crop 8, without the first and last two frames, PSNR of the mean MSE of a
 sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full (no crop, all frames).
 
   rlsp evaluate --model 7-48 --hr vid4/
   rlsp evaluate --model 7-48 --model mine.keras --hr vid4/ --report report/
+  rlsp evaluate --model 7-48 --hr vid4/ --lr vid4-bicubic/
   rlsp evaluate --sr their_frames/calendar --hr vid4/calendar --protocol duf --json calendar.json""",
     )
     parser.add_argument("--hr", required=True, metavar="HR", help="the high-resolution ground truth")
@@ -76,12 +91,18 @@ sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full
         help="existing frames to measure, laid out like HR; can be given more than once",
     )
     parser.add_argument(
+        "--lr",
+        metavar="DIR",
+        help="low resolution to upscale instead of HR made smaller, laid out like HR; every sequence has as "
+        "many frames, the width and height of HR divided by the scale and rounded down",
+    )
+    parser.add_argument(
         "--protocol",
         action="append",
         choices=("rlsp", "duf", "full"),
         help="how to measure; can be given more than once (default: rlsp)",
     )
-    add_degradation(parser)
+    add_degradation(parser, default=None)
     parser.add_argument(
         "--precision",
         action="append",
@@ -90,8 +111,7 @@ sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full
     )
     parser.add_argument(
         "--warm-start",
-        type=int,
-        default=0,
+        type=whole(0, 100),
         metavar="N",
         help="measure every model a second time, with the first N frames of each sequence run backwards "
         "first (the paper's numbers are without)",
@@ -109,6 +129,7 @@ sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full
     parser.add_argument(
         "--force", action="store_true", help="replace the files and the folder that these options name"
     )
+    add_quiet(parser)
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -116,9 +137,19 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         raise UsageError("nothing to measure; give --model or --sr.")
     if arguments.report and len(arguments.protocol or ()) > 1:
         raise UsageError("--report shows one protocol; give --protocol only once.")
+    if arguments.lr is not None and arguments.degradation is not None:
+        raise UsageError("--lr gives low resolution and --degradation makes it; leave one of them out.")
+    for option in ("precision", "warm_start"):
+        if getattr(arguments, option) is not None and not arguments.model:
+            raise UsageError(f"--{option.replace('_', '-')} is for models; give --model, or leave it out.")
+    for option in ("model", "sr", "protocol", "precision"):
+        given = getattr(arguments, option) or []
+        if twice := [each for each in dict.fromkeys(given) if given.count(each) > 1]:
+            raise UsageError(f"--{option} {twice[0]} is given twice; leave one of them out.")
     if arguments.model:
-        start_tensorflow()
+        start_backend()
     from rlsp_tf.evaluation.tables import evaluate_to_files
+    from rlsp_tf.media.degradations import PAPER
     from rlsp_tf.pixels.metrics import PROTOCOLS
 
     evaluate_to_files(
@@ -126,14 +157,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         models=arguments.model,
         sr=arguments.sr,
         precisions=arguments.precision or (None,),
-        warm_start=checked_warm_start(arguments.warm_start),
+        lr=arguments.lr,
+        warm_start=arguments.warm_start or 0,
         protocols=[PROTOCOLS[name] for name in arguments.protocol or ("rlsp",)],
-        degradation=arguments.degradation,
+        degradation=arguments.degradation or PAPER,
         json_file=arguments.json,
         csv_file=arguments.csv,
         markdown_file=arguments.markdown,
         report=arguments.report,
         force=arguments.force,
+        progress=not arguments.quiet,
         command=command_line(),
     )
 
@@ -156,14 +189,17 @@ the video and a picture of the same details before and after, and prints the PSN
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     parser.add_argument("--force", action="store_true", help="replace FOLDER if it exists")
+    add_quiet(parser)
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    start_tensorflow()
+    start_backend()
     from rlsp_tf.evaluation.demo import run_demo
     from rlsp_tf.network.weights import load_model
 
-    result = run_demo(arguments.folder, load_model(arguments.model), force=arguments.force)
+    result = run_demo(
+        arguments.folder, load_model(arguments.model), force=arguments.force, progress=not arguments.quiet
+    )
     print(f"luma PSNR: bicubic {result['bicubic']:.2f} dB, RLSP {result['rlsp']:.2f} dB")
     print(f"the video:            {arguments.folder}/upscaled.mp4")
     print(f"before and after:     {arguments.folder}/before_after.png")
@@ -210,6 +246,7 @@ which they differ most. If one is smaller by a whole factor, it is enlarged by b
         "--frame", type=int, help="number of the frame that a .png shows, counted from 0 (default: 0)"
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    add_loudness(parser)
 
 
 def _crop(text: str) -> tuple[int, ...]:
@@ -223,6 +260,8 @@ def _crop(text: str) -> tuple[int, ...]:
 def _compare(arguments: argparse.Namespace) -> None:
     from rlsp_tf.evaluation.side_by_side import put_side_by_side
 
+    summary = Summary(arguments)
+    summary.begin()
     notes = put_side_by_side(
         arguments.a,
         arguments.b,
@@ -232,6 +271,8 @@ def _compare(arguments: argparse.Namespace) -> None:
         zoom=arguments.zoom,
         frame=arguments.frame,
         force=arguments.force,
-        progress=True,
+        progress=not summary.quiet,
+        tick=summary.tick,
     )
-    print_notes(notes)
+    summary.made(arguments.out, inputs=[arguments.a, arguments.b])
+    summary.end(notes)

@@ -2,43 +2,40 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 
-from rlsp_tf._version import __version__
 from rlsp_tf.cli.benchmark import add_benchmark
-from rlsp_tf.cli.common import run
+from rlsp_tf.cli.common import make_parser, run
+from rlsp_tf.cli.completion import add_completion
 from rlsp_tf.cli.evaluate import add_compare, add_degrade, add_demo, add_evaluate
 from rlsp_tf.cli.export import add_export
+from rlsp_tf.cli.preview import add_preview
 from rlsp_tf.cli.serve import add_serve
 from rlsp_tf.cli.train import add_train
+from rlsp_tf.cli.ui import add_ui
 from rlsp_tf.cli.upscale import add_upscale
 
 DESCRIPTION = """\
 Makes video four times larger in each direction with RLSP (recurrent latent space propagation).
 
+  rlsp preview holiday.mp4 --at 1:23
   rlsp upscale holiday.mp4 holiday-4x.mp4
   rlsp upscale frames/ frames-4x/
 
 Weights of the paper's authors: rlsp-convert download 7-64 weights/
+The Tab key completes commands and options after: rlsp completion --help
 """
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of ``rlsp`` with all its commands."""
-    parser = argparse.ArgumentParser(
-        prog="rlsp", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    return make_parser(
+        "rlsp",
+        DESCRIPTION,
+        *(add_upscale, add_preview, add_degrade, add_compare, add_evaluate, add_train),
+        *(add_export, add_benchmark, add_serve, add_ui, add_demo),
+        partial(add_completion, program="rlsp", build=build_parser),
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    add_upscale(commands)
-    add_degrade(commands)
-    add_compare(commands)
-    add_evaluate(commands)
-    add_train(commands)
-    add_export(commands)
-    add_benchmark(commands)
-    add_serve(commands)
-    add_demo(commands)
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -4,7 +4,7 @@ import argparse
 import ipaddress
 from pathlib import Path
 
-from rlsp_tf.cli.common import DEFAULT_MODEL, add_command, positive
+from rlsp_tf.cli.common import DEFAULT_MODEL, add_command, needs_tensorflow, number, positive, whole
 from rlsp_tf.errors import UsageError
 from rlsp_tf.serving.limits import DEFAULT_LIMITS, LOOPBACK, Limits
 
@@ -70,7 +70,7 @@ requests and answers.""",
     )
     parser.add_argument(
         "--grace",
-        type=float,
+        type=number(),
         default=30,
         metavar="SECONDS",
         help="time to finish accepted work after SIGTERM (default: %(default)s)",
@@ -81,7 +81,11 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("access")
     group.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     group.add_argument(
-        "--port", type=int, default=8000, help="port to listen on; 0 for any (default: %(default)s)"
+        "--port",
+        type=whole(0, 65535),
+        default=8000,
+        metavar="PORT",
+        help="port to listen on; 0 for any (default: %(default)s)",
     )
     group.add_argument(
         "--token-file",
@@ -113,7 +117,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("limits")
     group.add_argument(
         "--client-share",
-        type=_share,
+        type=number(0, 1, above=True),
         default=DEFAULT_LIMITS.client_share,
         metavar="PART",
         help="part of the sessions, queue, videos, jobs and connections that one client may have; 1 if all "
@@ -142,7 +146,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-idle",
-        type=float,
+        type=number(above=True),
         default=DEFAULT_LIMITS.idle,
         metavar="SECONDS",
         help="time without an accepted frame after which a session expires (default: %(default)s)",
@@ -170,14 +174,14 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-upload",
-        type=float,
+        type=number(above=True),
         default=DEFAULT_LIMITS.upload / 2**20,
         metavar="MB",
         help="size of a video, in 2^20 bytes (default: %(default)g)",
     )
     group.add_argument(
         "--max-seconds",
-        type=float,
+        type=number(above=True),
         default=DEFAULT_LIMITS.seconds,
         metavar="SECONDS",
         help="duration of a video (default: %(default)s)",
@@ -191,7 +195,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-job-age",
-        type=float,
+        type=number(),
         default=DEFAULT_LIMITS.job_age,
         metavar="SECONDS",
         help="time after its end until a job is removed with its result (default: %(default)s)",
@@ -208,16 +212,6 @@ def _network(text: str) -> str:
     return text
 
 
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = 0
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0 and up to 1, not {text!r}")
-    return share
-
-
 def _serve(arguments: argparse.Namespace) -> None:
     paths = arguments.model or [DEFAULT_MODEL]
     models = {Path(path).name.removesuffix(".keras"): path for path in paths}
@@ -225,6 +219,7 @@ def _serve(arguments: argparse.Namespace) -> None:
         raise UsageError("two of the models have the same name; rename one of the files.")
     if (arguments.tls_cert is None) != (arguments.tls_key is None):
         raise UsageError("--tls-cert and --tls-key belong together; give both of them.")
+    needs_tensorflow()
     from rlsp_tf.serving.serve import serve
 
     serve(

@@ -3,7 +3,8 @@
 import argparse
 import os
 
-from rlsp_tf.cli.common import add_command, add_degradation, start_tensorflow
+from rlsp_tf.cli.common import add_command, add_degradation, number, start_tensorflow
+from rlsp_tf.cli.summary import add_quiet
 
 
 def add_train(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -138,12 +139,15 @@ several machines, set these variables on each of them; docs/scale.md has an exam
         help="steps between validations, each with a checkpoint (default: %(default)s)",
     )
     parser.add_argument(
-        "--minutes", type=float, help="save everything and stop after this time (default: no limit)"
+        "--minutes",
+        type=number(above=True),
+        help="save everything and stop after this time (default: no limit)",
     )
     parser.add_argument(
         "--cache", metavar="DIR", help="folder for prepared clips (default: ~/.cache/rlsp_tf)"
     )
     parser.add_argument("--resume", action="store_true", help="continue the run in RUN, if there is one")
+    add_quiet(parser)
 
 
 def _train(arguments: argparse.Namespace) -> None:
@@ -200,7 +204,7 @@ def _train_here(arguments: argparse.Namespace) -> None:
         cache=arguments.cache,
         minutes=arguments.minutes,
         resume=arguments.resume,
-        progress=True,
+        progress=not arguments.quiet,
         group=group,
     )
     best = ""

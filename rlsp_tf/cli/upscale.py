@@ -2,22 +2,33 @@
 
 import argparse
 import contextlib
+import functools
 import re
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rlsp_tf.cli.common import (
     DEFAULT_MODEL,
     MODEL_HELP,
     add_command,
-    checked_warm_start,
+    clock,
+    number,
     positive,
     print_notes,
     sentence_of,
-    start_tensorflow,
+    start_backend,
+    whole,
 )
+from rlsp_tf.cli.summary import Summary, add_loudness, announcement, size_on_disk
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError
+
+if TYPE_CHECKING:
+    from rlsp_tf.inference.step import Step
+    from rlsp_tf.system.signals import Stop
+    from rlsp_tf.upscaling.upscale import Recipe
 
 
 def add_upscale(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -64,7 +75,7 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
     parser.add_argument("--address", help="address of the Ray cluster (default: start one on this machine)")
     parser.add_argument(
         "--workers",
-        type=int,
+        type=positive,
         metavar="N",
         help="number of workers of the cluster that is started on this machine (default: one for each core)",
     )
@@ -100,7 +111,7 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
     )
     parser.add_argument(
         "--warm-start",
-        type=int,
+        type=whole(0, 100),
         default=8,
         metavar="N",
         help="number of frames at the beginning of each shot that are run backwards first, which makes the "
@@ -108,7 +119,7 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
     )
     parser.add_argument(
         "--memory",
-        type=float,
+        type=number(above=True),
         metavar="GB",
         help="memory that may be used, not counting the video encoder (default: half of the free memory); "
         "frames that need more are computed in strips, which looks the same",
@@ -135,7 +146,7 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
     )
     parser.add_argument(
         "--start",
-        type=_time,
+        type=clock,
         default=Fraction(0),
         metavar="TIME",
         help="begin with the first frame at or after this time, such as 83.5, 1:23.5 or 01:02:03; times are "
@@ -143,7 +154,7 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
     )
     parser.add_argument(
         "--duration",
-        type=_time,
+        type=clock,
         metavar="TIME",
         help="end so long after --start; sound, subtitles and chapters are cut alike (default: the end)",
     )
@@ -193,6 +204,7 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
         help="start from the beginning, even if an interrupted run can be continued",
     )
     parser.add_argument("--force", action="store_true", help="replace OUTPUT if it exists")
+    add_loudness(parser)
     _add_clean(commands)
 
 
@@ -240,17 +252,7 @@ def _scale(text: str) -> Fraction:
     return scale
 
 
-def _time(text: str) -> Fraction:
-    if not re.fullmatch(r"(\d{1,7}|\d{1,4}:[0-5]?\d|\d{1,3}:[0-5]?\d:[0-5]?\d)(\.\d{1,9})?", text):
-        raise argparse.ArgumentTypeError(f"expected a time such as 83.5, 1:23.5 or 01:02:03, not {text!r}")
-    seconds = Fraction(0)
-    for part in text.split(":"):
-        seconds = 60 * seconds + Fraction(part)
-    return seconds
-
-
 def _upscale(arguments: argparse.Namespace) -> None:
-    warm_start = checked_warm_start(arguments.warm_start)
     cuts = arguments.scene_cuts
     if cuts not in ("auto", "off"):
         from rlsp_tf.media.shots import read_cuts
@@ -267,75 +269,147 @@ def _upscale(arguments: argparse.Namespace) -> None:
     }
     if arguments.engine != "ray" and (given := [name for name, value in ray_options.items() if value]):
         raise UsageError(f"{given[0]} needs --engine ray; add that, or leave out {given[0]}.")
-    if arguments.workers is not None and (arguments.workers < 1 or arguments.address):
-        raise UsageError("--workers must be at least 1, and cannot be combined with --address.")
-    from rlsp_tf.media.excerpt import Excerpt
+    if arguments.workers is not None and arguments.address:
+        raise UsageError("--workers cannot be combined with --address; leave one of them out.")
+    summary = Summary(arguments)
+    summary.check_stdout([] if arguments.out else arguments.paths[1:])
+    from rlsp_tf.media.interval import Interval
 
-    excerpt = Excerpt(arguments.start, arguments.duration)
-    start_tensorflow()
-    from rlsp_tf.inference.load import load_step
+    interval = Interval(arguments.start, arguments.duration)
+    start_backend()
     from rlsp_tf.media.encoders import EncoderOptions
-    from rlsp_tf.system.signals import Stop
     from rlsp_tf.upscaling.size import Size
-    from rlsp_tf.upscaling.upscale import Recipe, upscale_clip
+    from rlsp_tf.upscaling.upscale import Recipe
 
     recipe = Recipe(
         chroma=arguments.chroma,
         encoder=EncoderOptions(arguments.codec, arguments.crf, arguments.preset, arguments.rate),
-        warm_start=warm_start,
+        warm_start=arguments.warm_start,
         deinterlace=arguments.deinterlace,
         repeats=arguments.repeats,
         bars=arguments.bars,
         size=Size(arguments.size, arguments.height, arguments.scale),
-        excerpt=excerpt,
+        interval=interval,
     )
     options = {
         "scene_cuts": cuts,
         "memory": None if arguments.memory is None else arguments.memory * 1e9,
         "force": arguments.force,
         "resume": not arguments.no_resume,
-        "progress": True,
+        "progress": not summary.quiet,
     }
-    failed: list[str] = []
     if arguments.engine == "ray":
-        from rlsp_tf.upscaling.cluster import upscale_all
-
-        failed, notes = upscale_all(
-            arguments.paths,
-            arguments.out,
-            arguments.model,
-            precision=arguments.precision,
-            recipe=recipe,
-            address=arguments.address,
-            workers=arguments.workers,
-            split=arguments.split_shots,
-            **options,
-        )
+        notes = _upscale_on_cluster(arguments, recipe, options, summary)
     else:
-        pairs = [arguments.paths]
-        if arguments.out:
-            from rlsp_tf.upscaling.plan import targets_of
-
-            pairs = list(zip(arguments.paths, targets_of(arguments.paths, arguments.out), strict=True))
-            Path(arguments.out).mkdir(exist_ok=True)
-        stop, notes = Stop(), []
-        with stop.on_signals(grace=2):
-            step = load_step(arguments.model, precision=arguments.precision)
-            for source, target in pairs:
-                try:
-                    notes += upscale_clip(source, target, step, recipe, stop=stop, **options)
-                except Interrupted:
-                    raise
-                except Exception as error:
-                    sentence = sentence_of(error, arguments)
-                    if not arguments.out or sentence is None:
-                        raise
-                    failed.append(sentence)
-    print_notes(notes)
-    if failed:
-        for sentence in failed[:-1]:
+        notes = _upscale_here(arguments, recipe, options, summary)
+    summary.end(notes)
+    if summary.failed:
+        for sentence in summary.failed[:-1]:
             print(f"rlsp: error: {sentence}", file=sys.stderr)
-        raise RLSPError(failed[-1])
+        raise RLSPError(summary.failed[-1])
+
+
+def _upscale_on_cluster(
+    arguments: argparse.Namespace, recipe: "Recipe", options: dict[str, Any], summary: Summary
+) -> list[str]:
+    from rlsp_tf.upscaling.cluster import upscale_all
+    from rlsp_tf.upscaling.plan import targets_of
+
+    summary.failed, notes = upscale_all(
+        arguments.paths,
+        arguments.out,
+        arguments.model,
+        precision=arguments.precision,
+        recipe=recipe,
+        address=arguments.address,
+        workers=arguments.workers,
+        split=arguments.split_shots,
+        **options,
+    )
+    if not summary.failed:
+        for source, target in zip(arguments.paths, targets_of(arguments.paths, arguments.out), strict=True):
+            summary.made(target, input=source)
+    return notes
+
+
+def _upscale_here(
+    arguments: argparse.Namespace, recipe: "Recipe", options: dict[str, Any], summary: Summary
+) -> list[str]:
+    from rlsp_tf.inference.load import device_of, load_step
+    from rlsp_tf.system.signals import Stop
+    from rlsp_tf.upscaling.plan import targets_of
+
+    pairs = [arguments.paths]
+    if arguments.out:
+        pairs = list(zip(arguments.paths, targets_of(arguments.paths, arguments.out), strict=True))
+    stop = Stop()
+    notes: list[str] = []
+    with stop.on_signals(grace=2):
+        step = load_step(arguments.model, precision=arguments.precision)
+
+        @functools.cache  # once for all inputs, and not before one of them was found to be right
+        def introduce() -> None:
+            device, unused = device_of(step)
+            summary.say(f"computing on {device} in {step.precision}")
+            if unused and not summary.quiet:
+                print_notes([unused])
+            summary.say_details(
+                {"model": arguments.model, "network": step.config.name, "SHA-256": step.fingerprint}
+                | recipe.settings()
+                | {"--scene-cuts": arguments.scene_cuts}
+            )
+
+        for source, target in pairs:
+            try:
+                notes += _upscale_one(source, target, step, recipe, options, summary, stop, introduce)
+            except Interrupted:
+                raise
+            except Exception as error:
+                sentence = sentence_of(error, arguments)
+                if not arguments.out or sentence is None:
+                    raise
+                summary.failed.append(sentence)
+    return notes
+
+
+def _upscale_one(
+    source: str,
+    target: str,
+    step: "Step",
+    recipe: "Recipe",
+    options: dict[str, Any],
+    summary: Summary,
+    stop: "Stop",
+    introduce: Callable[[], None],
+) -> list[str]:
+    """Upscales a clip, and says before and after it what is made of it; returns notes.
+
+    ``introduce`` says what is the same for all clips.
+    """
+    from rlsp_tf.inference.load import device_of
+    from rlsp_tf.upscaling.estimate import estimate
+    from rlsp_tf.upscaling.upscale import upscale_clip
+
+    expected = None
+    # What is there already is refused, or was completed by a run that was killed right after.
+    free = options["force"] or not size_on_disk(Path(target))
+    if not summary.quiet and "-" not in (source, target) and free:
+        given = {name: options[name] for name in ("memory", "force", "resume")}
+        expected = estimate(source, target, step, recipe, **given)
+        introduce()
+        summary.say(announcement(expected))
+
+    def tick() -> None:
+        introduce()
+        summary.tick()
+
+    summary.begin()
+    notes = upscale_clip(source, target, step, recipe, stop=stop, tick=tick, **options)
+    facts: dict[str, Any] = {"device": device_of(step)[0], "precision": step.precision}
+    facts |= {} if expected is None else {"expected": expected.to_dict()}
+    kept = expected.finished if expected else 0
+    summary.made(target, kept=kept, input=source, **facts)
+    return notes
 
 
 def _add_clean(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -354,7 +428,7 @@ those to which nothing has been written for some days. Folders of runs that are 
     parser.add_argument("folder", metavar="FOLDER", help="folder in which outputs were to be written")
     parser.add_argument(
         "--older-than",
-        type=float,
+        type=number(),
         default=7,
         metavar="DAYS",
         help="days without a change (default: %(default)s)",

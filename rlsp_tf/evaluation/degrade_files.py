@@ -2,16 +2,17 @@
 
 import os
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from tqdm import tqdm
 
 from rlsp_tf.media.degradations import PAPER, Degradation, DegradingStream
 from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.frames import Frame
 from rlsp_tf.media.open import open_sink, open_source
 from rlsp_tf.media.pixel_formats import rgb_from_planes
+from rlsp_tf.system.progress import ProgressBar
 
 
 def degrade_path(
@@ -22,6 +23,7 @@ def degrade_path(
     degradation: Degradation = PAPER,
     force: bool = False,
     progress: bool = False,
+    tick: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """Degrades a video file or a folder of images, and loses nothing else.
 
@@ -34,7 +36,8 @@ def degrade_path(
         scale: integer factor of the degradation, at least 1.
         degradation: how low resolution is made. Of a degradation with several ways, one is drawn.
         force: replace a target that exists.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
+        tick: called for every frame.
 
     Returns:
         Sentences about what was assumed or left out.
@@ -53,7 +56,7 @@ def degrade_path(
             encoder=EncoderOptions("libx264rgb", crf=0),
             force=force,
         )
-        bar = tqdm(frames, total=frames.frames, unit="frame", desc=os.fspath(target), disable=not progress)
+        bar = ProgressBar(frames, total=frames.frames, unit="frames", desc=os.fspath(target), show=progress)
         stream = DegradingStream(recipe, scale)
         waiting: deque[Frame] = deque()  # a codec gives a frame some time after it got it
 
@@ -63,6 +66,7 @@ def degrade_path(
 
         with sink, bar:
             for frame in bar:
+                tick()
                 rgb = frame.planes[0]
                 if frames.color is not None:
                     rgb = rgb_from_planes(frame.planes, frames.color)

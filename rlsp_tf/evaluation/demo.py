@@ -18,7 +18,9 @@ OURS = named(r"lr/frame_\d{4}\.png", "upscaled.mp4", "before_after.png")
 """Recognizes the files that the demo writes into its folder."""
 
 
-def run_demo(folder: str | os.PathLike[str], model: Any, *, force: bool = False) -> dict[str, float]:
+def run_demo(
+    folder: str | os.PathLike[str], model: Any, *, force: bool = False, progress: bool = True
+) -> dict[str, float]:
     """Renders the scene, degrades it as the paper does, and upscales it again.
 
     Writes ``lr/`` (the low-resolution frames), ``upscaled.mp4`` and ``before_after.png`` (the same crops
@@ -28,6 +30,7 @@ def run_demo(folder: str | os.PathLike[str], model: Any, *, force: bool = False)
         folder: the folder to write.
         model: a model from :func:`rlsp_tf.load_model`, with luma output.
         force: replace the folder if it exists and holds only files of an earlier demo.
+        progress: whether to show on standard error how far it is.
 
     Returns:
         ``{"bicubic", "rlsp"}``: PSNR of luma in dB under the ``rlsp`` protocol.
@@ -46,7 +49,7 @@ def run_demo(folder: str | os.PathLike[str], model: Any, *, force: bool = False)
         (part / "lr").mkdir()
         for index, frame in enumerate(low):
             iio.imwrite(part / "lr" / f"frame_{index:04d}.png", frame)
-        upscale(part / "lr", part / "upscaled.mp4", model, rate=24, progress=True)
+        upscale(part / "lr", part / "upscaled.mp4", model, rate=24, progress=progress)
 
         upscaler = StreamingUpscaler(model)
         frames = [output for frame in low for output in upscaler.push(frame)] + upscaler.flush()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError
 from rlsp_tf.media.degradations import PAPER, Degradation, DegradingStream
@@ -21,6 +20,8 @@ from rlsp_tf.media.sequences import find_sequences, holds_luma, rgb_frames
 from rlsp_tf.pixels.color import ColorSpec, eight_bits, luma_from_bt601, rgb_to_ycbcr, ycbcr_to_rgb
 from rlsp_tf.pixels.metrics import METRICS, PROTOCOLS, EvaluationProtocol, Meter, luma
 from rlsp_tf.pixels.resample import enlarge_matrix
+from rlsp_tf.system.backends import chosen_backend
+from rlsp_tf.system.progress import ProgressBar
 
 Results = dict[str, Any]
 """The results under one protocol; :func:`evaluate` describes the keys."""
@@ -30,7 +31,7 @@ SCALE = 4
 
 _BICUBIC = {"name": "bicubic", "config": None, "sha256": None, "precision": "float64"}
 _YCBCR = ColorSpec(matrix="bt601", full_range=False, subsampling=(1, 1))
-_PACKAGES = ("rlsp_tf", "tensorflow", "keras", "numpy", "scipy", "scikit-image")
+_PACKAGES = ("rlsp_tf", "keras", "numpy", "scipy", "scikit-image")
 
 
 class FrameObserver(Protocol):
@@ -50,6 +51,7 @@ class FrameObserver(Protocol):
 def evaluate(
     hr: str | PathLike[str],
     *,
+    lr: str | PathLike[str] | None = None,
     models: Sequence[str | PathLike[str]] = (),
     sr: Sequence[str | PathLike[str]] = (),
     precisions: Sequence[str | None] = (None,),
@@ -75,9 +77,13 @@ def evaluate(
     Args:
         hr: the ground truth: a video file or a folder of frames; or a folder that holds several of these,
             each a sequence.
+        lr: low resolution to upscale instead of the degraded ground truth, laid out and named like ``hr``
+            (names do not matter if both are a single sequence): as many frames, of the size of ``hr`` divided
+            by the scale and rounded down. ``degradation`` plays no part then.
         models: ``.keras`` files or names of weights, as for :func:`rlsp_tf.load_model`.
         sr: existing frames to measure, laid out and named like ``hr``; names do not matter if both are a
-            single sequence. Grey images hold luma, 16..235.
+            single sequence. Grey images hold luma, 16..235, unless those of ``hr`` are grey, too, as pictures
+            without colour are.
         precisions: precisions in which every model is measured; see
             :func:`rlsp_tf.inference.load.load_step`.
         warm_start: if not 0, every model is measured a second time with a warm start of so many frames; see
@@ -87,7 +93,7 @@ def evaluate(
         recorder: receives all frames, for a report.
         finished: called with the results so far after every sequence. A sequence that cannot be measured
             does not stop the others.
-        progress: show progress bars on standard error.
+        progress: show on standard error how far it is.
         command: the command line to record in the results.
 
     Returns:
@@ -110,6 +116,10 @@ def evaluate(
             message names the file.
     """
     sequences = find_sequences(hr)
+    given = None if lr is None else _like(sequences, hr, lr)
+    made: Results = {"description": str(degradation), **degradation.to_dict()}
+    if lr is not None:
+        made = {"description": f"given: {Path(lr).name}", "name": "given", "path": fspath(lr)}
     methods: list[_Method] = [
         _Network(path, f"{name} warm start {warm}" if warm else name, precision, warm)
         for path, name, precision in _named(models, precisions)
@@ -120,6 +130,8 @@ def evaluate(
     names = [str(method["name"]) for method in about]
     if len(set(names)) < len(names):
         raise RLSPError(f"two models have the same name ({', '.join(names[1:])}); rename one of them.")
+    _scale(methods)
+    backends = [chosen_backend()] if models else []
     measured: dict[str, list[list[Results]]] = {}
     notes: list[str] = []
     results: list[Results] = []
@@ -127,7 +139,14 @@ def evaluate(
     for sequence, path in sequences.items():
         try:
             measured[sequence] = _measure(
-                sequence, path, methods, protocols, degradation, recorder, progress, notes
+                sequence,
+                path,
+                methods,
+                protocols,
+                given[sequence] if given else degradation,
+                recorder,
+                progress,
+                notes,
             )
         except (Interrupted, UsageError):
             raise
@@ -137,7 +156,7 @@ def evaluate(
         results = [
             {
                 "protocol": asdict(protocol),
-                "degradation": {"description": str(degradation), **degradation.to_dict()},
+                "degradation": made,
                 "models": [
                     _summary(method, [rows[p][m] for rows in measured.values()])
                     for m, method in enumerate(about)
@@ -145,7 +164,7 @@ def evaluate(
                 "unfinished": [name for name in sequences if name not in measured],
                 "notes": list(dict.fromkeys(notes)),
                 "versions": {"python": platform.python_version()}
-                | {package: metadata.version(package) for package in _PACKAGES},
+                | {package: metadata.version(package) for package in (*_PACKAGES, *backends)},
                 "command": command,
             }
             for p, protocol in enumerate(protocols)
@@ -211,9 +230,8 @@ class _Method(Protocol):
 
 class _Network:
     def __init__(self, path: str | PathLike[str], name: str, precision: str | None, warm_start: int) -> None:
-        # Imported here: existing frames are measured without TensorFlow, whose import takes seconds.
-        import tensorflow as tf
-
+        # Imported here: existing frames are measured without Keras, whose import takes seconds.
+        from rlsp_tf.inference.backend import to_array, to_tensor
         from rlsp_tf.inference.load import load_step
         from rlsp_tf.inference.recurrent_stream import RecurrentStream
         from rlsp_tf.network.weights import find_weights
@@ -230,7 +248,7 @@ class _Network:
             "precision": step.precision,
         }
         self._stream = RecurrentStream(step, warm_start=warm_start)
-        self._tensor = tf.constant
+        self._to_tensor, self._to_array = to_tensor, to_array
 
     def begin(
         self, sequence: str, truth: FrameSource, size: tuple[int, int], stack: contextlib.ExitStack
@@ -238,13 +256,13 @@ class _Network:
         self._stream.reset()
 
     def push(self, lr: np.ndarray) -> list[np.ndarray]:
-        return self._pixels(self._stream.push(self._tensor(lr[None], "float32")))
+        return self._pixels(self._stream.push(self._to_tensor(lr[None], "float32")))
 
     def end(self) -> list[np.ndarray]:
         return self._pixels(self._stream.flush())
 
     def _pixels(self, outputs: Iterable[Any]) -> list[np.ndarray]:
-        frames = [output.numpy()[0] for output in outputs]
+        frames = [self._to_array(output)[0] for output in outputs]
         return [frame[..., 0] if frame.shape[-1] == 1 else frame for frame in frames]
 
 
@@ -255,14 +273,7 @@ class _Frames:
         self.scale: int | None = None
         self.notes: list[str] = []
         self.about = {"name": name, "config": None, "sha256": None, "precision": None}
-        self._paths = find_sequences(path)
-        if len(self._paths) == len(truth) == 1:
-            self._paths = dict(zip(truth, self._paths.values(), strict=True))
-        if self._paths.keys() != truth.keys():
-            raise RLSPError(
-                f"{fspath(path)}: holds {', '.join(self._paths)}, but {fspath(hr)} holds {', '.join(truth)}; "
-                "both must hold the same sequences."
-            )
+        self._paths = _like(truth, hr, path)
 
     def begin(
         self, sequence: str, truth: FrameSource, size: tuple[int, int], stack: contextlib.ExitStack
@@ -271,7 +282,8 @@ class _Frames:
         source = stack.enter_context(open_source(path))
         self._path, self._truth, self._size = path, truth.path, size
         self.notes = source.notes
-        self._luma = holds_luma(path)
+        # Grey pictures of a grey truth are no luma: white is 255 in both.
+        self._luma = holds_luma(path) and not holds_luma(truth.path)
         self._frames = rgb_frames(source)
         self._count = 0
         if (source.height, source.width) not in (size, (truth.height, truth.width)):
@@ -295,25 +307,74 @@ class _Frames:
         return RLSPError(f"{self._path}: {what}; both must have the same frames.")
 
 
+class _Given:
+    """Low resolution that is read, in place of a :class:`rlsp_tf.media.degradations.DegradingStream`.
+
+    Args:
+        source: the clip at low resolution.
+        truth: the ground truth.
+        size: height and width that the frames must have.
+    """
+
+    def __init__(self, source: FrameSource, truth: FrameSource, size: tuple[int, int]) -> None:
+        self._source, self._truth = source, truth
+        if (source.height, source.width) != size:
+            raise RLSPError(
+                f"{source.path}: frames are {source.width}x{source.height}; those of {truth.path} need low "
+                f"resolution of {size[1]}x{size[0]}."
+            )
+        self._frames = rgb_frames(source)
+
+    def push(self, frame: np.ndarray) -> list[np.ndarray]:
+        """Returns the low resolution of the next frame."""
+        low = next(self._frames, None)
+        if low is None:
+            raise RLSPError(f"{self._source.path}: ends before {self._truth.path}; give as many frames.")
+        return [low]
+
+    def flush(self) -> list[np.ndarray]:
+        """Makes sure that there are no more frames than in the ground truth."""
+        if next(self._frames, None) is not None:
+            raise RLSPError(f"{self._source.path}: goes on after {self._truth.path}; give as many frames.")
+        self._truth.notes += self._source.notes
+        return []
+
+
+def _like(truth: dict[str, Path], hr: str | PathLike[str], path: str | PathLike[str]) -> dict[str, Path]:
+    """Finds the sequences that belong to those of the ground truth; their paths by its names."""
+    found = find_sequences(path)
+    if len(found) == len(truth) == 1:
+        return dict(zip(truth, found.values(), strict=True))
+    if found.keys() != truth.keys():
+        raise RLSPError(
+            f"{fspath(path)}: holds {', '.join(found)}, but {fspath(hr)} holds {', '.join(truth)}; both must "
+            "hold the same sequences."
+        )
+    return found
+
+
 def _measure(
     sequence: str,
     path: Path,
     methods: Sequence[_Method],
     protocols: Sequence[EvaluationProtocol],
-    degradation: Degradation,
+    low: Degradation | Path,
     recorder: FrameObserver | None,
     progress: bool,
     notes: list[str],
 ) -> list[list[Results]]:
-    """Measures one sequence; returns results for every protocol and method, bicubic first."""
+    """Measures one sequence; returns results for every protocol and method, bicubic first.
+
+    ``low`` says how low resolution is made, or where it is.
+    """
     names = [_BICUBIC["name"], *(method.about["name"] for method in methods)]
     # Protocols that differ only in which frames count share their measurements.
     meters = {(p.crop, p.rounding): [Meter(p.crop) for _ in names] for p in protocols}
     with contextlib.ExitStack() as stack:
         truth = stack.enter_context(open_source(path))
-        bar = tqdm(total=truth.frames, desc=sequence, unit="frame", disable=not progress, leave=False)
+        bar = ProgressBar(total=truth.frames, desc=sequence, unit="frames", show=progress, leave=False)
         stack.enter_context(bar)
-        for index, (hr, lr, outputs) in enumerate(_upscaled(sequence, truth, methods, degradation, stack)):
+        for index, (hr, lr, outputs) in enumerate(_upscaled(sequence, truth, methods, low, stack)):
             bicubic, chroma = _enlarge(lr, hr.shape)
             outputs = [bicubic, *outputs]
             pictures = [_picture(output, chroma) for output in outputs]
@@ -349,7 +410,7 @@ def _upscaled(
     sequence: str,
     truth: FrameSource,
     methods: Sequence[_Method],
-    degradation: Degradation,
+    low: Degradation | Path,
     stack: contextlib.ExitStack,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, list[np.ndarray]]]:
     """Yields ground truth, low resolution and the output of each method for every frame."""
@@ -362,7 +423,12 @@ def _upscaled(
         )
     for method in methods:
         method.begin(sequence, truth, size, stack)
-    degrading = DegradingStream(degradation.draw(np.random.default_rng(list(sequence.encode()))), scale)
+    degrading: DegradingStream | _Given
+    if isinstance(low, Path):
+        source = stack.enter_context(open_source(low))
+        degrading = _Given(source, truth, (size[0] // scale, size[1] // scale))
+    else:
+        degrading = DegradingStream(low.draw(np.random.default_rng(list(sequence.encode()))), scale)
     # A codec gives a frame some time after it got it.
     coming: deque[np.ndarray] = deque()
     waiting: deque[tuple[np.ndarray, np.ndarray]] = deque()

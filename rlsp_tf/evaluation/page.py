@@ -23,7 +23,6 @@ from rlsp_tf.pixels.metrics import EvaluationProtocol
 from rlsp_tf.system.files import atomic_folder, named
 
 TRUTH = "ground truth"
-BASELINE = "bicubic"
 CROPS = 3
 """Largest number of magnified crops per sequence."""
 

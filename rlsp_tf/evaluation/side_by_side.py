@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.media.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.media.images import ImageSink, is_image
 from rlsp_tf.media.open import open_sink, open_source
 from rlsp_tf.media.sequences import rgb_frames
-from rlsp_tf.pixels.color import eight_bits
-from rlsp_tf.pixels.resample import enlarge_matrix
+from rlsp_tf.pixels.resample import enlarge
 from rlsp_tf.system.files import check_apart
+from rlsp_tf.system.progress import ProgressBar
 
 PathLike = str | os.PathLike[str]
 Pair = tuple[Frame, Frame]
@@ -89,6 +88,7 @@ def put_side_by_side(
     frame: int | None = None,
     force: bool = False,
     progress: bool = False,
+    tick: Callable[[], object] = lambda: None,
 ) -> list[str]:
     """Shows two clips side by side, each with a label above and a magnified region below.
 
@@ -108,7 +108,8 @@ def put_side_by_side(
             ``crop`` the largest that fits under a frame.
         frame: number of the frame that a still shows, from 0; the first by default.
         force: replace a target that exists.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
+        tick: called for every frame.
 
     Returns:
         Sentences about what was assumed or left out.
@@ -137,11 +138,11 @@ def put_side_by_side(
                 raise RLSPError(f"{sources[0].path}: has no frame {frame}; frames are counted from 0.")
         if crop is None:
             zoom = zoom or ZOOM
-            region = _find_region(seen, size, zoom)
+            region = region_of_difference(map(_pictures, seen), size, zoom)
         else:
             region = _given_region(crop, size)
             zoom = zoom or max(1, size[1] // region.width)
-        canvas = _Canvas(size, region, zoom, labels or _names(a, b))
+        canvas = Canvas(size, region, zoom, labels or _names(a, b))
         timed = next((source for source in sources if source.rate), sources[0])
         sink: FrameSink
         if still:
@@ -150,9 +151,10 @@ def put_side_by_side(
             sink = open_sink(target, timed, width=canvas.width, height=canvas.height, force=force)
         total = 1 if still else timed.frames
         stack.enter_context(sink)
-        bar = tqdm(pairs, total=total, unit="frame", desc=os.fspath(target), disable=not progress)
+        bar = ProgressBar(pairs, total=total, unit="frames", desc=os.fspath(target), show=progress)
         for pair in stack.enter_context(bar):
-            picture = canvas.draw([one.planes[0] for one in pair])
+            tick()
+            picture = canvas.draw(_pictures(pair))
             sink.write(replace(pair[sources.index(timed)], planes=(picture,)))
     notes = [
         f"{source.path}: enlarged {size[0] // source.height} times by bicubic interpolation."
@@ -162,7 +164,7 @@ def put_side_by_side(
     return [*notes, *(note for source in sources for note in source.notes), *sink.notes]
 
 
-class _Canvas:
+class Canvas:
     """The layout of the output: background and labels, and where the frames and crops go.
 
     Args:
@@ -243,12 +245,8 @@ def _too_short(short: FrameSource, long: FrameSource, count: int) -> RLSPError:
 def _enlarged(source: FrameSource, size: tuple[int, int]) -> Iterator[Frame]:
     recalling: Any = _Recalling(source)
     scale = size[0] // source.height
-    rows, columns = (enlarge_matrix(length, scale) for length in (source.height, source.width))
     for rgb in rgb_frames(recalling):
-        if scale > 1:
-            planes = rows @ np.moveaxis(rgb.astype(np.float64), -1, 0) @ columns.T
-            rgb = eight_bits(np.moveaxis(planes, 0, -1))
-        yield replace(recalling.last, planes=(rgb,))
+        yield replace(recalling.last, planes=(enlarge(rgb, scale),))
 
 
 def _common_size(sources: Sequence[FrameSource]) -> tuple[int, int]:
@@ -270,13 +268,25 @@ def _look_ahead(sources: Sequence[FrameSource], size: tuple[int, int]) -> Iterat
         yield from islice(_pairs(second, size), LOOK_AHEAD)
 
 
-def _find_region(pairs: Iterable[Pair], size: tuple[int, int], zoom: int) -> Region:
+def region_of_difference(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], size: tuple[int, int], zoom: int
+) -> Region:
+    """Returns the region to magnify: that in which pictures differ most.
+
+    Args:
+        pairs: pairs of RGB ``(H, W, 3)``.
+        size: height and width of the pictures.
+        zoom: factor of the magnification. Magnified, the region is as wide and half as high as a picture.
+    """
     difference = np.zeros(size)
-    for pair in pairs:
-        one, other = (frame.planes[0].astype(np.float32) for frame in pair)
-        difference += np.square(one - other).sum(axis=-1)
+    for one, other in pairs:
+        difference += np.square(one.astype(np.float32) - other).sum(axis=-1)
     height, width = size
     return find_regions(difference, max(1, width // zoom), max(1, height // (2 * zoom)), 1)[0]
+
+
+def _pictures(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+    return pair[0].planes[0], pair[1].planes[0]
 
 
 def _given_region(crop: Sequence[int], size: tuple[int, int]) -> Region:

@@ -64,6 +64,7 @@ def evaluate_to_files(
     markdown_file: str | PathLike[str] | None = None,
     report: str | PathLike[str] | None = None,
     force: bool = False,
+    progress: bool = True,
     **options: Any,
 ) -> None:
     """Evaluates, prints tables, and writes the requested files.
@@ -77,6 +78,7 @@ def evaluate_to_files(
         markdown_file: file for :func:`write_markdown`.
         report: folder for :func:`rlsp_tf.evaluation.page.write_page`, which shows the first protocol.
         force: replace files and a folder that exist.
+        progress: whether to show on standard error how far it is, and notes.
         options: further arguments of :func:`rlsp_tf.evaluation.evaluate.evaluate`.
 
     Raises:
@@ -85,14 +87,15 @@ def evaluate_to_files(
     """
     targets = [(write_results_json, json_file), (write_csv, csv_file), (write_markdown, markdown_file)]
     files = [(write, Path(file)) for write, file in targets if file]
+    clips = [hr, *options.get("sr", ()), *filter(None, [options.get("lr")])]
     for _, file in files:
         check_target(file, force=force)
-        for source in (hr, *options.get("sr", ()), *options.get("models", ())):
+        for source in (*clips, *options.get("models", ())):
             if is_same(file, Path(source)):
                 raise RLSPError(f"{file}: is the input; give the output another name.")
     if report:
         check_folder(report, force=force, ours=OURS)
-        check_apart(report, hr, *options.get("sr", ()))
+        check_apart(report, *clips)
     recorder = PictureRecorder() if report else None
     results: list[Results] = []
 
@@ -101,12 +104,12 @@ def evaluate_to_files(
 
     failure: Exception | None = None
     try:
-        evaluate(hr, recorder=recorder, finished=keep, progress=True, **options)
+        evaluate(hr, recorder=recorder, finished=keep, progress=progress, **options)
     except Exception as error:  # raised again below
         failure = error
     if results:
         print(text_tables(results))
-        for note in results[0]["notes"]:
+        for note in results[0]["notes"] if progress else ():
             print(f"rlsp: note: {note}", file=sys.stderr)
         for write, file in files:
             write(file, results, force=force)

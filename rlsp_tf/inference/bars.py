@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
+from rlsp_tf.inference.backend import compiled, dtype_of, to_tensor
 from rlsp_tf.inference.color_path import enlarged
 from rlsp_tf.inference.step import Step, StepWrapper
 from rlsp_tf.network.cell import luma
@@ -69,7 +70,7 @@ def picture_of(samples: Iterable[np.ndarray]) -> Area | None:
     columns: Any = False
     area = None
     for frame in samples:
-        seen = (frame > BLACK).any(axis=-1)
+        seen: Any = (frame > BLACK).any(axis=-1)
         rows, columns = rows | seen.any(axis=1), columns | seen.any(axis=0)
         if rows.any():
             area = Area(*_ends(rows), *_ends(columns))
@@ -99,13 +100,13 @@ class PictureStep(StepWrapper):
     def __init__(self, step: Step, area: Area) -> None:
         super().__init__(step)
         self._area = area
-        self._join = tf.function(self._joined, autograph=False)
-        self._is_black = tf.function(self._black, autograph=False)
+        self._join = compiled(self._joined)
+        self._is_black = compiled(self._black)
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         return self._step.initial_state(batch, self._area.height, self._area.width)
 
-    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
+    def __call__(self, window: Sequence[Any], state: Any) -> tuple[Any, Any]:
         if self._is_whole(state, window):
             return self._step(window, state)
         if not self._is_black(tuple(window)):
@@ -113,53 +114,54 @@ class PictureStep(StepWrapper):
         output, state = self._step([self._area.of(frame) for frame in window], state)
         return self._join(output, window[self.config.frames_before]), state
 
-    def shown(self, window: Sequence[tf.Tensor], state: Any) -> Any:
+    def shown(self, window: Sequence[Any], state: Any) -> Any:
         output = super().shown(window, state)
         if self._is_whole(state, window):
             return output
         return self._join(output, window[self.config.frames_before])
 
-    def _is_whole(self, state: Any, window: Sequence[tf.Tensor]) -> bool:
+    def _is_whole(self, state: Any, window: Sequence[Any]) -> bool:
         return tuple(state[0].shape[1:3]) == tuple(window[0].shape[1:3])
 
-    def _black(self, window: Sequence[tf.Tensor]) -> tf.Tensor:
+    def _black(self, window: Sequence[Any]) -> Any:
         """Returns whether the bars of all frames are black."""
         bars = [bar for frame in window for bar in self._area.around(frame) if 0 not in bar.shape]
-        return tf.reduce_all([tf.reduce_all(bar <= BLACK) for bar in bars])
+        return ops.all(ops.stack([ops.max(bar) for bar in bars]) <= BLACK)
 
-    def _widened(self, state: Any, window: Sequence[tf.Tensor]) -> list[Any]:
+    def _widened(self, state: Any, window: Sequence[Any]) -> list[Any]:
         """Returns the state of the whole frame: new in the bars, whose output so far was black."""
         _, height, width, _ = window[0].shape
         top, bottom, left, right = self._area
         around = ((0, 0), (top, height - bottom), (left, width - right), (0, 0))
         black = LUMA_OFFSET if self.config.output == "y" else 0
-        return [
-            tf.pad(each, around, constant_values=tf.cast(value, each.dtype))
-            if tf.is_tensor(each)
-            else np.pad(each, around, constant_values=value)
-            for each, value in zip(state, (0, black), strict=True)
-        ]
+        widened = []
+        for each, value in zip(state, (0, black), strict=True):
+            if isinstance(each, np.ndarray):
+                widened.append(np.pad(each, around, constant_values=value))
+            else:
+                fill = to_tensor(value, str(dtype_of(each)))
+                widened.append(ops.pad(each, around, constant_values=fill))
+        return widened
 
-    def _joined(self, output: tf.Tensor, frame: tf.Tensor) -> tf.Tensor:
+    def _joined(self, output: Any, frame: Any) -> Any:
         """Returns the large frame: the network's output of the area, and bars enlarged by interpolation."""
         scale, (top, bottom, left, right) = self.config.scale, self._area
         if self.config.output == "y":
             frame = luma(frame)
 
-        def large(rows: slice, columns: slice) -> tf.Tensor:
-            planes = tf.transpose(frame[0, rows, columns], (2, 0, 1))
-            return tf.transpose(enlarged(planes, scale), (1, 2, 0))[None]
+        def large(rows: slice, columns: slice) -> Any:
+            return enlarged(frame[:, rows, columns], scale)
 
         # The interpolation of a pixel looks one pixel back and two ahead.
         whole = slice(None)
         beside = output
         if left:
             before = large(slice(top, bottom), slice(left + 2))[:, :, : scale * left]
-            beside = tf.concat([before, beside], axis=2)
+            beside = ops.concatenate([before, beside], axis=2)
         if right < frame.shape[2]:
-            beside = tf.concat(
+            beside = ops.concatenate(
                 [beside, large(slice(top, bottom), slice(right - 1, None))[:, :, scale:]], axis=2
             )
         above = [large(slice(top + 2), whole)[:, : scale * top]] if top else []
         below = [large(slice(bottom - 1, None), whole)[:, scale:]] if bottom < frame.shape[1] else []
-        return tf.concat([*above, beside, *below], axis=1)
+        return ops.concatenate([*above, beside, *below], axis=1)

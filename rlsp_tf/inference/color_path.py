@@ -1,11 +1,12 @@
 """Converts low-resolution frames to RGB for the network, and its output to the planes of large frames."""
 
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
+from rlsp_tf.inference.backend import compiled, to_array
 from rlsp_tf.network.cell import depth_to_space
 from rlsp_tf.pixels.color import (
     PAPER_WEIGHTS,
@@ -35,8 +36,8 @@ class SetAside(NamedTuple):
             BT.601 luma for networks with luma output, ``(3, H, W)`` in RGB for networks with RGB output.
     """
 
-    chroma: tf.Tensor
-    beyond: tf.Tensor | None
+    chroma: Any
+    beyond: Any
 
 
 class ColorPath:
@@ -97,13 +98,11 @@ class ColorPath:
         if target:
             self._high_chroma = chroma_matrices(low, self._held, target, high, scale=scale, shift=shift)
             self._reduce = chroma_matrices(high, full, target)
-        # No branch or loop depends on a tensor. Looking for some to translate takes longer than tracing.
-        self._enter_graph = tf.function(self._enter, autograph=False)
-        self._clip_graph = tf.function(self._clip, autograph=False)
-        self.leave_luma = tf.function(self._leave_luma, autograph=False)
-        self.leave_rgb = tf.function(self._leave_rgb, autograph=False)
+        self._enter_graph = compiled(self._enter)
+        self._clip_graph = compiled(self._clip)
+        self._leave_graph = compiled(self._leave_rgb if output == "rgb" else self._leave_luma)
 
-    def enter(self, planes: tuple[np.ndarray, ...]) -> tuple[tf.Tensor, SetAside]:
+    def enter(self, planes: tuple[np.ndarray, ...]) -> tuple[Any, SetAside]:
         """Converts a frame to the RGB that the network takes.
 
         Args:
@@ -118,97 +117,128 @@ class ColorPath:
         rgb, beyond, outside = self._clip_graph(rgb)
         return rgb, SetAside(chroma, beyond if outside else None)
 
-    def _enter(self, planes: tuple[tf.Tensor, ...]) -> tuple[tf.Tensor, tf.Tensor]:
+    def leave(self, output: Any, aside: SetAside) -> tuple[np.ndarray, ...]:
+        """Converts the output of the network to a frame.
+
+        Args:
+            output: float32 ``(1, scale*H, scale*W, C)``.
+            aside: the part of the frame that :meth:`enter` set aside.
+
+        Returns:
+            Integer arrays: the planes ``(y, cb, cr)`` of ``target``, or one RGB array
+            ``(scale*H, scale*W, 3)``.
+        """
+        depth = self._target.depth if self._target else self._bits
+        # PyTorch has no uint16 of its own to compute in.
+        dtype = np.uint8 if depth == 8 else np.uint16
+        return tuple(to_array(plane).astype(dtype, copy=False) for plane in self._leave_graph(output, aside))
+
+    def _enter(self, planes: tuple[Any, ...]) -> tuple[Any, Any]:
         """Converts planes to unclipped RGB ``(1, H, W, 3)`` and chroma ``(2, h, w)`` in 8-bit codes."""
         if self._source is None:
-            rgb = tf.cast(planes[0], tf.float32) * (255 / (2**self._bits - 1))
-            red, green, blue = tf.unstack(rgb, axis=-1)
+            rgb = ops.cast(planes[0], "float32") * (255 / (2**self._bits - 1))
+            red, green, blue = ops.unstack(rgb, axis=-1)
             _, cb, cr = rgb_to_ycbcr(red, green, blue, self._held)
-            return rgb[None], tf.stack([cb, cr])
-        y, cb, cr = (tf.cast(plane, tf.float32) for plane in planes)
+            return rgb[None], ops.stack([cb, cr])
+        y, cb, cr = (ops.cast(plane, "float32") for plane in planes)
         y, cb, cr = from_codes(y, cb, cr, self._source)
-        chroma = tf.stack([cb, cr])
-        cb, cr = tf.unstack(_resample(chroma, self._low_luma))
-        rgb = tf.stack(ycbcr_to_rgb(y, cb, cr, self._held), axis=-1)
+        chroma = ops.stack([cb, cr])
+        cb, cr = ops.unstack(_resample(chroma, self._low_luma))
+        rgb = ops.stack(ycbcr_to_rgb(y, cb, cr, self._held), axis=-1)
         return rgb[None], chroma
 
-    def _clip(self, rgb: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _clip(self, rgb: Any) -> tuple[Any, Any, Any]:
         """Clips RGB. Returns it, what was taken away as in :class:`SetAside`, and whether that is nonzero."""
-        clipped = tf.clip_by_value(rgb, 0.0, 255.0)
+        clipped = ops.clip(rgb, 0.0, 255.0)
         beyond = rgb - clipped
-        outside = tf.reduce_any(beyond != 0)
+        outside = ops.any(beyond != 0)
         if self._output == "y":
-            beyond = tf.reduce_sum(beyond * PAPER_WEIGHTS, axis=-1, keepdims=True)
-        return clipped, tf.transpose(beyond[0], (2, 0, 1)), outside
+            beyond = ops.sum(ops.multiply(beyond, np.array(PAPER_WEIGHTS, "float32")), axis=-1, keepdims=True)
+        return clipped, ops.transpose(beyond[0], (2, 0, 1)), outside
 
-    def _leave_luma(self, luma: tf.Tensor, aside: SetAside) -> tuple[tf.Tensor, ...]:
+    def _leave_luma(self, luma: Any, aside: SetAside) -> tuple[Any, ...]:
         """Joins BT.601 luma ``(1, H, W, 1)`` and what was set aside to integer planes of the target."""
         chroma = aside.chroma
         y = luma[0, :, :, 0]
         if aside.beyond is not None:
-            y += enlarged(aside.beyond, self._scale)[0]
+            y += enlarged(aside.beyond[..., None], self._scale)[0, :, :, 0]
         y = self._rounded(y)
         spec = self._held
+        if self._source is None and self._target is None and not self._authors:
+            return (self._to_rgb(self._as_rgb(y, chroma)),)
         if self._target is None or (self._authors and spec.matrix != "bt601"):
-            cb, cr = tf.unstack(self._rounded(_resample(chroma, self._high_luma)))
+            cb, cr = ops.unstack(self._rounded(_resample(chroma, self._high_luma)))
             y = luma_from_bt601(y, cb, cr, spec)
             if self._target is None:
-                return (self._to_rgb(tf.stack(ycbcr_to_rgb(y, cb, cr, spec), axis=-1)),)
+                return (self._to_rgb(ops.stack(ycbcr_to_rgb(y, cb, cr, spec), axis=-1)),)
         else:
             # The same in fewer passes over large planes. The conversion is linear, so the contribution of
             # chroma to luma is computed at low resolution; to BT.601 luma it contributes nothing.
             black, grey = (luma_from_bt601(level, 128.0, 128.0, spec) for level in (0.0, 1.0))
             gain = grey - black
             if spec.matrix != "bt601":
-                cb, cr = tf.unstack(chroma)
-                (black,) = tf.unstack(_resample(luma_from_bt601(0.0, cb, cr, spec)[None], self._high_luma))
+                cb, cr = ops.unstack(chroma)
+                (black,) = ops.unstack(_resample(luma_from_bt601(0.0, cb, cr, spec)[None], self._high_luma))
             y = y * gain + black
         return self._to_planes(y, self._rounded(_resample(chroma, self._high_chroma)))
 
-    def _leave_rgb(self, rgb: tf.Tensor, aside: SetAside) -> tuple[tf.Tensor, ...]:
+    def _leave_rgb(self, rgb: Any, aside: SetAside) -> tuple[Any, ...]:
         """Converts RGB ``(1, H, W, 3)``, the output of the network, to integer planes of the target."""
         if aside.beyond is not None:
-            rgb += tf.transpose(enlarged(aside.beyond, self._scale), (1, 2, 0))
+            rgb += ops.transpose(enlarged(aside.beyond[..., None], self._scale)[..., 0], (1, 2, 0))
         if self._target is None:
             return (self._to_rgb(rgb[0]),)
-        red, green, blue = tf.unstack(rgb[0], axis=-1)
+        red, green, blue = ops.unstack(rgb[0], axis=-1)
         y, cb, cr = rgb_to_ycbcr(red, green, blue, self._target)
-        return self._to_planes(y, _resample(tf.stack([cb, cr]), self._reduce))
+        return self._to_planes(y, _resample(ops.stack([cb, cr]), self._reduce))
 
-    def _rounded(self, plane: tf.Tensor) -> tf.Tensor:
-        return tf.clip_by_value(tf.round(plane), 0, 255) if self._authors else plane
+    def _as_rgb(self, y: Any, chroma: Any) -> Any:
+        """Joins BT.601 luma ``(H, W)`` and the chroma of a small RGB frame to a large RGB frame."""
 
-    def _to_rgb(self, rgb: tf.Tensor) -> tf.Tensor:
+        def rgb_of(luma: Any, cb: Any, cr: Any) -> tuple[Any, ...]:
+            return ycbcr_to_rgb(luma_from_bt601(luma, cb, cr, self._held), cb, cr, self._held)
+
+        # As for planes: what chroma contributes to RGB is computed at low resolution. It is enlarged in the
+        # order of RGB pixels, so that there are few passes over the large frame.
+        gain = rgb_of(1.0, 128.0, 128.0)[0] - rgb_of(0.0, 128.0, 128.0)[0]
+        by_chroma = ops.stack(rgb_of(0.0, *ops.unstack(chroma)), axis=-1)
+        return y[..., None] * gain + enlarged(by_chroma[None], self._scale)[0]
+
+    def _rounded(self, plane: Any) -> Any:
+        return ops.clip(ops.round(plane), 0, 255) if self._authors else plane
+
+    def _to_rgb(self, rgb: Any) -> Any:
         return _to_integers(rgb * ((2**self._bits - 1) / 255), self._bits)
 
-    def _to_planes(self, y: tf.Tensor, chroma: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def _to_planes(self, y: Any, chroma: Any) -> tuple[Any, ...]:
         assert self._target is not None
-        cb, cr = tf.unstack(chroma)
+        cb, cr = ops.unstack(chroma)
         codes = to_codes(y, cb, cr, self._target)
         return tuple(_to_integers(plane, self._target.depth) for plane in codes)
 
 
-def enlarged(planes: tf.Tensor, scale: int) -> tf.Tensor:
-    """Enlarges ``(N, H, W)`` by cubic interpolation at the positions of the network's pixels."""
+def enlarged(images: Any, scale: int) -> Any:
+    """Enlarges ``(N, H, W, C)`` by cubic interpolation at the positions of the network's pixels."""
     # Some videos need this for nearly every frame, so it has to be fast: a 4x4 convolution, with one
     # channel for each position in a low-resolution pixel, takes fewer operations than two large matrices.
     taps = enlarge_taps(scale)
-    kernel = np.einsum("ap,bq->pqab", taps, taps).reshape(4, 4, 1, -1)
+    channels = images.shape[-1]
+    kernel = np.einsum("ap,bq,cd->pqcabd", taps, taps, np.eye(channels)).reshape(4, 4, channels, -1)
     for axis in (1, 2):
         # The kernel reaches one sample before the first and two after the last: repeat the edge.
-        around = np.arange(-1, planes.shape[axis] + 2).clip(0, planes.shape[axis] - 1)
-        planes = tf.gather(planes, around, axis=axis)
-    folded = tf.nn.conv2d(planes[..., None], kernel.astype(np.float32), 1, "VALID")
-    return depth_to_space(folded, scale)[..., 0]
+        around = np.arange(-1, images.shape[axis] + 2).clip(0, images.shape[axis] - 1)
+        images = ops.take(images, around, axis=axis)
+    folded = ops.conv(images, kernel.astype(np.float32), data_format="channels_last")
+    return depth_to_space(folded, scale)
 
 
-def _resample(planes: tf.Tensor, grid: Grid | None) -> tf.Tensor:
+def _resample(planes: Any, grid: Grid | None) -> Any:
     """Resamples planes ``(N, h, w)`` to ``(N, H, W)``."""
     assert grid is not None
     rows, columns = grid
     # Columns go first: frames are wider than high, so the intermediate result is smaller this way.
-    return tf.matmul(rows, tf.matmul(planes, columns, transpose_b=True))
+    return ops.matmul(rows, ops.matmul(planes, columns.T))
 
 
-def _to_integers(plane: tf.Tensor, bits: int) -> tf.Tensor:
-    return tf.cast(tf.clip_by_value(tf.round(plane), 0, 2**bits - 1), tf.uint8 if bits == 8 else tf.uint16)
+def _to_integers(plane: Any, bits: int) -> Any:
+    return ops.cast(ops.clip(ops.round(plane), 0, 2**bits - 1), "uint8" if bits == 8 else "uint16")

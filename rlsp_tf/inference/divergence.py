@@ -1,8 +1,9 @@
 """Notices when a network diverges: when its output no longer resembles the frames that it enlarges."""
 
 import os
+from typing import Any
 
-import tensorflow as tf
+from keras import ops
 
 from rlsp_tf.network.cell import luma
 from rlsp_tf.network.config import RLSPConfig
@@ -17,7 +18,7 @@ SEVERAL = 5
 """Number of successive frames that must be too far away before the network counts as diverged."""
 
 
-def is_far(output: tf.Tensor, rgb: tf.Tensor, config: RLSPConfig) -> bool:
+def is_far(output: Any, rgb: Any, config: RLSPConfig) -> bool:
     """Returns whether the output of a network is too far from its input to show the same picture.
 
     Every ``scale``-th pixel of the output is compared with the input itself. These are the pixels that
@@ -33,12 +34,12 @@ def is_far(output: tf.Tensor, rgb: tf.Tensor, config: RLSPConfig) -> bool:
     """
     frame = rgb if config.output == "rgb" else luma(rgb)
     difference = output[:, :: config.scale, :: config.scale] - frame
-    away = tf.sqrt(tf.reduce_mean(tf.square(difference)))
+    away = ops.sqrt(ops.mean(ops.square(difference)))
     # Not "away > limit", which is false for NaN.
     return not bool(away <= limit(frame)[0])
 
 
-def limit(frames: tf.Tensor) -> tf.Tensor:
+def limit(frames: Any) -> Any:
     """Returns the largest root mean square difference that an output may have, in grey levels.
 
     Args:
@@ -48,8 +49,12 @@ def limit(frames: tf.Tensor) -> tf.Tensor:
     Returns:
         Float32 ``(B,)``, one limit for each frame.
     """
-    centred = frames - tf.reduce_mean(frames, axis=(1, 2), keepdims=True)
-    return LARGEST_DEPARTURE + CONTRASTS * tf.sqrt(tf.reduce_mean(tf.square(centred), axis=(1, 2, 3)))
+    centred = frames - ops.mean(frames, axis=(1, 2), keepdims=True)
+    return LARGEST_DEPARTURE + CONTRASTS * ops.sqrt(ops.mean(ops.square(centred), axis=(1, 2, 3)))
+
+
+class DivergenceWarning(UserWarning):
+    """The result no longer resembles the frames that were enlarged, which means that the weights diverge."""
 
 
 class Watch:

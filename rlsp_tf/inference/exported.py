@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
 from rlsp_tf.errors import RLSPError, first_line
+from rlsp_tf.inference.backend import backend, to_array, to_tensor
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.system.files import read_json, sha256_of
 
@@ -58,14 +59,14 @@ class ExportedStep:
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         sizes = (self.config.hidden_channels, self.config.feedback_channels)
-        return [tf.zeros((batch, height, width, size)) for size in sizes]
+        return [ops.zeros((batch, height, width, size), "float32") for size in sizes]
 
-    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
-        inputs = (tf.concat(list(window), axis=-1), *state)
+    def __call__(self, window: Sequence[Any], state: Any) -> tuple[Any, Any]:
+        inputs = (ops.concatenate(list(window), axis=-1), *state)
         frame, *state = self._run(dict(zip(INPUTS, inputs, strict=True)))
         return frame, state
 
-    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+    def _run(self, inputs: dict[str, Any]) -> Sequence[Any]:
         """Computes one step: tensors named as in ``INPUTS``, to tensors in the order of ``OUTPUTS``."""
         raise NotImplementedError
 
@@ -82,6 +83,13 @@ class SavedModelStep(ExportedStep):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        if backend() != "tensorflow":
+            raise RLSPError(
+                f"{path}: a SavedModel runs on TensorFlow alone, and KERAS_BACKEND is {backend()}; leave "
+                "that out, or give the .keras file."
+            )
+        import tensorflow as tf
+
         try:
             self._model = tf.saved_model.load(os.fspath(path))
             self._step = self._model.signatures["step"]
@@ -90,7 +98,7 @@ class SavedModelStep(ExportedStep):
         except Exception as error:
             raise _damaged(path, error) from error
 
-    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+    def _run(self, inputs: dict[str, Any]) -> Sequence[Any]:
         outputs = self._step(**inputs)
         return [outputs[name] for name in OUTPUTS]
 
@@ -123,11 +131,11 @@ class OnnxStep(ExportedStep):
         except Exception as error:
             raise _damaged(path, error) from error
 
-    def _run(self, inputs: dict[str, tf.Tensor]) -> Sequence[tf.Tensor]:
+    def _run(self, inputs: dict[str, Any]) -> Sequence[Any]:
         # The outputs come in the order of OUTPUTS. Only the frame has to become a tensor.
-        arrays = {name: np.asarray(value) for name, value in inputs.items()}
+        arrays = {name: to_array(value) for name, value in inputs.items()}
         frame, *state = self._session.run(None, arrays)
-        return [tf.convert_to_tensor(frame), *state]
+        return [to_tensor(frame), *state]
 
 
 class LiteRTStep(ExportedStep):
@@ -159,18 +167,18 @@ class LiteRTStep(ExportedStep):
             raise _damaged(path, error) from error
         self._size: tuple[int, ...] = ()
 
-    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
+    def __call__(self, window: Sequence[Any], state: Any) -> tuple[Any, Any]:
         self._fit(tuple(window[0].shape[:3]))
         # Into the interpreter's own memory: as a tensor, everything would be copied twice.
         taken = self._interpreter.tensor(self._inputs[0])()
         for index, frame in enumerate(window):
-            taken[..., 3 * index : 3 * index + 3] = np.asarray(frame)
+            taken[..., 3 * index : 3 * index + 3] = to_array(frame)
         del taken
         for index, each in zip(self._inputs[1:], state, strict=True):
-            np.copyto(self._interpreter.tensor(index)(), np.asarray(each))
+            np.copyto(self._interpreter.tensor(index)(), to_array(each))
         self._interpreter.invoke()
         frame, *state = map(self._interpreter.get_tensor, self._outputs)
-        return tf.convert_to_tensor(frame), state
+        return to_tensor(frame), state
 
     def _fit(self, size: tuple[int, ...]) -> None:
         """Resizes the inputs to a batch size, height and width, if they have others."""

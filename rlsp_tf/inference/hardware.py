@@ -1,7 +1,10 @@
-"""Finds out which precision this machine computes fastest in without losing quality."""
+"""What there is to compute with, and which precision is fastest there without losing quality."""
 
+import shutil
 from functools import cache
 from pathlib import Path
+
+from rlsp_tf.system.cores import cores
 
 BFLOAT16_FLAGS = frozenset(("amx_bf16", "avx512_bf16"))
 """Flags in /proc/cpuinfo of instructions that multiply bfloat16 and add in float32; oneDNN uses them."""
@@ -15,22 +18,55 @@ def fastest_precision() -> str:
 
     That is ``"bfloat16"`` where the processor or every GPU computes in it, ``"float16"`` on older GPUs, and
     ``"float32"`` elsewhere, since bfloat16 is slow where it is emulated. Only Linux lists the instructions of
-    a processor; on other systems the processor is assumed not to have them.
+    a processor; on other systems the processor is assumed not to have them. On processors only TensorFlow is
+    faster in bfloat16.
     """
-    # Imported here because the functions below do without TensorFlow, which takes seconds to import.
-    import tensorflow as tf
+    # Imported here because the functions below do without Keras, which takes seconds to import.
+    from rlsp_tf.inference.backend import backend, capabilities
 
-    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
-    if gpus:
-        capability = min(gpu.get("compute_capability", (0, 0)) for gpu in gpus)
+    if gpus := capabilities():
         # NVIDIA: tensor cores for float16 since Volta (7.0), for bfloat16 since Ampere (8.0).
-        return "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
-    return "bfloat16" if BFLOAT16_FLAGS & cpu_flags() else "float32"
+        return "bfloat16" if min(gpus) >= (8, 0) else "float16" if min(gpus) >= (7, 0) else "float32"
+    return "bfloat16" if backend() == "tensorflow" and BFLOAT16_FLAGS & cpu_flags() else "float32"
 
 
 def computes_int8() -> bool:
     """Returns whether the processor multiplies bytes, which makes :mod:`rlsp_tf.inference.int8` fast."""
     return bool(INT8_FLAGS & cpu_flags())
+
+
+def device_named(gpu: bool = True) -> str:
+    """Describes what TensorFlow computes on: its GPUs, or the processor with the number of its cores.
+
+    Args:
+        gpu: whether GPUs are used where there are some.
+    """
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU") if gpu else []
+    names = [tf.config.experimental.get_device_details(each).get("device_name", each.name) for each in gpus]
+    if names:
+        return f"GPU ({', '.join(names)})"
+    model = cpu_info().get("model name")
+    return f"CPU ({f'{model}, ' if model else ''}{cores()} {'core' if cores() == 1 else 'cores'})"
+
+
+def unused_gpu() -> str | None:
+    """Returns a sentence about a GPU that TensorFlow cannot use; ``None`` if this machine has none."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return None
+    drivers = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
+    found = [path for path in drivers if Path(path).exists()]
+    if not (found or shutil.which("nvidia-smi")):
+        return None
+    if found == ["/dev/kfd"]:
+        return "this machine has an AMD GPU, which TensorFlow of this kind cannot use; tensorflow-rocm can."
+    return (
+        "this machine has a GPU that TensorFlow does not see, so the CPU computes; pip install "
+        "'tensorflow[and-cuda]' makes NVIDIA GPUs work on Linux and in WSL."
+    )
 
 
 def cpu_flags() -> frozenset[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 import keras
 
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.inference.backend import backend
 from rlsp_tf.inference.exported import EXPORTS, ExportedStep, SavedModelStep
-from rlsp_tf.inference.hardware import fastest_precision
+from rlsp_tf.inference.hardware import device_named, fastest_precision, unused_gpu
 from rlsp_tf.inference.step import KerasStep, Step
 from rlsp_tf.network.weights import load_model
 
@@ -40,6 +41,19 @@ def load_step(path_or_name: str | os.PathLike[str], *, precision: str | None = N
     return step
 
 
+def device_of(step: Step) -> tuple[str, str | None]:
+    """Describes what a step computes on; and in a sentence the GPU that it could use and does not, if any."""
+    if isinstance(step, KerasStep | SavedModelStep):
+        return device_named(), unused_gpu()
+    named = device_named(gpu=False)
+    if device_named() == named:
+        return named, None
+    return named, (
+        f"{step.precision} of this kind is computed by the CPU, although there is a GPU; a .keras file with "
+        "--precision auto makes use of it."
+    )
+
+
 def step_maker(load: Callable[..., keras.Model], precision: str | None) -> Callable[[], Step]:
     """Loads a Keras model and returns a function that makes steps of it, each compiled separately.
 
@@ -53,6 +67,11 @@ def step_maker(load: Callable[..., keras.Model], precision: str | None) -> Calla
     if precision == "auto":
         precision = fastest_precision()
     if precision == "int8":
+        if backend() != "tensorflow":
+            raise RLSPError(
+                f"int8 needs TensorFlow, and KERAS_BACKEND is {backend()}; leave that out, or use "
+                "--precision auto."
+            )
         # Imported here because SciPy and Pillow, which render the scene, take half a second to import.
         from rlsp_tf.inference.int8 import Int8Step
 

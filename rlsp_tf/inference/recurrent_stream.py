@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from rlsp_tf.inference.step import KerasStep, Step
 
@@ -30,20 +29,20 @@ class RecurrentStream:
 
     def reset(self) -> None:
         """Forgets the clip: the next frame is the first of another one."""
-        self._window: deque[tf.Tensor] = deque(maxlen=self.config.window)
+        self._window: deque[Any] = deque(maxlen=self.config.window)
         self._state: Any = None
-        self._first: list[tf.Tensor] = []
+        self._first: list[Any] = []
         # Steps to leave out, because their outputs came when a picture was held.
         self._done = 0
 
-    def push(self, frame: tf.Tensor) -> Iterator[tf.Tensor]:
+    def push(self, frame: Any) -> Iterator[Any]:
         """Takes the next frame and yields the outputs that are ready.
 
         Each output is computed only when it is asked for, so that the several large frames with which a shot
         begins take no more memory than one. Take all of them before pushing another frame.
 
         Args:
-            frame: float32 ``(B, H, W, 3)``, RGB 0..255, of one shape throughout the clip.
+            frame: float32 tensor ``(B, H, W, 3)``, RGB 0..255, of one shape throughout the clip.
 
         Yields:
             Float32 tensors ``(B, scale*H, scale*W, C)``, the outputs of :class:`rlsp_tf.RLSPCell`: none, one,
@@ -56,7 +55,7 @@ class RecurrentStream:
         if len(self._first) > self._warm_start:
             yield from self._begin()
 
-    def hold(self) -> Iterator[tf.Tensor]:
+    def hold(self) -> Iterator[Any]:
         """Yields the outputs that wait for a future frame, as if the latest frame stayed; the clip goes on.
 
         If a warm start still waits for frames, it takes those that there are. When frames come again, the
@@ -72,7 +71,7 @@ class RecurrentStream:
             yield from self._advance(last)
         self._done = self.config.frames_after
 
-    def flush(self) -> Iterator[tf.Tensor]:
+    def flush(self) -> Iterator[Any]:
         """Ends the clip: yields the outputs that were still waiting for a future frame, then resets.
 
         Yields:
@@ -86,7 +85,7 @@ class RecurrentStream:
                 yield from self._advance(last)
         self.reset()
 
-    def _begin(self) -> Iterator[tf.Tensor]:
+    def _begin(self) -> Iterator[Any]:
         """Starts the clip with the frames collected for the warm start."""
         frames, self._first = self._first, []
         self._state = self._step.initial_state(*frames[0].shape[:3])
@@ -100,7 +99,7 @@ class RecurrentStream:
         for frame in frames:
             yield from self._advance(frame)
 
-    def _advance(self, frame: tf.Tensor) -> Iterator[tf.Tensor]:
+    def _advance(self, frame: Any) -> Iterator[Any]:
         self._window.append(frame)
         if self._done:
             self._done -= 1

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
+from rlsp_tf.inference.backend import dtype_of, to_array, to_tensor
 from rlsp_tf.inference.step import Step, StepWrapper
 
 
@@ -67,7 +67,7 @@ class ResumedStep(StepWrapper):
         self._shape = (batch, height, width)
         return self._step.initial_state(batch, height, width) if self._computes(self.count + 1) else ()
 
-    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[Any, Any]:
+    def __call__(self, window: Sequence[Any], state: Any) -> tuple[Any, Any]:
         self.ask()
         self.count += 1
         if self._computes(self.count):
@@ -84,8 +84,8 @@ class ResumedStep(StepWrapper):
 
     def kept(self) -> list[np.ndarray]:
         """Returns the state after the latest step, as arrays that later steps do not change."""
-        # States are large. A tensor never changes, so a view of it is enough; an array has to be copied.
-        return [each.numpy() if tf.is_tensor(each) else each.copy() for each in self._state]
+        # The next step overwrites arrays, and on JAX tensors. Arrays made of tensors are copies.
+        return [each.copy() if isinstance(each, np.ndarray) else to_array(each) for each in self._state]
 
     def _computes(self, number: int) -> bool:
         return any(number in stretch for stretch in self._stretches)
@@ -98,5 +98,6 @@ class ResumedStep(StepWrapper):
             # Height and width may be those of a part of the frame.
             if array.shape[::3] != tuple(model.shape)[::3]:
                 raise ValueError(f"a state of shape {array.shape} instead of {tuple(model.shape)}")
-            state.append(tf.cast(array, model.dtype) if tf.is_tensor(model) else array.astype(model.dtype))
+            restored = array.astype(dtype_of(model))
+            state.append(restored if isinstance(model, np.ndarray) else to_tensor(restored))
         return state

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import keras
 import numpy as np
-import tensorflow as tf
 
+from rlsp_tf.inference.backend import compiled_cell, to_array, to_tensor
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import rlsp_layer
 
@@ -42,13 +42,14 @@ class Step(Protocol):
             width: width of the low-resolution frames.
         """
 
-    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
+    def __call__(self, window: Sequence[Any], state: Any) -> tuple[Any, Any]:
         """Computes one frame.
 
         Args:
-            window: the present frame and its neighbours, oldest first, each float32 ``(B, H, W, 3)``, RGB
-                0..255.
-            state: what :meth:`initial_state` or the previous step returned.
+            window: the present frame and its neighbours, oldest first, each a float32 tensor
+                ``(B, H, W, 3)``, RGB 0..255.
+            state: what :meth:`initial_state` or the previous step returned. It may be overwritten, so it
+                must not be used again.
 
         Returns:
             The large frame, float32 ``(B, scale*H, scale*W, C)``, and the next state.
@@ -70,10 +71,10 @@ class StepWrapper:
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         return self._step.initial_state(batch, height, width)
 
-    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[Any, Any]:
+    def __call__(self, window: Sequence[Any], state: Any) -> tuple[Any, Any]:
         return self._step(window, state)
 
-    def shown(self, window: Sequence[tf.Tensor], state: Any) -> Any:
+    def shown(self, window: Sequence[Any], state: Any) -> Any:
         """Returns the frame that a step made, from the state that it left: the feedback is that frame.
 
         Args:
@@ -82,14 +83,14 @@ class StepWrapper:
         """
         if isinstance(self._step, StepWrapper):
             return self._step.shown(window, state)
-        feedback, scale = np.asarray(state[-1]), self.config.scale
+        feedback, scale = to_array(state[-1]), self.config.scale
         batch, height, width, _ = feedback.shape
         blocks = feedback.reshape(batch, height, width, scale, scale, -1).transpose(0, 1, 3, 2, 4, 5)
         return blocks.reshape(batch, scale * height, scale * width, -1)
 
 
 class KerasStep:
-    """A :class:`Step` that runs a Keras model, compiled for each frame size.
+    """A :class:`Step` that runs a Keras model on the backend of Keras, compiled for each frame size.
 
     Args:
         model: a Keras model with an :class:`rlsp_tf.RLSP` layer.
@@ -99,24 +100,21 @@ class KerasStep:
         self._cell = rlsp_layer(model).cell
         self.config: RLSPConfig = self._cell.config
         self.precision: str = self._cell.compute_dtype
-        self.itemsize = tf.as_dtype(self.precision).size
+        self.itemsize = np.dtype(self.precision).itemsize
         digest = hashlib.sha256(f"{self.config} {self.precision}".encode())
         for weight in self._cell.get_weights():
             digest.update(weight.tobytes())
         self.fingerprint = digest.hexdigest()
-        # No branch or loop depends on a tensor. Looking for some to translate takes longer than tracing.
-        self._step = tf.function(
-            lambda window, state: self._cell(tf.concat(window, axis=-1), state), autograph=False
-        )
+        self._step = compiled_cell(self._cell)
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         return self._cell.get_initial_state(batch, height, width)
 
-    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
+    def __call__(self, window: Sequence[Any], state: Any) -> tuple[Any, Any]:
         return self._step(tuple(window), state)
 
 
-def windows(clip: np.ndarray, config: RLSPConfig) -> Iterator[list[tf.Tensor]]:
+def windows(clip: np.ndarray, config: RLSPConfig) -> Iterator[list[Any]]:
     """Iterates over the windows of a clip. Missing neighbours are the first or the last frame again.
 
     Args:
@@ -126,7 +124,7 @@ def windows(clip: np.ndarray, config: RLSPConfig) -> Iterator[list[tf.Tensor]]:
     Yields:
         For every frame of the clip its window, as a :class:`Step` takes it.
     """
-    frames = [tf.constant(frame[None], tf.float32) for frame in clip]
+    frames = [to_tensor(frame[None], "float32") for frame in clip]
     for t in range(len(frames)):
         around = range(t - config.frames_before, t + config.frames_after + 1)
         yield [frames[min(max(index, 0), len(frames) - 1)] for index in around]

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.inference.backend import dtype_of, to_array, to_tensor
 from rlsp_tf.inference.step import Step, StepWrapper
 from rlsp_tf.network.config import RLSPConfig
 
@@ -41,9 +41,9 @@ class StripStep(StepWrapper):
 
     def initial_state(self, batch: int, height: int, width: int) -> Any:
         small = self._step.initial_state(batch, 1, 1)
-        return [np.zeros((batch, height, width, each.shape[-1]), each.dtype.as_numpy_dtype) for each in small]
+        return [np.zeros((batch, height, width, each.shape[-1]), dtype_of(each)) for each in small]
 
-    def __call__(self, window: Sequence[tf.Tensor], state: Any) -> tuple[tf.Tensor, Any]:
+    def __call__(self, window: Sequence[Any], state: Any) -> tuple[Any, Any]:
         """Computes one frame, as :class:`rlsp_tf.inference.step.Step` says. Overwrites the state in place."""
         batch, height, width, _ = window[0].shape
         scale, reach = self.config.scale, self.config.layers
@@ -52,16 +52,17 @@ class StripStep(StepWrapper):
         for top, bottom in strips(height, self.rows, reach):
             first, last = top - above[0].shape[1], min(height, bottom + reach)
             around = [
-                tf.concat([kept, each[:, top:last]], axis=1) for kept, each in zip(above, state, strict=True)
+                to_tensor(np.concatenate([kept, each[:, top:last]], axis=1))
+                for kept, each in zip(above, state, strict=True)
             ]
             # The next strip needs these rows of the old state, which are overwritten below.
             above = [each[:, bottom - reach : bottom].copy() for each in state]
             output, following = self._step([each[:, first:last] for each in window], around)
             inner = slice(scale * (top - first), scale * (bottom - first))
-            frame[:, scale * top : scale * bottom] = np.asarray(output)[:, inner]
+            frame[:, scale * top : scale * bottom] = to_array(output)[:, inner]
             for target, each in zip(state, following, strict=True):
-                target[:, top:bottom] = np.asarray(each)[:, top - first : bottom - first]
-        return tf.convert_to_tensor(frame), state
+                target[:, top:bottom] = to_array(each)[:, top - first : bottom - first]
+        return to_tensor(frame), state
 
 
 def strips(height: int, rows: int, reach: int) -> list[tuple[int, int]]:

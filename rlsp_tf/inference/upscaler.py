@@ -1,5 +1,6 @@
 """Upscales a stream of frames in colour, in memory that does not depend on the length of the clip."""
 
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,11 +9,10 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.color_path import ChromaGeometry, ColorPath, SetAside
-from rlsp_tf.inference.divergence import is_far
+from rlsp_tf.inference.divergence import DivergenceWarning, Watch, divergence_notes, is_far
 from rlsp_tf.inference.recurrent_stream import RecurrentStream
 from rlsp_tf.inference.step import Step
 from rlsp_tf.network.config import RLSPConfig
@@ -28,7 +28,7 @@ class PreparedFrame(NamedTuple):
         path: the :class:`rlsp_tf.inference.color_path.ColorPath` that converts this frame.
     """
 
-    rgb: tf.Tensor
+    rgb: Any
     aside: SetAside
     path: ColorPath
 
@@ -45,15 +45,14 @@ class DeferredFrame:
     """
 
     prepared: PreparedFrame
-    output: tf.Tensor
+    output: Any
     config: RLSPConfig
     planar: bool
 
     def __call__(self) -> Any:
         """Returns the frame as :meth:`StreamingUpscaler.push` does."""
         path = self.prepared.path
-        leave = path.leave_rgb if self.config.output == "rgb" else path.leave_luma
-        planes = tuple(plane.numpy() for plane in leave(self.output, self.prepared.aside))
+        planes = path.leave(self.output, self.prepared.aside)
         return planes if self.planar else planes[0]
 
     def is_far(self) -> bool:
@@ -81,6 +80,11 @@ class StreamingUpscaler:
         warm_start: int, number of frames after the first that the network sees in reverse order before a clip
             or shot begins; as for :class:`rlsp_tf.RLSP`.
 
+    Attributes:
+        diverged: number of the frame of the clip from which on the result is so far from the input that the
+            weights must have diverged; ``None`` if there is none. It is also told by a
+            :class:`rlsp_tf.inference.divergence.DivergenceWarning`, once in a clip.
+
     Raises:
         ValueError: if ``chroma`` is unknown, or ``target`` has another matrix or range than ``source``.
     """
@@ -99,6 +103,7 @@ class StreamingUpscaler:
         if source and target and (source.matrix, source.full_range) != (target.matrix, target.full_range):
             raise ValueError("target must have the matrix and the range of source")
         self._stream = RecurrentStream(model, warm_start=warm_start)
+        self._watch, self._finished = Watch(), 0
         self._chroma: ChromaGeometry = chroma
         self._source, self._target = source, target
         self.reset()
@@ -109,6 +114,10 @@ class StreamingUpscaler:
         self._path: ColorPath | None = None
         self._form: tuple[Any, ...] = ()
         self._waiting: deque[PreparedFrame] = deque()
+
+    @property
+    def diverged(self) -> int | None:
+        return self._watch.since
 
     def push(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> list[Any]:
         """Takes the next frame and returns the upscaled frames that are ready.
@@ -125,7 +134,7 @@ class StreamingUpscaler:
             RLSPError: if the frame has an unsupported type or shape, or another type or shape than the
                 frames before it.
         """
-        return list(map(_call, self.advance(self.enter(frame))))
+        return list(map(self._finish, self.advance(self.enter(frame))))
 
     def enter(self, frame: np.ndarray | tuple[np.ndarray, ...]) -> PreparedFrame:
         """Converts a frame to what the network takes; first of the three parts of :meth:`push`.
@@ -148,6 +157,7 @@ class StreamingUpscaler:
                 raise RLSPError(f"the frame size changes {sizes} within the clip; split it there.")
             self._check(planes)
             self._form = form
+            self._watch, self._finished = Watch(), 0
             # Every frame size has its own graph, since the matrices in it and all shapes depend on the size.
             height, width = planes[0].shape[:2]
             self._path = _color_path(
@@ -202,7 +212,7 @@ class StreamingUpscaler:
         Returns:
             A list of frames as :meth:`push` returns them.
         """
-        return list(map(_call, self.advance(None)))
+        return list(map(self._finish, self.advance(None)))
 
     def flush(self) -> list[Any]:
         """Ends the clip: returns the frames that were still waiting for a future one, and resets.
@@ -211,6 +221,9 @@ class StreamingUpscaler:
             A list of frames as :meth:`push` returns them.
         """
         frames = self.end_shot()
+        before = self.diverged
+        self._watch.end()
+        self._warn(before)
         self.reset()
         return frames
 
@@ -231,7 +244,21 @@ class StreamingUpscaler:
                 f"a frame must be planes (y, cb, cr), chroma {across}x{down} times smaller, not {shapes}."
             )
 
-    def _deferred(self, output: tf.Tensor | None) -> DeferredFrame | None:
+    def _finish(self, frame: DeferredFrame | None) -> Any:
+        """Gives a frame its colour, and watches whether the network diverges."""
+        assert frame is not None  # only a ResumedStep skips frames, and nobody pushes frames through one
+        before = self.diverged
+        self._watch.look(self._finished, frame.is_far())
+        self._warn(before)
+        self._finished += 1
+        return frame()
+
+    def _warn(self, before: int | None) -> None:
+        if before is None:
+            for note in divergence_notes("the clip", self.diverged):
+                warnings.warn(note, DivergenceWarning, stacklevel=4)
+
+    def _deferred(self, output: Any | None) -> DeferredFrame | None:
         frame = self._waiting.popleft()
         if output is None:
             return None
@@ -240,11 +267,6 @@ class StreamingUpscaler:
 
 # Clips of the same size share their graphs: making one takes longer than upscaling a few frames.
 _color_path = lru_cache(maxsize=8)(ColorPath)
-
-
-def _call(frame: DeferredFrame | None) -> Any:
-    assert frame is not None  # only a ResumedStep skips frames, and nobody pushes frames through one
-    return frame()
 
 
 def _size_of(form: tuple[Any, ...]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import av
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.media.video_reader import libav_sentence, open_input
+from rlsp_tf.media.inputs import libav_sentence, open_input
 
 
 def cut(source: Path, target: Path, frames: int, *, stream: int | None = None, sound: bool = False) -> None:

@@ -16,8 +16,8 @@ from natsort import natsort_keygen, ns
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rlsp_tf.errors import RLSPError, describe_os_error
-from rlsp_tf.media.excerpt import Excerpt, clock_time
 from rlsp_tf.media.frames import IMAGE_SUFFIXES, Frame
+from rlsp_tf.media.interval import Interval, clock_time
 from rlsp_tf.pixels.color import ColorSpec
 from rlsp_tf.system.files import Ours, atomic_file, atomic_folder, check_folder, named
 
@@ -131,12 +131,16 @@ class FolderSource:
 
     Args:
         path: a folder, or a single image.
-        excerpt: the part that is read.
-        rate: images per second, by which the times of the excerpt are counted; 25 by default.
+        interval: the part that is read.
+        rate: images per second, by which the times of the interval are counted; 25 by default.
+
+    Attributes:
+        interval: the part that is read.
+        names: the names of all images in the folder, also of those that are not read.
 
     Raises:
         RLSPError: if there is no image, an image cannot be read, sizes or depths differ, two files have the
-            same name but for their suffixes, or no image belongs to the excerpt.
+            same name but for their suffixes, or no image belongs to the interval.
     """
 
     rate: Fraction | None = None
@@ -146,14 +150,15 @@ class FolderSource:
         self,
         path: str | os.PathLike[str],
         *,
-        excerpt: Excerpt = Excerpt(),
+        interval: Interval = Interval(),
         rate: float | Fraction | None = None,
     ) -> None:
-        self.path, self.excerpt = Path(path), excerpt
+        self.path, self.interval = Path(path), interval
         self.time_base = Fraction(1, 25)
         self.notes: list[str] = []
         files = self._list_folder() if self.path.is_dir() else [self.path]
-        self._files = self._of_excerpt(files, Fraction(rate or DEFAULT_RATE))
+        self.names = [file.stem for file in files]
+        self._files = self._of_interval(files, Fraction(rate or DEFAULT_RATE))
         headers = [_read_header(file) for file in self._files]
         first = headers[0]
         names: dict[str, Path] = {}
@@ -183,11 +188,6 @@ class FolderSource:
         """The files of all frames."""
         return self._files
 
-    @property
-    def names(self) -> list[str]:
-        """The names of all frames."""
-        return [file.stem for file in self._files]
-
     def __iter__(self) -> Iterator[Frame]:
         for index, file in enumerate(self._files):
             rgb, alpha = read_transparent(file)
@@ -200,9 +200,9 @@ class FolderSource:
     def __exit__(self, *exception: Any) -> None:
         pass
 
-    def _of_excerpt(self, files: list[Path], rate: Fraction) -> list[Path]:
-        end = self.excerpt.end
-        first = math.ceil(self.excerpt.start * rate)
+    def _of_interval(self, files: list[Path], rate: Fraction) -> list[Path]:
+        end = self.interval.end
+        first = math.ceil(self.interval.start * rate)
         chosen = files[first : None if end is None else math.ceil(end * rate)]
         if chosen:
             return chosen

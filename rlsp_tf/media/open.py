@@ -9,10 +9,11 @@ from pathlib import Path
 from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.media.containers import codec_for
 from rlsp_tf.media.encoders import EncoderOptions, check_encoder
-from rlsp_tf.media.excerpt import Excerpt
 from rlsp_tf.media.frames import VIDEO_SUFFIXES, Frame, FrameSink, FrameSource
 from rlsp_tf.media.images import FolderSink, FolderSource, ImageSink, is_animated, is_image
-from rlsp_tf.media.video_reader import STDIN, VideoSource
+from rlsp_tf.media.inputs import STDIN
+from rlsp_tf.media.interval import Interval
+from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.media.video_writer import STDOUT, VideoSink
 from rlsp_tf.pixels.color import ColorSpec
 from rlsp_tf.system.files import check_apart
@@ -38,7 +39,7 @@ def open_source(
     path: str | os.PathLike[str],
     *,
     deinterlace: bool = False,
-    excerpt: Excerpt = Excerpt(),
+    interval: Interval = Interval(),
     rate: float | Fraction | None = None,
 ) -> FrameSource:
     """Opens a clip to read it.
@@ -46,8 +47,8 @@ def open_source(
     Args:
         path: a folder of images, an image, a video file, or :data:`STDIN`.
         deinterlace: whether to deinterlace a video, see :class:`VideoSource`.
-        excerpt: the part of the clip to read.
-        rate: images per second, by which the times of an excerpt of images are counted.
+        interval: the part of the clip to read.
+        rate: images per second, by which the times of an interval of images are counted.
 
     Raises:
         RLSPError: if the clip cannot be read.
@@ -55,10 +56,10 @@ def open_source(
     """
     path = path if isinstance(path, Path) else Path(path)
     if not (path.is_dir() or is_image(path)) or is_animated(path):
-        return VideoSource(path, deinterlace=deinterlace, excerpt=excerpt)
+        return VideoSource(path, deinterlace=deinterlace, interval=interval)
     if deinterlace:
         raise UsageError(f"{path}: only videos can be deinterlaced; leave out --deinterlace.")
-    return FolderSource(path, excerpt=excerpt, rate=rate)
+    return FolderSource(path, interval=interval, rate=rate)
 
 
 def open_sink(
@@ -117,7 +118,7 @@ def open_sink(
     else:
         names = source.names if isinstance(source, FolderSource) else ()
         sink = FolderSink(path, force=force, names=names)
-    if encoder.rate is not None and not (isinstance(source, FolderSource) and source.excerpt):
+    if encoder.rate is not None and not (isinstance(source, FolderSource) and source.interval):
         sink.notes.append(f"{path}: images have no frame rate, so --rate was ignored.")
     if source.rate is not None:
         sink.notes.append(

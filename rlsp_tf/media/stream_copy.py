@@ -1,5 +1,6 @@
 """Copies sound, subtitles and everything else that accompanies a video, packet by packet."""
 
+import contextlib
 import io
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,8 +13,9 @@ import av
 from av.stream import Disposition
 
 from rlsp_tf.media.clock import Clock
+from rlsp_tf.media.inputs import open_input
 from rlsp_tf.media.stream_convert import SoundConversion, TextConversion, conversion_of
-from rlsp_tf.media.video_reader import INTERLEAVED, LONGEST_SUBTITLE, VideoSource, open_input
+from rlsp_tf.media.video_reader import INTERLEAVED, LONGEST_SUBTITLE, VideoSource
 
 _OF_ONE_FILE = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "vendor_id"),
@@ -43,6 +45,30 @@ def parts_of(source: VideoSource) -> list[Part]:
     return [METADATA, TIME_CODE, CHAPTERS, *streams]
 
 
+def accompaniment(source: VideoSource, format: str) -> list[str]:
+    """Describes the sound, subtitles and other streams of a video that a container can hold.
+
+    Args:
+        source: the video.
+        format: FFmpeg's name of the container.
+
+    Returns:
+        A description of each stream that is copied or converted, such as ``"sound (aac)"``.
+    """
+    kept = []
+    for stream in source.container.streams:
+        if stream.index == source.stream_index or stream.type == "data":
+            continue
+        name, converted = _name_of(stream), ""
+        if not _can_hold(format, stream):
+            with av.open(io.BytesIO(), "w", format=format) as trial:
+                if not (conversion := conversion_of(stream, trial)):
+                    continue
+                converted = f", becomes {conversion.target.codec_context.codec.canonical_name}"
+        kept.append(f"{_KINDS.get(stream.type, stream.type)} ({name}{converted})")
+    return kept
+
+
 class StreamCopy:
     """Copies all streams of a file, except its video, into another file. Use it as a context manager.
 
@@ -50,7 +76,7 @@ class StreamCopy:
     length of the clip, however its streams are interleaved. A pipe cannot be opened twice; its packets are
     taken from ``source.companions``.
 
-    Of an excerpt, what belongs to its time is copied: packets of sound that begin in it, and subtitles and
+    Of an interval, what belongs to its time is copied: packets of sound that begin in it, and subtitles and
     chapters that last into it, shortened. If it begins later than the file, times are counted from its first
     frame.
 
@@ -85,7 +111,8 @@ class StreamCopy:
         self._begins, self._ends = source.begins, source.ends
         if source.begins is not None and source.indexed:
             earlier = round((source.begins - LONGEST_SUBTITLE) / source.time_base)
-            self._input.seek(max(0, earlier), stream=self._input.streams[source.stream_index])
+            with contextlib.suppress(av.FFmpegError):
+                self._input.seek(max(0, earlier), stream=self._input.streams[source.stream_index])
         self._targets: dict[int, Any] = {}
         self._conversions: dict[int, SoundConversion | TextConversion] = {}
         for part in (METADATA, TIME_CODE, CHAPTERS):
@@ -211,7 +238,7 @@ class StreamCopy:
         """Returns the next packet to copy; ``None`` if there is none, or, in a pipe, none yet."""
         if self._arrived is None:
             return next(self._packets, None)
-        return next(self._of_excerpt(self._taken(self._arrived)), None)
+        return next(self._of_interval(self._taken(self._arrived)), None)
 
     def _taken(self, arrived: deque[Any]) -> Iterator[Any]:
         while arrived:
@@ -220,7 +247,7 @@ class StreamCopy:
                 yield packet
 
     def _shortened(self, chapters: list[Any]) -> list[Any]:
-        """The chapters of the excerpt."""
+        """The chapters of the interval."""
         if self._begins is None and self._ends is None:
             return chapters
         found = []
@@ -237,7 +264,7 @@ class StreamCopy:
     def _read(self) -> Iterator[Any]:
         if not self._targets:
             return
-        packets = self._of_excerpt(
+        packets = self._of_interval(
             _without_discarded(self._input.demux([self._input.streams[index] for index in self._targets]))
         )
         try:
@@ -258,8 +285,8 @@ class StreamCopy:
             if all(left[index] <= 0 for index in sounds):
                 return
 
-    def _of_excerpt(self, packets: Iterable[Any]) -> Iterator[Any]:
-        """Yields the packets that belong to the excerpt, at their times in it."""
+    def _of_interval(self, packets: Iterable[Any]) -> Iterator[Any]:
+        """Yields the packets that belong to the interval, at their times in it."""
         sounds = {index for index in self._targets if self._input.streams[index].type == "audio"}
         over: set[int] = set()
         for packet in packets:
@@ -273,7 +300,7 @@ class StreamCopy:
                     return
 
     def _belongs(self, packet: Any) -> bool:
-        """Whether a packet belongs to the excerpt. If so, its times become those in the excerpt."""
+        """Whether a packet belongs to the interval. If so, its times become those in the interval."""
         index, unit = packet.stream_index, packet.time_base
         stream = self._input.streams[index]
         if packet.pts is None or (self._begins is None and self._ends is None) or _is_cover(stream):
@@ -293,7 +320,7 @@ class StreamCopy:
         shift = round(self._begins / unit)
         packet.pts -= shift
         packet.dts = packet.pts if packet.dts is None else packet.dts - shift
-        # Several subtitles may be shown when the excerpt begins.
+        # Several subtitles may be shown when the interval begins.
         if index in self._last_cut and stream.type != "audio":
             packet.dts = max(packet.dts, self._last_cut[index] + self._least_step)
             packet.pts = max(packet.pts, packet.dts)
@@ -382,10 +409,17 @@ def _as_attachment(path: Path, cover: Any) -> tuple[str, str, bytes]:
         return f"cover.{kind.replace('jpeg', 'jpg')}", f"image/{kind}", bytes(packet)
 
 
-def _describe(stream: Any) -> str:
-    kind = {"audio": "sound", "subtitle": "subtitle"}.get(stream.type, stream.type)
+_KINDS = {"audio": "sound", "video": "picture"}
+
+
+def _name_of(stream: Any) -> str:
     name = stream.codec_context.name if stream.codec_context is not None else getattr(stream, "name", None)
-    return f"{kind} stream {stream.index} ({name or 'of unknown kind'})"
+    return name or "of unknown kind"
+
+
+def _describe(stream: Any) -> str:
+    kind = "sound" if stream.type == "audio" else stream.type
+    return f"{kind} stream {stream.index} ({_name_of(stream)})"
 
 
 def _conversion_note(stream: Any, target: Any, suffix: str) -> str:

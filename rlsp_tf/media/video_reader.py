@@ -1,7 +1,6 @@
 """Reads video files as clips: every frame once, with its time and the decoder's own samples."""
 
 import contextlib
-import errno
 import itertools
 import math
 import os
@@ -15,13 +14,14 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.clock import Clock
 from rlsp_tf.media.containers import ALPHA_MODE
 from rlsp_tf.media.deinterlace import deinterlaced
-from rlsp_tf.media.excerpt import Excerpt, clock_time, packets_by_index, packets_from_key_frame
 from rlsp_tf.media.frames import Frame
 from rlsp_tf.media.hdr import hdr10_of
+from rlsp_tf.media.inputs import STDIN, libav_sentence, open_input, with_padding
+from rlsp_tf.media.interval import Interval, clock_time, packets_by_index, packets_from_key_frame
 from rlsp_tf.media.matroska_crop import Crop, crops_of
 from rlsp_tf.media.pixel_formats import (
     MATRICES,
@@ -41,37 +41,6 @@ JUMP = 1
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 """Decoders that read alpha, by codecs whose usual ones do not."""
 
-FORMATS = (
-    *(
-        "mov,mp4,m4a,3gp,3g2,mj2",
-        "matroska,webm",
-        "avi",
-        "mpegts",
-        "mpeg",
-        "mpegvideo",
-        "flv",
-        "live_flv",
-        "asf",
-    ),
-    *(
-        "ogg",
-        "mxf",
-        "gif",
-        "apng",
-        "nut",
-        "rm",
-        "wtv",
-        "dv",
-        "ivf",
-        "yuv4mpegpipe",
-        "h264",
-        "hevc",
-        "av1",
-        "obu",
-    ),
-)
-"""FFmpeg's names of the formats that are read. Playlists and scripts are not among them, because FFmpeg would
-open the files that they name."""
 MOST_PIXELS = 2**26
 """Most pixels of a frame, such as 8192x8192. Without a limit, a damaged header could claim all memory."""
 
@@ -80,9 +49,6 @@ LONGEST_SUBTITLE = 30
 """Seconds for which a subtitle may be shown."""
 INTERLEAVED = 1
 """Seconds that packets of one stream may come later in a file than those of another."""
-
-STDIN = Path("standard input")
-"""Stands for the program's standard input, and is its name in messages."""
 
 
 class VideoSource:
@@ -98,7 +64,7 @@ class VideoSource:
         path: a video file in one of ``FORMATS``, or :data:`STDIN`.
         deinterlace: whether to deinterlace the frames that are marked as interlaced, see
             :mod:`rlsp_tf.media.deinterlace`.
-        excerpt: the part that is read. If it begins later than the file, its first frame gets the time 0.
+        interval: the part that is read. If it begins later than the file, its first frame gets the time 0.
         most_pixels: width times height of the largest frame that is decoded, even to find out what the
             header does not say; :data:`MOST_PIXELS` by default, after a first frame of any size.
 
@@ -113,13 +79,13 @@ class VideoSource:
         companions: the packets of other streams, read so far and not yet taken. Only a pipe has them,
             because it cannot be opened twice; ``None`` for files.
         restamped: number of frames so far whose time stamp was missing or wrong.
-        begins: time of the excerpt's first frame in the file, in seconds; ``None`` if it begins as the file.
-        ends: time in the file at which the excerpt ends, in seconds; ``None`` if it ends as the file.
+        begins: time of the interval's first frame in the file, in seconds; ``None`` if it begins as the file.
+        ends: time in the file at which the interval ends, in seconds; ``None`` if it ends as the file.
         indexed: whether the first frame was found by the file's index.
 
     Raises:
         RLSPError: if the file is missing, empty or not a video, or none of its frames can be decoded, or it
-            ends before the excerpt begins.
+            ends before the interval begins.
     """
 
     def __init__(
@@ -127,7 +93,7 @@ class VideoSource:
         path: str | os.PathLike[str],
         *,
         deinterlace: bool = False,
-        excerpt: Excerpt = Excerpt(),
+        interval: Interval = Interval(),
         most_pixels: int | None = None,
     ) -> None:
         self.path = path if isinstance(path, Path) else Path(path)
@@ -150,23 +116,23 @@ class VideoSource:
             self.begins: Fraction | None = None
             self.ends: Fraction | None = None
             self.indexed = self._ended = False
-            self._begin = self._shift = 0
+            self._shift = 0
             self._end: int | None = None
             decoded = self._timed(self._decode(self._packets()))
             first = next(decoded, None)
             if first is None:
                 raise RLSPError(f"{self.path}: no frame of its video can be decoded; make or copy it again.")
             self._origin: int = first.pts
-            if excerpt.end is not None:
-                self.ends = excerpt.end + self._origin * self._stream.time_base
+            if interval.end is not None:
+                self.ends = interval.end + self._origin * self._stream.time_base
                 self._end = math.ceil(self.ends / self._stream.time_base)
-            if excerpt.start:
-                first, decoded = self._advance(excerpt.start, itertools.chain([first], decoded))
+            if interval.start:
+                first, decoded = self._advance(interval.start, itertools.chain([first], decoded))
                 self._shift, self.begins = first.pts, first.pts * self._stream.time_base
             self._decoded = self._until_end(itertools.chain([first], decoded))
             self._check_size(first.width, first.height)
             self._describe(first)
-            self._expect(excerpt)
+            self._expect(interval)
             stack.pop_all()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -256,14 +222,14 @@ class VideoSource:
             frames: all frames of the file.
         """
         unit = self._stream.time_base
-        self._begin = self._origin + math.ceil(start / unit)
+        begin = self._origin + math.ceil(start / unit)
         last = self._origin
-        for found in self._attempts(frames):
+        for found in self._attempts(frames, begin):
             for number, frame in enumerate(found):
                 # A decoder may leave out the first frames after a key frame, if they depend on earlier ones.
-                if number == 0 and frame.pts > self._begin:
+                if number == 0 and frame.pts > begin:
                     break
-                if frame.pts >= self._begin:
+                if frame.pts >= begin:
                     if self._end is not None and frame.pts >= self._end:
                         raise RLSPError(
                             f"{self.path}: has no frame between --start and the end of --duration; "
@@ -280,12 +246,12 @@ class VideoSource:
             "--start must not be later."
         )
 
-    def _attempts(self, frames: Iterator[Any]) -> Iterator[Iterator[Any]]:
-        """Yields iterators that may reach the excerpt, from the fastest to the surest."""
+    def _attempts(self, frames: Iterator[Any], begin: int) -> Iterator[Iterator[Any]]:
+        """Yields iterators that may reach the interval, from the fastest to the surest."""
         if self.companions is not None:
             yield frames
             return
-        if packets := packets_by_index(self.container, self._stream, self._begin):
+        if packets := packets_by_index(self.container, self._stream, begin):
             self._decoder.flush_buffers()
             self._last, self.indexed = None, True
             yield self._timed(self._decode(packets))
@@ -295,7 +261,7 @@ class VideoSource:
             self._open()
             second = round(1 / self._stream.time_base)
             packets = self._packets()
-            chosen = packets if decode_all else packets_from_key_frame(packets, self._begin, second)
+            chosen = packets if decode_all else packets_from_key_frame(packets, begin, second)
             if chosen is not None:
                 yield self._timed(self._decode(chosen))
 
@@ -346,7 +312,7 @@ class VideoSource:
         if library and any(name.lower() == ALPHA_MODE for name in stream.metadata):
             self._decoder = av.CodecContext.create(library, "r")
         # The limit must also hold for frames that are larger than the header says.
-        self._decoder.options = {"max_pixels": str(_with_padding(self._most_pixels))}
+        self._decoder.options = {"max_pixels": str(with_padding(self._most_pixels))}
         # One thread decodes faster than the network computes. With frame threads, intact frames beside a
         # damaged one are lost; with slice threads, VP8's decoder refuses frames that it could partly show.
         self._decoder.thread_type = "NONE"
@@ -445,14 +411,14 @@ class VideoSource:
         self.transparent: bool = first.format.name.startswith("yuva") or is_transparent(first)
         self.hdr10 = hdr10_of(first)
 
-    def _expect(self, excerpt: Excerpt) -> None:
+    def _expect(self, interval: Interval) -> None:
         """Says how many frames there will be, as far as the file's metadata tell."""
         rate, end = _rate_of(self._stream), self._expected_end()
         self.frames: int | None = self._stream.frames or (round(end * rate) if end else None)
-        if excerpt:
-            left = [excerpt.duration] if excerpt.duration is not None else []
+        if interval:
+            left = [interval.duration] if interval.duration is not None else []
             if self.frames:
-                left.append(self.frames / rate - excerpt.start)
+                left.append(self.frames / rate - interval.start)
             self.frames = max(1, round(min(left) * rate)) if left else None
 
     def _crop_of(self, first: av.VideoFrame) -> Crop:
@@ -562,41 +528,3 @@ def _preference(stream: Any) -> tuple[bool, bool, int]:
     if stream.codec_context is None:
         return False, False, 0
     return True, bool(stream.disposition & Disposition.default), stream.width * stream.height
-
-
-def _with_padding(pixels: int) -> int:
-    """The limit for FFmpeg's decoders, which count the padding of rows and columns as well."""
-    return 2 * pixels + 2**20
-
-
-def open_input(path: Path, most_pixels: int | None = None) -> Any:
-    """Opens a file, or :data:`STDIN`, as a container of FFmpeg.
-
-    Args:
-        path: the file.
-        most_pixels: width times height of the largest frame that FFmpeg decodes to find out what the header
-            does not say. The size of larger ones stays unknown. There is no limit by default.
-
-    Raises:
-        av.FFmpegError: if it cannot be read.
-    """
-    # Without a protocol, FFmpeg would take a name with a colon for a URL. Metadata may be in any encoding.
-    protocol, name = ("pipe", "0") if path is STDIN else ("file", path)
-    options = {"format_whitelist": ",".join(FORMATS), "protocol_whitelist": protocol}
-    if most_pixels is not None:
-        options["max_pixels"] = str(_with_padding(most_pixels))
-    return av.open(f"{protocol}:{name}", options=options, metadata_errors="surrogateescape")
-
-
-def libav_sentence(error: av.FFmpegError, path: Path, failure: str) -> str:
-    """Describes an error of FFmpeg in one sentence: the system's reason if it has one, otherwise ``failure``.
-
-    Args:
-        error: the exception.
-        path: the file, as the user knows it.
-        failure: what went wrong and what to do, without a full stop.
-    """
-    # FFmpeg's YUV4MPEG reader adds to error numbers, so that a wrong header looks like a busy device.
-    if isinstance(error, OSError) and error.errno != errno.EBUSY:
-        return describe_os_error(OSError(error.errno, error.strerror, str(path)))
-    return f"{path}: {failure} (FFmpeg: {(error.strerror or 'unknown error').lower()})."

@@ -19,6 +19,7 @@ from rlsp_tf.media.containers import ALPHA_MODE, codec_for, keeps_alpha, tag_for
 from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.frames import Frame, FrameSource
 from rlsp_tf.media.images import DEFAULT_RATE
+from rlsp_tf.media.inputs import libav_sentence
 from rlsp_tf.media.pixel_formats import (
     FULL,
     LIMITED,
@@ -30,7 +31,7 @@ from rlsp_tf.media.pixel_formats import (
     to_video_frame,
 )
 from rlsp_tf.media.stream_copy import Part, StreamCopy
-from rlsp_tf.media.video_reader import VideoSource, libav_sentence
+from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.pixels.color import ColorSpec
 from rlsp_tf.system.files import atomic_file, check_target
 
@@ -78,6 +79,8 @@ class VideoSink:
         square: whether the pixels of the frames are square, and not of the form of those of ``source``.
 
     Attributes:
+        codec: FFmpeg's name of the video encoder.
+        format: FFmpeg's name of the container.
         rate: average frames per second.
         time_base: seconds per unit of the frames' times.
         left_out: the parts of ``source`` that are not copied, each with its reason, see
@@ -115,8 +118,8 @@ class VideoSink:
             raise RLSPError(
                 f"{self.path}: not a video that can be written; choose {', '.join(VIDEO_FORMATS)}."
             )
-        self._format = VIDEO_FORMATS[self._suffix]
-        self._codec = encoder.codec or codec_for(self._suffix)
+        self.format = VIDEO_FORMATS[self._suffix]
+        self.codec = encoder.codec or codec_for(self._suffix)
         if path is STDOUT:
             if sys.stdout.isatty():
                 raise UsageError(f"{path}: is a terminal; pipe it into a program or a file.")
@@ -134,7 +137,7 @@ class VideoSink:
         self.time_base = source.time_base if source.rate else 1 / self.rate
         self._written = 0
         across, down = _PLAYED
-        if self._codec.startswith(("libx264", "h264")) and (
+        if self.codec.startswith(("libx264", "h264")) and (
             max(width, height) > across or width * height > across * down
         ):
             self.notes.append(
@@ -143,9 +146,9 @@ class VideoSink:
             )
         self._pixel_format, self.color = self._choose_format(color)
         hdr10 = source.hdr10 if isinstance(source, VideoSource) else None
-        if hdr10 and hdr10.options(self._codec) is None:
+        if hdr10 and hdr10.options(self.codec) is None:
             self.notes.append(
-                f"{self.path}: {self._codec} does not write HDR mastering metadata; its colour tags are kept."
+                f"{self.path}: {self.codec} does not write HDR mastering metadata; its colour tags are kept."
             )
 
     def __enter__(self) -> "VideoSink":
@@ -227,7 +230,7 @@ class VideoSink:
                 temporary = self.path
                 if temporary is not STDOUT:
                     temporary = stack.enter_context(atomic_file(self.path, force=self._force))
-                output = open_output(temporary, self._format, self.time_base, self._source)
+                output = open_output(temporary, self.format, self.time_base, self._source)
                 self._output = stack.enter_context(output)
                 self._stream = self._add_video()
                 self._others = None
@@ -264,19 +267,19 @@ class VideoSink:
     def _choose_format(self, color: ColorSpec | None) -> tuple[str, ColorSpec | None]:
         """Returns the encoder's pixel format, and its colour format; ``None`` for RGB."""
         try:
-            codec = av.Codec(self._codec, "w")
+            codec = av.Codec(self.codec, "w")
         except av.codec.codec.UnknownCodecError as error:
             raise RLSPError(
-                f"{self._codec}: FFmpeg has no such encoder; choose for example libx264, libx265, libvpx-vp9 "
+                f"{self.codec}: FFmpeg has no such encoder; choose for example libx264, libx265, libvpx-vp9 "
                 "or ffv1."
             ) from error
         if codec.type != "video":
-            raise RLSPError(f"{self._codec}: does not encode video; choose libx264, libx265 or libvpx-vp9.")
+            raise RLSPError(f"{self.codec}: does not encode video; choose libx264, libx265 or libvpx-vp9.")
         formats = [pixel_format.name for pixel_format in codec.video_formats or ()]
-        self.transparent = self._source.transparent and keeps_alpha(self._format, self._codec)
+        self.transparent = self._source.transparent and keeps_alpha(self.format, self.codec)
         if self._source.transparent and not self.transparent:
             self.notes.append(
-                f"{self._source.path}: transparency was left out, since {self._codec} in {self._suffix} "
+                f"{self._source.path}: transparency was left out, since {self.codec} in {self._suffix} "
                 "cannot hold it; name the output .webm, or .mov with --codec prores_ks, to keep it."
             )
         wanted = color or self._source.color
@@ -287,7 +290,7 @@ class VideoSink:
             wanted = replace(wanted, chroma_location="left")
         if self.transparent:
             # libvpx names more formats with alpha than it takes.
-            clear = ["yuva420p"] if self._codec.startswith("libvpx") else formats
+            clear = ["yuva420p"] if self.codec.startswith("libvpx") else formats
             planar = [name.replace("yuva", "yuv") for name in clear if name.startswith("yuva")]
         else:
             planar = formats
@@ -301,7 +304,7 @@ class VideoSink:
             names = (*(("rgba64le",) if deep else ()), "bgra")
         rgb = [name for name in names if name in formats]
         if not rgb:
-            raise RLSPError(f"{self._codec}: takes none of the usual pixel formats; choose libx264 or ffv1.")
+            raise RLSPError(f"{self.codec}: takes none of the usual pixel formats; choose libx264 or ffv1.")
         return rgb[0], None
 
     def _note_loss(self, wanted: ColorSpec, spec: ColorSpec) -> None:
@@ -312,12 +315,12 @@ class VideoSink:
             lost.append("fewer chroma samples than there were")
         if lost:
             self.notes.append(
-                f"{self.path}: {self._codec} keeps {' and '.join(lost)}; ffv1 in .mkv keeps them all."
+                f"{self.path}: {self.codec} keeps {' and '.join(lost)}; ffv1 in .mkv keeps them all."
             )
 
     def _add_video(self) -> Any:
         try:
-            stream = self._output.add_stream(self._codec, rate=self.rate)
+            stream = self._output.add_stream(self.codec, rate=self.rate)
         except ValueError as error:
             raise RLSPError(self._misfit()) from error
         context = stream.codec_context
@@ -327,19 +330,19 @@ class VideoSink:
         context.flags |= Flags.frame_duration  # otherwise the encoder gives all frames the same duration
         # CRF 0 is lossless only in x264 with 8 bits. With more bits, and in x265, it takes other options.
         lossless = self._crf == 0
-        options = {"qp" if lossless and self._codec == "libx264" else "crf": str(self._crf)}
+        options = {"qp" if lossless and self.codec == "libx264" else "crf": str(self._crf)}
         if self._preset is not None:
-            if self._codec in ("libx264", "libx265") and self._preset not in _PRESETS.split(", "):
-                raise RLSPError(f"{self._preset}: not a preset of {self._codec}; choose one of {_PRESETS}.")
+            if self.codec in ("libx264", "libx265") and self._preset not in _PRESETS.split(", "):
+                raise RLSPError(f"{self._preset}: not a preset of {self.codec}; choose one of {_PRESETS}.")
             options["preset"] = self._preset
-        if self._codec == "libvpx":
+        if self.codec == "libvpx":
             context.bit_rate = 10**8  # VP8 ignores the CRF unless there is a bit rate
             if self.transparent:
                 options["auto-alt-ref"] = "0"  # frames that are never shown have no alpha
-        if self._codec == "libx265":
+        if self.codec == "libx265":
             # At its own log level, x265 prints on the terminal.
             options["x265-params"] = f"log-level=error:lossless={lossless:d}"
-        if tag := tag_for(self._format, context.name):
+        if tag := tag_for(self.format, context.name):
             context.codec_tag = tag
         self._tag(context, options)
         self._describe_light(options)
@@ -347,7 +350,7 @@ class VideoSink:
         self._start_encoder(context)
         if isinstance(self._source, VideoSource):
             stream.disposition = self._source.disposition
-        if self.transparent and self._codec.startswith("libvpx"):
+        if self.transparent and self.codec.startswith("libvpx"):
             stream.metadata[ALPHA_MODE] = "1"
         return stream
 
@@ -355,13 +358,13 @@ class VideoSink:
         """Adds the options that make the encoder write the HDR10 metadata of the source."""
         if not isinstance(self._source, VideoSource) or self._source.hdr10 is None:
             return
-        for name, value in (self._source.hdr10.options(self._codec) or {}).items():
+        for name, value in (self._source.hdr10.options(self.codec) or {}).items():
             options[name] = ":".join(filter(None, (options.get(name), value)))
 
     def _misfit(self) -> str:
         suffix = self._suffix
         other = "libvpx-vp9" if suffix == ".webm" else "libx264"
-        return f"{self.path}: {suffix} cannot hold video of {self._codec}; choose {other}, or name it .mkv."
+        return f"{self.path}: {suffix} cannot hold video of {self.codec}; choose {other}, or name it .mkv."
 
     def _tag(self, context: Any, options: dict[str, str]) -> None:
         """Sets the tags from which players know how to show the frames."""
@@ -394,10 +397,10 @@ class VideoSink:
             )
             advice = "the size must be even" if odd else "check --codec, --crf and --preset"
             raise RLSPError(
-                f"{self.path}: {self._codec} refuses {size} in {self._pixel_format} with {given}; {advice}."
+                f"{self.path}: {self.codec} refuses {size} in {self._pixel_format} with {given}; {advice}."
             ) from error
         if "preset" in context.options:
-            raise RLSPError(f"{self._codec}: has no presets; leave out --preset.")
+            raise RLSPError(f"{self.codec}: has no presets; leave out --preset.")
 
 
 def open_output(path: Path, format: str, time_base: Fraction, source: FrameSource) -> Any:

@@ -3,7 +3,8 @@
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.network.config import RLSPConfig
@@ -49,36 +50,52 @@ def config_of(shapes: Mapping[str, tuple[int, ...]], prefix: str | os.PathLike[s
     optimizer = {f"{name}/{slot}" for name in names for slot in ADAM_SLOTS} | set(ADAM_POWERS)
     problems = [f"missing {name}" for name in sorted(names - set(shapes))]
     problems += [f"unexpected {name}" for name in sorted(set(shapes) - names - optimizer)]
-    config = RLSPConfig()
+    settings: dict[str, int] = {}
     if layers < 2:
         problems.insert(0, "fewer than three tensors layerN/kernel")
     elif not problems:
-        first, hidden, last = (shapes[f"layer{index}/bias"] for index in (0, layers - 1, layers))
-        try:
-            config = RLSPConfig(
-                layers=layers,
-                filters=math.prod(first),
-                state_filters=math.prod(hidden),
-                scale=math.isqrt(math.prod(last)),
-            )
-        except ValueError as error:
-            problems.append(str(error))
-        else:
-            problems += misshapen(shapes, tensor_shapes(config))
-    if problems:
-        raise RLSPError(
-            f"{prefix}: give a checkpoint of an RLSP network with luma output; this one: {listed(problems)}."
+        filters, state_filters, both = (
+            math.prod(shapes[f"layer{index}/bias"]) for index in (0, layers - 1, layers)
         )
+        settings = {"filters": filters, "state_filters": state_filters, "scale": math.isqrt(both)}
+    failure = f"{prefix}: give a checkpoint of an RLSP network with luma output"
+    return matching_config(shapes, tensor_shapes, problems, failure, output="y", layers=layers, **settings)
+
+
+def matching_config(
+    shapes: Mapping[str, tuple[int, ...]],
+    expected: Callable[[RLSPConfig], Shapes],
+    problems: Sequence[str],
+    failure: str,
+    **settings: Any,
+) -> RLSPConfig:
+    """Makes a configuration and checks that its tensors have the shapes of those in a checkpoint.
+
+    Args:
+        shapes: shape of every tensor in the checkpoint by its name.
+        expected: function that returns the shapes of the tensors of a configuration.
+        problems: problems with the names of the tensors.
+        failure: beginning of the message if there are problems.
+        settings: fields of the configuration, used only if there are no ``problems``.
+
+    Raises:
+        RLSPError: if there are ``problems``, the settings are invalid, or a shape differs. The message lists
+            all problems.
+    """
+    if not problems:
+        try:
+            config = RLSPConfig(**settings)
+        except ValueError as error:
+            problems = [str(error)]
+        else:
+            problems = [
+                f"{name} has shape {shapes[name]} instead of {shape}"
+                for name, shape in expected(config).items()
+                if shapes[name] != shape
+            ]
+    if problems:
+        raise RLSPError(f"{failure}; this one: {listed(problems)}.")
     return config
-
-
-def misshapen(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """Returns a sentence for every tensor that does not have its expected shape."""
-    return [
-        f"{name} has shape {shapes[name]} instead of {shape}"
-        for name, shape in expected.items()
-        if shapes[name] != shape
-    ]
 
 
 def listed(names: Iterable[str]) -> str:

@@ -89,7 +89,7 @@ class RLSPCell(keras.layers.Layer):
         output.build((None, None, None, channels))
         self.built = True
 
-    def get_initial_state(self, batch_size: Any, height: Any, width: Any) -> list[Any]:
+    def get_initial_state(self, batch_size: Any = None, height: Any = None, width: Any = None) -> list[Any]:
         """Returns the state that a clip begins with: a hidden state and a feedback of zeros.
 
         Args:
@@ -99,7 +99,15 @@ class RLSPCell(keras.layers.Layer):
 
         Returns:
             ``[hidden, feedback]`` as :meth:`call` takes them.
+
+        Raises:
+            ValueError: if there is no size, as ``keras.layers.RNN`` gives none.
         """
+        if height is None or width is None:
+            raise ValueError(
+                "a state of RLSPCell is as large as the frames, which keras.layers.RNN does not tell it; use "
+                "rlsp_tf.RLSP(config), or give initial_state=cell.get_initial_state(batch, height, width)"
+            )
         return [
             ops.zeros((batch_size, height, width, self.config.hidden_channels), dtype=self.compute_dtype),
             ops.zeros((batch_size, height, width, self.config.feedback_channels), dtype="float32"),

@@ -5,6 +5,7 @@ Last of the four modules that are the network.
 
 import importlib.resources
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,13 @@ def find_weights(path_or_name: str | os.PathLike[str]) -> Path:
     manifest = read_manifest()
     entry = manifest.get(str(path_or_name))
     if entry is None:
-        known = f", or one of {', '.join(manifest)}" if manifest else " (rlsp-convert makes them)"
-        raise RLSPError(f"{path_or_name}: no such file or weight set; give a .keras file{known}.")
+        known = f", or one of {', '.join(manifest)}" if manifest else ""
+        # A set that the authors published may be meant, by its name or as the file that a download makes.
+        authors = re.search(r"7-(48|64|128)", path.name)
+        raise RLSPError(
+            f"{path_or_name}: no such file or weight set; give a .keras file{known}. rlsp-convert download "
+            f"{authors[0] if authors else '7-64'} weights/ gets weights of the paper's authors."
+        )
     weights = checkpoints() / entry["file"]
     if not weights.is_file():
         raise RLSPError(f"{weights}: is missing; install rlsp_tf again.")

@@ -15,6 +15,7 @@ from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.serving.limits import Refused
 from rlsp_tf.serving.rate_limit import RateLimit
 from rlsp_tf.serving.refusals import answer_refusal
+from rlsp_tf.serving.sites import check_site
 
 SHORTEST_TOKEN = 16
 """Smallest length of a token in characters; shorter ones could be guessed."""
@@ -39,10 +40,8 @@ class Access:
 class CheckAccess:
     """Middleware that refuses unauthorized requests, and stores the client in ``scope["state"]["client"]``.
 
-    A web page that a user of this machine visits can make the browser send requests to this server: either
-    across sites, which the ``Origin`` header shows, or by changing the address of its own name to that of
-    this server (DNS rebinding), which the ``Host`` header shows. Such requests are answered with 403, those
-    without a valid token with 401.
+    Requests that pages of other sites make (:func:`rlsp_tf.serving.sites.check_site`) are answered with 403,
+    those without a valid token with 401.
 
     Args:
         app: the application.
@@ -52,7 +51,7 @@ class CheckAccess:
 
     def __init__(self, app: ASGIApp, access: Access, rate: RateLimit) -> None:
         self._app, self._rate = app, rate
-        self._hosts = {"localhost", *(host.lower() for host in access.hosts)}
+        self._hosts = [host.lower() for host in access.hosts]
         self._digests = [hashlib.sha256(token.encode()).digest() for token in access.tokens]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -68,14 +67,7 @@ class CheckAccess:
         headers = Headers(scope=scope)
         client = scope.get("client")
         client_name = client_of(Address(*client) if client else None)
-        host = headers.get("host", "")
-        if _name_of(host) not in self._hosts and not _is_address(_name_of(host)):
-            raise Refused(
-                f"this server is not called {host[:80]!r}; start it with --allowed-host if it should be.", 403
-            )
-        origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2].lower() != host.lower():
-            raise Refused("web pages of other sites may not use this server.", 403)
+        check_site(headers, self._hosts)
         if self._digests and scope["path"] not in OPEN_PATHS:
             digest = hashlib.sha256(_token_of(headers).encode()).digest()
             # All tokens are compared, each in constant time, so the time reveals nothing about them.
@@ -136,21 +128,6 @@ def client_of(address: Address | None) -> str:
     if isinstance(parsed, ipaddress.IPv6Address) and mapped is None:
         return str(ipaddress.ip_network((parsed.packed[:8] + bytes(8), 64)))
     return str(mapped or parsed)
-
-
-def _name_of(host: str) -> str:
-    """Returns the name or address in a ``Host`` header, without the port."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0].lower().removesuffix(".")
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _token_of(headers: Headers) -> str:

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,7 +17,6 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import RLSPError
@@ -28,15 +27,13 @@ from rlsp_tf.serving.middleware import CountAndDrain
 from rlsp_tf.serving.openapi import describe_api
 from rlsp_tf.serving.prometheus import Metrics
 from rlsp_tf.serving.rate_limit import RateLimit
-from rlsp_tf.serving.refusals import on_exception
+from rlsp_tf.serving.refusals import log, on_exception
 from rlsp_tf.serving.sessions import Backend, Sessions, check_model, shutting_down
-from rlsp_tf.serving.wire import MEDIA_TYPES, max_bytes
+from rlsp_tf.serving.transfer import BlockResponse, HeldFileResponse, body_of
+from rlsp_tf.serving.wire import MEDIA_TYPES, PLANES, Answer, max_bytes
 
 CONTAINERS = {"mp4": "video/mp4", "mkv": "video/x-matroska"}
 """Containers for the result of a video, with their media types."""
-BLOCK = 2**16
-"""Bytes of an answer that are passed to the connection at a time. The next block waits until the client has
-received most of the previous ones, so an answer that is not read takes little memory."""
 POLL_SECONDS = 0.5
 """Seconds between two checks whether a client that waits for a video has disconnected."""
 EVENT_SECONDS = 1
@@ -48,6 +45,7 @@ class VideoBackend(Backend, JobBackend, Protocol):
     """Computes sessions and videos, see :class:`rlsp_tf.serving.ray_backend.RayBackend`."""
 
     async def about(self) -> dict[str, dict[str, Any]]: ...
+    async def reload(self) -> dict[str, str | None]: ...
 
 
 class App:
@@ -74,7 +72,7 @@ class App:
     def __init__(
         self,
         backend: VideoBackend,
-        models: Mapping[str, Mapping[str, Any]],
+        models: dict[str, dict[str, Any]],
         limits: Limits,
         folder: Path,
         *,
@@ -89,7 +87,7 @@ class App:
         self._rate, self._read_rate = RateLimit(limits.rate), RateLimit(limits.rate)
         self._plain: set[str] = set()
         jobs_folder = jobs_folder or folder / "jobs"
-        jobs_folder.mkdir(exist_ok=True)
+        jobs_folder.mkdir(parents=True, exist_ok=True)
         self.jobs = Jobs(backend, limits, jobs_folder, self._videos, models, self._observe_job)
         self._default = next(iter(models))
         work, read = self._rate_limited(self._rate), self._rate_limited(self._read_rate)
@@ -132,6 +130,16 @@ class App:
         """Refuses new work from now on. Sessions can still be flushed, and videos are finished."""
         self.sessions.draining = self.jobs.draining = True
 
+    async def reload(self) -> None:
+        """Loads the models anew, and logs what came of it. What is at work ends with the weights it has."""
+        for name, failure in (await self._backend.reload()).items():
+            if failure:
+                log.error("the weights of %s were not loaded anew, the old ones stay: %s", name, failure)
+            else:
+                log.info("the weights of %s were loaded anew.", name)
+        # The same mapping is used by sessions and jobs.
+        self._models.update(await self._backend.about())
+
     async def run(self) -> None:
         """Starts jobs and removes idle sessions, until it is cancelled."""
         computing = asyncio.create_task(self.jobs.run())
@@ -145,10 +153,9 @@ class App:
             computing.cancel()
 
     async def stop_videos(self) -> None:
-        """Stops the videos that are computed. Requests for them are answered with 503; jobs wait again."""
+        """Stops the videos that are computed. Requests for them are answered with 503."""
         for name in list(self._plain):
             await self._backend.stop(name)
-        await self.jobs.stop()
 
     async def expire(self) -> None:
         """Removes idle sessions; has to be called regularly."""
@@ -207,17 +214,21 @@ class App:
     async def _frame(self, request: Request) -> Response:
         index = _index_of(request)
         session = self.sessions.get(request.state.client, request.path_params["session"])
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        media_type, parameter = (
+            part.strip() for part in request.headers.get("content-type", "").lower().partition(";")[::2]
+        )
         if media_type not in MEDIA_TYPES:
             raise Refused(
                 f"frames must be {' or '.join(MEDIA_TYPES)}, not {media_type[:40]!r}; set Content-Type.", 415
             )
+        if media_type == PLANES and parameter:
+            media_type = f"{media_type}; {parameter}"
         if self.sessions.draining:
             raise shutting_down()
         self.sessions.queue.check(session.client)
         with contextlib.ExitStack() as held:
             held.enter_context(session.requests.one())
-            blocks = _body(request, max_bytes(*session.size), self.limits)
+            blocks = body_of(request, max_bytes(*session.size), self.limits)
             data = b"".join([block async for block in blocks])
             self.metrics.bytes.labels("in").inc(len(data))
             answer = await self.sessions.push(session, index, media_type, data)
@@ -230,12 +241,13 @@ class App:
             answer = await self.sessions.flush(session)
             return self._frame_response(answer, session.media_type, held.pop_all())
 
-    def _frame_response(self, answer: bytes | None, media_type: str, held: contextlib.ExitStack) -> Response:
-        if answer is None:
+    def _frame_response(self, answer: Answer, media_type: str, held: contextlib.ExitStack) -> Response:
+        headers = {"X-Notes": json.dumps(answer.notes)} if answer.notes else None
+        if answer.data is None:
             held.close()
-            return Response(status_code=204)
-        self.metrics.bytes.labels("out").inc(len(answer))
-        response = _BlockResponse(answer, media_type=media_type)
+            return Response(status_code=204, headers=headers)
+        self.metrics.bytes.labels("out").inc(len(answer.data))
+        response = BlockResponse(answer.data, media_type=media_type, headers=headers)
         response.held = held
         return response
 
@@ -302,7 +314,7 @@ class App:
             self.metrics.frames.labels("video").inc(frames)
             self.metrics.bytes.labels("out").inc(target.stat().st_size)
             headers = {"X-Notes": json.dumps(notes)} if notes else None
-            response = _HeldFileResponse(target, media_type=CONTAINERS[container], headers=headers)
+            response = HeldFileResponse(target, media_type=CONTAINERS[container], headers=headers)
             response.held = held.pop_all()
         return response
 
@@ -310,7 +322,7 @@ class App:
         """Writes the body of a request to a file."""
         size = 0
         with path.open("wb") as file:
-            async for block in _body(request, self.limits.upload, self.limits):
+            async for block in body_of(request, self.limits.upload, self.limits):
                 await asyncio.to_thread(file.write, block)
                 size += len(block)
         self.metrics.bytes.labels("in").inc(size)
@@ -339,76 +351,6 @@ class App:
             raise Refused(str(error), 415) from error
         finally:
             self._plain.discard(job)
-
-
-class _BlockResponse(Response):
-    """An answer of bytes that is sent block by block, and releases a resource when it has been sent."""
-
-    held: contextlib.ExitStack
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.held:
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": self.status_code,
-                    "headers": self.raw_headers,
-                }
-            )
-            for begin in range(0, len(self.body), BLOCK):
-                end = begin + BLOCK
-                block = bytes(self.body[begin:end])
-                await send({"type": "http.response.body", "body": block, "more_body": end < len(self.body)})
-
-
-class _HeldFileResponse(FileResponse):
-    """An answer with a file, which releases a resource when it was sent or the client has disconnected."""
-
-    held: contextlib.ExitStack
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.held:
-            await super().__call__(scope, receive, send)
-
-
-async def _body(request: Request, most: int, limits: Limits) -> AsyncIterator[bytes]:
-    """Yields the body of a request block by block.
-
-    Args:
-        request: the request.
-        most: largest number of bytes.
-        limits: limits on the time of the transfer.
-
-    Raises:
-        Refused: with 413 if the body is longer, before it is read if its length is given; with 408 if it
-            comes too slowly.
-    """
-    too_long = Refused(f"the request has more than {most} bytes, the limit here.", 413)
-    if int(request.headers.get("content-length", 0)) > most:
-        raise too_long
-    too_slow = Refused(
-        f"the request came too slowly; send at least {limits.least_rate} bytes per second, and all within "
-        f"{limits.transfer_seconds:g} s.",
-        408,
-    )
-    now = asyncio.get_running_loop().time
-    began, size = now(), 0
-    blocks = request.stream()
-    while True:
-        try:
-            block = await asyncio.wait_for(anext(blocks), limits.stall_seconds)
-        except StopAsyncIteration:
-            return
-        except asyncio.TimeoutError:
-            raise too_slow from None
-        size += len(block)
-        if size > most:
-            raise too_long
-        elapsed = now() - began
-        late = elapsed > limits.transfer_seconds
-        if late or (elapsed > limits.stall_seconds and size < limits.least_rate * elapsed):
-            raise too_slow
-        yield block
 
 
 def _pixels_of(request: Request, name: str) -> int:

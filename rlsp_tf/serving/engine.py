@@ -3,9 +3,7 @@
 import contextlib
 import errno
 import functools
-import math
 import os
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +17,23 @@ import tensorflow as tf
 from av.stream import Disposition
 
 from rlsp_tf.errors import Interrupted, RLSPError
-from rlsp_tf.inference.load import step_maker
+from rlsp_tf.inference.divergence import divergence_notes
 from rlsp_tf.inference.upscaler import StreamingUpscaler
-from rlsp_tf.media.video_reader import VideoSource, open_input
-from rlsp_tf.network.weights import load_model
-from rlsp_tf.serving.batching import CPU_PIXELS, BatchingStep
-from rlsp_tf.serving.limits import SERVER_ERRORS, Refused, SessionLost, TooLarge, server_error
-from rlsp_tf.serving.wire import decode_frame, encode_frame
+from rlsp_tf.media.inputs import open_input
+from rlsp_tf.media.video_reader import VideoSource
+from rlsp_tf.pixels.color import ColorSpec
+from rlsp_tf.serving.limits import (
+    SERVER_ERRORS,
+    Refused,
+    SessionLost,
+    TooLarge,
+    for_clients,
+    server_error,
+)
+from rlsp_tf.serving.networks import Network, Networks
+from rlsp_tf.serving.wire import Answer, color_of, decode_frame, encode_frame
 from rlsp_tf.system.signals import Stop
+from rlsp_tf.upscaling.segments import OtherRun
 from rlsp_tf.upscaling.upscale import upscale
 
 MAX_RATE = 60
@@ -54,6 +61,8 @@ class _Stream:
     """The state of a session, and the number of its frames so far."""
 
     upscaler: StreamingUpscaler
+    network: Network
+    color: ColorSpec | None
     size: tuple[int, int]
     pushed: int = 0
     busy: threading.Lock = field(default_factory=threading.Lock)
@@ -66,45 +75,31 @@ class Engine:
     long video delays a frame by no more than one step.
 
     Args:
-        models: ``.keras`` files or names of weights, by the names that clients use.
-        precision: precision of the network; see :func:`rlsp_tf.inference.load.load_step`.
+        models, precision: see :class:`rlsp_tf.serving.networks.Networks`.
         sessions: number of sessions for which the state is kept. The least recently used session is dropped
             first.
 
     Raises:
-        RLSPError: if a model cannot be loaded, looks more than one frame ahead, or cannot be run in 8 bits.
+        RLSPError: if a model cannot be used.
     """
 
     def __init__(self, models: Mapping[str, str], *, precision: str = "auto", sessions: int) -> None:
-        pixels = math.inf if tf.config.list_physical_devices("GPU") else CPU_PIXELS
-        self._steps: dict[str, BatchingStep] = {}
-        for name, path in models.items():
-            make = step_maker(functools.partial(load_model, path), precision)
-            step = BatchingStep(make, pixels=pixels)
-            self._steps[name] = step
-            if step.config.frames_after > 1:
-                raise RLSPError(
-                    f"{path}: looks {step.config.frames_after} frames ahead, but rlsp serve supports one "
-                    "only; give another model."
-                )
+        self._networks = Networks(models, precision)
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
         self._sessions = sessions
         self._lock = threading.Lock()
 
     def about(self) -> dict[str, dict[str, Any]]:
-        """Returns ``{"scale", "latency": in frames, "bits": of the convolutions}`` for each model name."""
-        return {
-            name: {
-                "scale": step.config.scale,
-                "latency": step.config.frames_after,
-                "bits": 8 * step.itemsize,
-            }
-            for name, step in self._steps.items()
-        }
+        """See :meth:`rlsp_tf.serving.networks.Networks.about`."""
+        return self._networks.about()
+
+    def reload(self) -> dict[str, str | None]:
+        """See :meth:`rlsp_tf.serving.networks.Networks.reload`."""
+        return self._networks.reload()
 
     def push(
         self, session: str, index: int, model: str, size: Sequence[int], media_type: str, data: bytes
-    ) -> tuple[bytes | None, int]:
+    ) -> Answer:
         """Takes a frame of a session and returns the one that is ready.
 
         Args:
@@ -116,8 +111,7 @@ class Engine:
             data: the encoded frame.
 
         Returns:
-            The frame before, upscaled (``None`` for the first one if the model looks one frame ahead), and
-            the size of the batch in which it was computed.
+            The frame before, upscaled; there is none for the first one if the model looks one frame ahead.
 
         Raises:
             RLSPError: if the data is not such a frame; the session is unchanged then.
@@ -125,13 +119,13 @@ class Engine:
         """
         width, height = size
         frame = decode_frame(data, media_type, width, height)
-        stream = self._stream(session, index, model, (width, height))
+        stream = self._stream(session, index, model, (width, height), color_of(media_type))
         with stream.busy, self._lost_on_failure(session):
             outputs = stream.upscaler.push(frame)
             stream.pushed += 1
-        return (encode_frame(outputs[0], media_type) if outputs else None), self._steps[model].batch
+            return self._answer(stream, outputs, media_type)
 
-    def flush(self, session: str, index: int, media_type: str) -> bytes | None:
+    def flush(self, session: str, index: int, media_type: str) -> Answer:
         """Ends a session and returns its last frame, if that was still waiting for the next one.
 
         Args:
@@ -144,16 +138,19 @@ class Engine:
         """
         with self._lock:
             stream = self._streams.pop(session, None)
-        if stream is None or stream.pushed != index:
+        if stream is None:
             raise SessionLost()
-        with stream.busy, self._lost_on_failure(session):
-            outputs = stream.upscaler.flush()
-        return encode_frame(outputs[0], media_type) if outputs else None
+        with self._networks.released(stream.network), stream.busy, self._lost_on_failure(session):
+            if stream.pushed != index:
+                raise SessionLost()
+            return self._answer(stream, stream.upscaler.flush(), media_type)
 
     def drop(self, session: str) -> None:
         """Drops the state of a session, if there is one."""
         with self._lock:
-            self._streams.pop(session, None)
+            stream = self._streams.pop(session, None)
+        if stream is not None:
+            self._networks.release(stream.network)
 
     def video(
         self,
@@ -190,18 +187,20 @@ class Engine:
         source, target = Path(source), Path(target)
 
         def named(sentence: str) -> str:
-            # Names of files on the server and advice for the command line are useless to a client.
-            sentence = re.sub(r"; \d+ frames are finished, and the same command .*(?=\.$)", "", sentence)
-            sentence = sentence.replace(os.fspath(source), "the video")
-            sentence = sentence.replace(os.fspath(target), "the result")
-            # Titles in a file need not be UTF-8, but answers are.
-            return sentence.encode("utf-8", "replace").decode("utf-8")
+            return for_clients(sentence, {source: "the video", target: "the result"})
 
         try:
             progress = progress or Progress()
             progress.total = self._measure(source, pixels, seconds, stop)
-            step = self._steps[model]
-            notes = upscale(source, target, step, stop=_EventStop(stop), tick=progress.tick)
+            network = self._networks.take(model)
+            with self._networks.released(network):
+                run = functools.partial(upscale, source, target, network.step, stop=_EventStop(stop))
+                try:
+                    notes = run(tick=progress.tick)
+                except OtherRun:
+                    # It was begun with other weights, or by another version.
+                    progress.frames = 0
+                    notes = run(tick=progress.tick, resume=False)
             return [named(note) for note in notes], progress.total
         except Refused:
             raise
@@ -216,20 +215,36 @@ class Engine:
 
     def close(self) -> None:
         """Computes the waiting frames, then ends the threads."""
-        for step in self._steps.values():
-            step.close()
+        self._networks.close()
 
-    def _stream(self, session: str, index: int, model: str, size: tuple[int, int]) -> _Stream:
+    def _stream(
+        self, session: str, index: int, model: str, size: tuple[int, int], color: ColorSpec | None
+    ) -> _Stream:
+        dropped = []
         with self._lock:
             stream = self._streams.get(session)
             if stream is None and index == 0:
                 while len(self._streams) >= self._sessions:
-                    self._streams.popitem(last=False)
-                stream = self._streams[session] = _Stream(StreamingUpscaler(self._steps[model]), size)
-            if stream is None or stream.pushed != index:
-                raise SessionLost()
-            self._streams.move_to_end(session)
-            return stream
+                    dropped.append(self._streams.popitem(last=False)[1])
+                network = self._networks.take(model)
+                upscaler = StreamingUpscaler(network.step, source=color, target=color)
+                stream = self._streams[session] = _Stream(upscaler, network, color, size)
+            if stream is not None:
+                self._streams.move_to_end(session)
+        for each in dropped:
+            self._networks.release(each.network)
+        if stream is None or stream.pushed != index:
+            raise SessionLost()
+        if stream.color != color:
+            raise RLSPError(
+                "the frame has another colour format than the frames before it; begin another session for it."
+            )
+        return stream
+
+    def _answer(self, stream: _Stream, frames: list[Any], media_type: str) -> Answer:
+        data = encode_frame(frames[0], media_type) if frames else None
+        notes = divergence_notes("the session", stream.upscaler.diverged)
+        return Answer(data, stream.network.step.batch, notes)
 
     @contextlib.contextmanager
     def _lost_on_failure(self, session: str) -> Iterator[None]:

@@ -49,11 +49,12 @@ def server_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def jobs_folder(path: Path) -> Iterator[Path]:
+def jobs_folder(path: Path, option: str = "--jobs") -> Iterator[Path]:
     """Makes a permanent folder if it is missing, and locks it while the block runs.
 
     Args:
         path: the folder.
+        option: by which another one is given, for the message.
 
     Raises:
         RLSPError: if it cannot be made or written, or another server uses it.
@@ -67,7 +68,7 @@ def jobs_folder(path: Path) -> Iterator[Path]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield path
     except BlockingIOError as error:
-        raise RLSPError(f"{path}: is used by another server; give another folder by --jobs.") from error
+        raise RLSPError(f"{path}: is used by another server; give another folder by {option}.") from error
     finally:
         os.close(descriptor)
 

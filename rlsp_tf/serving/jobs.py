@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -24,6 +25,9 @@ POLL_SECONDS = 0.25
 """Seconds between two attempts to start the next job."""
 PROGRESS_SECONDS = 0.5
 """Seconds between two requests for the progress of a job."""
+RATE_SECONDS = 30
+"""Seconds over which frames per second are counted. The time since the beginning would be misleading, because
+a resumed job passes the frames that were finished at once."""
 
 
 class JobBackend(Protocol):
@@ -52,6 +56,7 @@ class Job:
         status: HTTP status of the error.
         began: time at which the work began, in seconds since 1970.
         ended: time at which it ended.
+        rate: recent frames per second; ``None`` until it is known.
     """
 
     name: str
@@ -67,6 +72,7 @@ class Job:
     status: int | None = None
     began: float | None = None
     ended: float | None = None
+    rate: float | None = None
 
     @property
     def is_over(self) -> bool:
@@ -75,9 +81,7 @@ class Job:
 
     def describe(self) -> dict[str, Any]:
         """Describes the job for its client, with frames per second and an estimate of the seconds left."""
-        seconds = (self.ended or time.time()) - self.began if self.began else 0
-        rate = self.frames / seconds if seconds > 0 and self.frames else None
-        left = (self.total - self.frames) / rate if rate and self.total is not None else None
+        left = (self.total - self.frames) / self.rate if self.rate and self.total is not None else None
         return {
             "job": self.name,
             "state": self.state,
@@ -85,7 +89,7 @@ class Job:
             "container": self.container,
             "frames": self.frames,
             "total": self.total,
-            "rate": rate and round(rate, 3),
+            "rate": self.rate and round(self.rate, 3),
             "left": left if left is None or self.is_over else round(left, 1),
             "notes": self.notes,
             "error": self.error,
@@ -131,7 +135,8 @@ class Jobs:
             client: the client that uploads it.
             model: name of the model.
             container: suffix of the result.
-            receive: function that writes the upload to a file.
+            receive: function that writes the upload to a file. It may write more files into the same folder,
+                which stay until the job is removed; the upload itself is removed when the job has ended.
 
         Raises:
             Refused: with 429 or 503 if there are too many jobs.
@@ -167,6 +172,10 @@ class Jobs:
             )
         return job
 
+    def of(self, client: str) -> list[Job]:
+        """Returns the jobs of a client in the order of their uploads."""
+        return [job for job in self._jobs.values() if job.client == client]
+
     def result(self, job: Job) -> Path:
         """Returns the path of the result of a job.
 
@@ -178,6 +187,11 @@ class Jobs:
         if job.state != "done":
             raise Refused(f"the job is {job.state}; ask for the result when it is done.", 409, retry_after=2)
         return self._folder / job.name / f"result.{job.container}"
+
+    async def again(self, job: Job) -> None:
+        """Queues a failed job again. Backends that keep what is finished resume it."""
+        job.state, job.error, job.status, job.began, job.ended = "waiting", None, None, None, None
+        await self._save(job)
 
     async def remove(self, job: Job) -> None:
         """Stops a job if it has not ended, and removes it with its files."""
@@ -209,7 +223,8 @@ class Jobs:
         """Stops a running job, and waits for its end."""
         while name in self._tasks:
             # Repeatedly, since the replica may not know the job yet the first time.
-            await self._backend.stop(name)
+            with contextlib.suppress(RLSPError):
+                await self._backend.stop(name)
             await asyncio.wait({self._tasks[name]}, timeout=PROGRESS_SECONDS)
 
     def _begin(self, job: Job) -> None:
@@ -226,7 +241,8 @@ class Jobs:
     async def _compute(self, job: Job) -> None:
         folder = self._folder / job.name
         source, target = folder / "source", folder / f"result.{job.container}"
-        job.state, job.began, job.frames = "running", time.time(), 0
+        job.state, job.began, job.frames, job.rate = "running", time.time(), 0, None
+        recent: deque[tuple[float, int]] = deque()
         work = asyncio.ensure_future(
             self._backend.video(job.name, os.fspath(source), os.fspath(target), job.model)
         )
@@ -235,6 +251,13 @@ class Jobs:
                 with contextlib.suppress(RLSPError):
                     job.frames, total = await self._backend.progress(job.name)
                     job.total = total if total is not None else job.total
+                # A network takes its time until the first frame, which says nothing about the others.
+                if job.frames:
+                    recent.append((time.time(), job.frames))
+                    while recent[-1][0] - recent[0][0] > RATE_SECONDS:
+                        recent.popleft()
+                    (since, before), (now, frames) = recent[0], recent[-1]
+                    job.rate = (frames - before) / (now - since) if frames > before else None
             job.notes, job.total = work.result()
             job.state, job.frames = "done", job.total
         except RLSPError as error:

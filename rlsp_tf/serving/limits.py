@@ -2,9 +2,12 @@
 
 import contextlib
 import errno
+import os
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from rlsp_tf.errors import RLSPError
 
@@ -123,6 +126,20 @@ class ServerFault(Refused):
     def __init__(self, sentence: str, details: str = "") -> None:
         super().__init__(sentence, 500)
         self.details = details
+
+
+def for_clients(sentence: str, names: Mapping[Path, str]) -> str:
+    """A sentence of the library for clients, who know neither the server's files nor its commands.
+
+    Args:
+        sentence: what was assumed, left out, or went wrong.
+        names: what the client calls the files.
+    """
+    sentence = re.sub(r"; \d+ frames are finished, and the same command .*(?=\.$)", "", sentence)
+    for path, name in names.items():
+        sentence = sentence.replace(os.fspath(path), name)
+    # Titles in a file need not be UTF-8, but answers are.
+    return sentence.encode("utf-8", "replace").decode("utf-8")
 
 
 class Capacity:

@@ -1,5 +1,7 @@
 """The counters of a server, for Prometheus."""
 
+import contextlib
+
 import psutil
 from prometheus_client import (
     CollectorRegistry,
@@ -58,18 +60,31 @@ class Metrics:
         self._memory = Gauge(
             "rlsp_resident_bytes", "Memory of the processes.", ("process",), registry=registry
         )
+        self._cpu = Gauge(
+            "rlsp_cpu_seconds", "Processor time of the processes.", ("process",), registry=registry
+        )
+        self._files = Gauge(
+            "rlsp_open_files", "Files and connections open in the processes.", ("process",), registry=registry
+        )
 
     def text(self) -> bytes:
         """Returns all counters in the text format of Prometheus."""
         own = psutil.Process()
-        self._memory.labels("front").set(own.memory_info().rss)
-        self._memory.labels("replicas").set(sum(map(_memory_of, own.children(recursive=True))))
+        used = {"front": _used_by(own), "replicas": [0.0, 0.0, 0.0]}
+        for process in own.children(recursive=True):
+            # It may have ended meanwhile.
+            with contextlib.suppress(psutil.Error, IndexError):
+                if process.cmdline()[0].startswith(REPLICA):
+                    used["replicas"] = [*map(sum, zip(used["replicas"], _used_by(process), strict=True))]
+        for name, amounts in used.items():
+            for gauge, amount in zip((self._memory, self._cpu, self._files), amounts, strict=True):
+                gauge.labels(name).set(amount)
         return generate_latest(self._registry)
 
 
-def _memory_of(process: psutil.Process) -> int:
-    """Returns the resident memory of a process in bytes if it is a replica, otherwise 0."""
-    try:
-        return process.memory_info().rss if process.cmdline()[0].startswith(REPLICA) else 0
-    except (psutil.Error, IndexError):
-        return 0
+def _used_by(process: psutil.Process) -> list[float]:
+    """Returns bytes of memory, seconds of processor time, and the number of open files of a process."""
+    with process.oneshot():
+        times = process.cpu_times()
+        files = process.num_fds() if hasattr(process, "num_fds") else 0
+        return [process.memory_info().rss, times.user + times.system, files]

@@ -8,6 +8,7 @@ import os
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,9 +20,12 @@ from ray.serve.exceptions import RayServeException
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.serving.limits import Limits, Refused, ServerFault, SessionLost
+from rlsp_tf.serving.wire import Answer
 
 ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 """Sends all calls of a session to the same replica, which depends only on the session's name."""
+KEYS = 200
+"""Number of keys for each replica, at least one of which the router surely sends to it."""
 
 
 class Replica:
@@ -45,7 +49,11 @@ class Replica:
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(threads))
         # Several replicas may share a GPU.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+        from rlsp_tf.inference.divergence import DivergenceWarning
         from rlsp_tf.serving.engine import Engine, Progress
+
+        # Clients are told in their answers.
+        warnings.simplefilter("ignore", DivergenceWarning)
 
         self._new_progress = Progress
         self._limits = limits
@@ -54,6 +62,8 @@ class Replica:
         self._stops: dict[str, threading.Event] = {}
         self._progress: dict[str, Any] = {}
         self._failure: RLSPError | None = None
+        self._reloading = asyncio.Lock()
+        self._reloaded: tuple[int, dict[str, str | None]] = (0, {})
         try:
             self._engine = Engine(models, precision=precision, sessions=limits.sessions)
         except RLSPError as error:
@@ -71,6 +81,22 @@ class Replica:
     async def flush(self, *arguments: Any) -> Any:
         """See :meth:`rlsp_tf.serving.engine.Engine.flush`."""
         return await self._call(self._frames, self._engine.flush, *arguments)
+
+    async def reload(self, key: str, turn: int) -> tuple[str, dict[str, str | None]]:
+        """See :meth:`rlsp_tf.serving.engine.Engine.reload`.
+
+        Args:
+            key: by which Ray chooses the replica.
+            turn: the number of the reload. A second call with the same number gives the same answer.
+
+        Returns:
+            The name of this replica, and what came of the reload.
+        """
+        async with self._reloading:
+            if turn != self._reloaded[0]:
+                reload = asyncio.get_running_loop().run_in_executor(None, self._engine.reload)
+                self._reloaded = turn, await reload
+        return serve.get_replica_context().replica_id.unique_id, self._reloaded[1]
 
     async def drop(self, session: str) -> None:
         """See :meth:`rlsp_tf.serving.engine.Engine.drop`."""
@@ -131,17 +157,19 @@ class RayBackend:
 
     Args:
         handle: Ray's handle of the deployment.
+        replicas: how many there are.
     """
 
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
+    def __init__(self, handle: Any, replicas: int) -> None:
+        self._handle, self._replicas = handle, replicas
+        self._turn = 0
 
     async def push(
         self, session: str, index: int, model: str, size: tuple[int, int], media_type: str, data: bytes
-    ) -> tuple[bytes | None, int]:
+    ) -> Answer:
         return await self._call("push", session, index, model, size, media_type, data)
 
-    async def flush(self, session: str, index: int, media_type: str) -> bytes | None:
+    async def flush(self, session: str, index: int, media_type: str) -> Answer:
         return await self._call("flush", session, index, media_type)
 
     async def drop(self, session: str) -> None:
@@ -162,6 +190,22 @@ class RayBackend:
     async def about(self) -> dict[str, dict[str, Any]]:
         """See :meth:`rlsp_tf.serving.engine.Engine.about`."""
         return await self._call("about", "")
+
+    async def reload(self) -> dict[str, str | None]:
+        """See :meth:`rlsp_tf.serving.engine.Engine.reload`; a failure of one replica counts for all."""
+        self._turn += 1
+        answers: dict[str, dict[str, str | None]] = {}
+        # Ray has no call for all replicas, so they are called by keys until each has answered.
+        for number in range(KEYS * self._replicas):
+            replica, outcome = await self._call("reload", f"reload {number}", self._turn)
+            answers[replica] = outcome
+            if len(answers) == self._replicas:
+                break
+        merged: dict[str, str | None] = {}
+        for outcome in answers.values():
+            for name, failure in outcome.items():
+                merged[name] = merged.get(name) or failure
+        return merged
 
     async def _call(self, method: str, key: str, *arguments: Any) -> Any:
         """Calls the replica that a key belongs to. The key is also the first argument, unless it is empty."""
@@ -222,4 +266,4 @@ def deploy(
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     serve.start(proxy_location="Disabled", logging_config={"log_level": "ERROR"})
     app = deployment.bind(dict(models), precision, limits, threads, folder)
-    return RayBackend(serve.run(app, name="rlsp", route_prefix=None))
+    return RayBackend(serve.run(app, name="rlsp", route_prefix=None), replicas)

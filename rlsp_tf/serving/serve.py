@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.serving.limits import DEFAULT_LIMITS, LOOPBACK, Limits
 from rlsp_tf.system.cores import cores
+from rlsp_tf.system.listener import listen
 
 if TYPE_CHECKING:
     from rlsp_tf.serving.access import Access
@@ -76,7 +77,7 @@ def serve(
     access = Access(hosts, read_tokens(token_file) if token_file is not None else ())
     check_tls(tls)
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(_listener(host, port))
+        listener = stack.enter_context(listen(host, port, "rlsp serve"))
         log_to_stderr()
         if not access.tokens and not ipaddress.ip_address(listener.getsockname()[0]).is_loopback:
             print(
@@ -136,18 +137,6 @@ def _check_installed() -> None:
             raise RLSPError(
                 f"rlsp serve: needs {package} to run; install it by: pip install 'rlsp_tf[serve]'."
             )
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    """Returns a listening socket; called before anything that takes time."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise RLSPError(
-            f"rlsp serve: cannot listen on {host}:{port} ({reason}); give another by --host or --port."
-        ) from error
 
 
 @contextlib.contextmanager

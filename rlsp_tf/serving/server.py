@@ -3,9 +3,11 @@
 import asyncio
 import functools
 import logging
+import signal
 import socket
 import ssl
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.serving.app import App
 from rlsp_tf.serving.connections import LimitedConfig, LimitedProtocol
 from rlsp_tf.serving.limits import LOOPBACK
+from rlsp_tf.serving.refusals import log
 
 BACKLOG = 512
 """Largest number of connections that wait to be accepted."""
@@ -32,7 +35,8 @@ class Server(uvicorn.Server):
     """Serves an application, and finishes its work at the first SIGINT or SIGTERM.
 
     From then on new work is refused. Sessions can be flushed and videos are finished for ``grace`` seconds;
-    videos that take longer are answered with 503. A second signal ends the server at once.
+    videos that take longer are answered with 503. Jobs are suspended at once. A second signal ends the server
+    at once. At SIGHUP models are loaded anew, see :meth:`rlsp_tf.serving.app.App.reload`.
 
     Args:
         app: the application.
@@ -71,6 +75,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app, self._grace = app, grace
         self._drained: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         # As uvicorn does it, but with a time limit for the client's part of TLS. A connection that has not
@@ -90,6 +95,8 @@ class Server(uvicorn.Server):
             for each in sockets or []
         ]
         self._background = asyncio.create_task(self._app.run())
+        if threading.current_thread() is threading.main_thread() and sys.platform != "win32":
+            loop.add_signal_handler(signal.SIGHUP, self._begin_reload)
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -108,8 +115,21 @@ class Server(uvicorn.Server):
         else:
             self._drained = asyncio.get_running_loop().create_task(self._drain())
 
+    def _begin_reload(self) -> None:
+        async def reload(before: "asyncio.Task[None] | None") -> None:
+            if before is not None:
+                await asyncio.wait({before})
+            try:
+                await self._app.reload()
+            except RLSPError as error:
+                log.error("the weights were not loaded anew: %s", error)
+
+        self._reloading = asyncio.create_task(reload(self._reloading))
+
     async def _drain(self) -> None:
         self._app.drain()
+        # Jobs go on when the server is started again, so nobody has to wait for them.
+        await self._app.jobs.stop()
         deadline = asyncio.get_running_loop().time() + self._grace
         while self._app.busy and asyncio.get_running_loop().time() < deadline:
             await asyncio.sleep(0.1)

@@ -9,13 +9,13 @@ import contextlib
 import hashlib
 import secrets
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rlsp_tf.serving.limits import Capacity, Limits, Refused, ServerFault, SessionLost
-from rlsp_tf.serving.wire import RAW
+from rlsp_tf.serving.wire import RAW, Answer
 
 
 class Backend(Protocol):
@@ -23,14 +23,16 @@ class Backend(Protocol):
 
     async def push(
         self, session: str, index: int, model: str, size: tuple[int, int], media_type: str, data: bytes
-    ) -> tuple[bytes | None, int]: ...
-    async def flush(self, session: str, index: int, media_type: str) -> bytes | None: ...
+    ) -> Answer: ...
+    async def flush(self, session: str, index: int, media_type: str) -> Answer: ...
     async def drop(self, session: str) -> None: ...
 
 
-REQUESTS = 2
-"""Largest number of concurrent requests of a session. A client needs one, and another one to send a frame
-again if its connection broke and the server has not noticed yet."""
+WINDOW = 2
+"""Largest number of frames of a session on their way, so that one is sent while another one is computed."""
+REQUESTS = WINDOW + 1
+"""Largest number of concurrent requests of a session. One more than the frames is for a client that sends a
+frame again because its connection broke and the server has not noticed yet."""
 KEPT_BYTES = 2**26
 """Total size in bytes of the last answers of ended sessions, which are kept for clients that ask again."""
 
@@ -60,17 +62,17 @@ class Session:
     used: float = 0
     ended: bool = False
     requests: Capacity = field(default_factory=lambda: Capacity(REQUESTS, "requests for this session"))
-    _answer: bytes | None = None
-    _digest: bytes = b""
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _last: Answer = field(default_factory=lambda: Answer(None))
+    _answers: deque[tuple[bytes, Answer]] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    _turn: asyncio.Condition = field(default_factory=asyncio.Condition)
     _place: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
 
 class Sessions:
     """The sessions of a server.
 
-    No accepted frame is lost. A frame is accepted when its answer is ready, and the last answer is kept. So
-    a client whose connection broke can send the same frame again and gets the same answer. A refused frame
+    No accepted frame is lost. A frame is accepted when its answer is ready, and the last answers are kept. So
+    a client whose connection broke can send the same frames again and gets the same answers. A refused frame
     leaves the session unchanged.
 
     Args:
@@ -154,32 +156,40 @@ class Sessions:
             )
         return session
 
-    async def push(self, session: Session, index: int, media_type: str, data: bytes) -> bytes | None:
-        """Takes a frame and returns the one before it, upscaled; ``None`` if there is none yet.
+    async def push(self, session: Session, index: int, media_type: str, data: bytes) -> Answer:
+        """Takes a frame and returns the one before it, upscaled.
 
         Args:
             session: a session that :meth:`get` has returned.
-            index: number of the frame, counted from 0. It has to be the next one, or the last one again,
-                which is answered as before.
+            index: number of the frame, counted from 0. It has to be the next one; the one after that, which
+                waits for it; or one of the last :data:`WINDOW`, which are answered as before.
             media_type: format of ``data``; see :mod:`rlsp_tf.serving.wire`.
             data: the encoded frame.
 
         Raises:
-            Refused: with 409 if another frame is expected, or if the last one is sent again with other
-                content; with 429 or 503 if too many frames wait, with 503 if the server is shutting down.
+            Refused: with 409 if another frame is expected, or if one is sent again with other content; with
+                429 or 503 if too many frames wait, with 503 if the server is shutting down.
             SessionLost: if the state of the session is gone.
             RLSPError: if the data is not such a frame.
         """
         self.queue.check(session.client)
         async with session._turn:
-            if index == session.next - 1 and not session.ended:
-                if _digest_of(media_type, data) != session._digest:
+            if session.next < index < session.next + WINDOW:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(
+                        session._turn.wait_for(lambda: session.next >= index or session.ended),
+                        self._limits.stall_seconds,
+                    )
+            ago = session.next - index
+            if 0 < ago <= len(session._answers) and not session.ended:
+                digest, answer = session._answers[-ago]
+                if _digest_of(media_type, data) != digest:
                     raise Refused(
                         f"frame {index} was accepted before with other content; send the same again for the "
                         f"same answer, or go on with frame {session.next}.",
                         409,
                     )
-                return session._answer
+                return answer
             if session.ended or index != session.next:
                 reason = "was flushed" if session.ended else f"expects frame {session.next}"
                 raise Refused(f"frame {index} cannot be accepted, because the session {reason}.", 409)
@@ -188,14 +198,15 @@ class Sessions:
             with self.queue.one(session.client):
                 began = time.perf_counter()
                 call = self._backend.push(session.name, index, session.model, session.size, media_type, data)
-                answer, batch = await self._end_if_lost(session, call)
-                self._observe(time.perf_counter() - began, batch)
-            session._answer, session._digest = answer, _digest_of(media_type, data)
+                answer = await self._end_if_lost(session, call)
+                self._observe(time.perf_counter() - began, answer.batch)
+            session._answers.append((_digest_of(media_type, data), answer))
             session.media_type, session.next = media_type, index + 1
             session.used = time.monotonic()
+            session._turn.notify_all()
             return answer
 
-    async def flush(self, session: Session) -> bytes | None:
+    async def flush(self, session: Session) -> Answer:
         """Ends a session and returns its last frame. A second call returns the same.
 
         Raises:
@@ -203,15 +214,16 @@ class Sessions:
         """
         async with session._turn:
             if not session.ended:
-                answer = None
                 if session.next:
                     call = self._backend.flush(session.name, session.next, session.media_type)
-                    answer = await self._end_if_lost(session, call)
-                session._answer, session.ended = answer, True
+                    session._last = await self._end_if_lost(session, call)
+                session.ended = True
+                session._answers.clear()
+                session._turn.notify_all()
                 session.used = time.monotonic()
                 session._place.close()
                 self._forget_ended()
-            return session._answer
+            return session._last
 
     async def expire(self) -> int:
         """Removes sessions that were idle for too long; returns how many of them were open."""
@@ -244,7 +256,7 @@ class Sessions:
         ended = [session for session in self._sessions.values() if session.ended]
         size = 0
         for number, session in enumerate(reversed(ended)):
-            size += len(session._answer or b"")
+            size += len(session._last.data or b"")
             if number and (number >= self._limits.sessions or size > KEPT_BYTES):
                 self._forget(session)
 

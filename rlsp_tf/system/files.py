@@ -7,11 +7,11 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, describe_os_error
 
 DEEPEST = 50
 """Levels of nesting that :func:`read_json` accepts. Files written by rlsp have ten at most."""
@@ -50,7 +50,7 @@ def atomic_file(
     ``target`` stays as it was.
 
     Args:
-        target: the final path. Its folder must exist.
+        target: the final path. Folders above it that are missing are made, see :func:`made_folder`.
         force: whether to replace an existing file.
         inside: a folder on the same disk for the temporary file. By default the folder of ``target``.
 
@@ -58,19 +58,20 @@ def atomic_file(
         The path to write to.
 
     Raises:
-        RLSPError: if the folder is missing or cannot be written, if ``target`` is a folder, or if it
+        RLSPError: if the folder cannot be made or written, if ``target`` is a folder, or if it
             exists and ``force`` is false.
     """
     check_target(target, force=force)
     target = Path(target)
     temporary = temporary_path(target, inside)
-    try:
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, target)
-        sync(target.absolute().parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with made_folder(target.absolute().parent):
+        try:
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, target)
+            sync(target.absolute().parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -83,7 +84,7 @@ def atomic_folder(
     if all its files are ``ours``. The content is flushed to the disk before the folder is renamed.
 
     Args:
-        target: the final path. Its parent must exist.
+        target: the final path. Folders above it that are missing are made, see :func:`made_folder`.
         force: whether to replace a folder that has files in it.
         inside: a folder on the same disk for the new folder. By default the parent of ``target``.
         ours: says which files may be removed together with the replaced folder.
@@ -98,23 +99,54 @@ def atomic_folder(
     check_folder(target, force=force, ours=ours)
     target = Path(target)
     temporary = temporary_path(target, inside)
-    temporary.mkdir()
+    with made_folder(target.absolute().parent):
+        temporary.mkdir()
+        try:
+            yield temporary
+            for path in (*temporary.rglob("*"), temporary):
+                sync(path)
+            # Files that were added to the target meanwhile must not be removed.
+            check_folder(target, force=force, ours=ours)
+            if target.is_dir():
+                retired = temporary_path(target, inside)
+                os.replace(target, retired)
+                os.replace(temporary, target)
+                remove_files(retired, ours)
+            else:
+                os.replace(temporary, target)
+            sync(target.absolute().parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Makes a folder and those above it that are missing.
+
+    If the block raises, the folders that were made are removed, as far as they are empty, so that a command
+    that fails leaves nothing behind.
+
+    Raises:
+        RLSPError: if they cannot be made.
+    """
+    folder = folder.absolute()
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
-        yield temporary
-        for path in (*temporary.rglob("*"), temporary):
-            sync(path)
-        # Files that were added to the target meanwhile must not be removed.
-        check_folder(target, force=force, ours=ours)
-        if target.is_dir():
-            retired = temporary_path(target, inside)
-            os.replace(target, retired)
-            os.replace(temporary, target)
-            remove_files(retired, ours)
-        else:
-            os.replace(temporary, target)
-        sync(target.absolute().parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RLSPError(describe_os_error(error)) from error
+    try:
+        yield
+    except BaseException:
+        remove_empty(missing)
+        raise
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders, up to the first one that is not empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def check_target(target: str | os.PathLike[str], *, force: bool = False) -> None:
@@ -242,7 +274,7 @@ def write_json(target: str | os.PathLike[str], value: Any, *, force: bool = Fals
     """Writes a value as a JSON file, completely or not at all.
 
     Args:
-        target: the final path. Its folder must exist.
+        target: the final path.
         value: the value, made of types that JSON has.
         force: whether to replace an existing file.
 
@@ -308,9 +340,10 @@ def _parents(path: Path) -> list[Path]:
 
 
 def _check_parent(target: Path) -> None:
-    parent = target.absolute().parent
+    # Folders that are missing will be made in the nearest one that exists.
+    parent = next(folder for folder in target.absolute().parents if folder.exists())
     if not parent.is_dir():
-        raise RLSPError(f"{target}: the folder {parent} does not exist; create it first.")
+        raise RLSPError(f"{target}: {parent} is a file, not a folder; choose another place.")
     try:
         # os.access is not enough: for root it is true even on a read-only file system.
         with tempfile.TemporaryFile(dir=parent):

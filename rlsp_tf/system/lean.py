@@ -6,22 +6,9 @@ import os
 import sys
 from collections.abc import Iterator
 
-from rlsp_tf.system.quiet import quiet_tensorflow
-
 UNUSED = ("cv2", "jax", "matplotlib", "pandas", "scipy")
 """Packages that TensorFlow and Keras import where they find them, for converters, plots and data that nothing
 here uses. JAX and Matplotlib alone take as long as Keras."""
-
-
-def start_tensorflow() -> None:
-    """Imports TensorFlow and initializes its devices, without its messages on standard error."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with quiet_tensorflow():
-        with lean_imports():
-            import keras  # noqa: F401
-            import tensorflow as tf
-
-        tf.config.list_logical_devices()
 
 
 @contextlib.contextmanager

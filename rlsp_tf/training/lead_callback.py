@@ -10,12 +10,12 @@ import keras
 import numpy as np
 from keras import ops
 from PIL import Image
-from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.pixels.metrics import decibels, luma, luma_of
 from rlsp_tf.pixels.resample import enlarge_matrix
 from rlsp_tf.system.files import atomic_file
+from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.system.signals import Stop
 from rlsp_tf.training.clips.mixture import MixedSampler
 from rlsp_tf.training.clips.sampler import ClipSampler
@@ -37,7 +37,7 @@ class LeadCallback(TrainingCallback):
         group: the workers and devices that train.
         rows: rows of the log so far.
         start, steps, every, stop: see :class:`rlsp_tf.training.schedule.TrainingCallback`.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
 
     Raises:
         RLSPError: in ``fit``, if the loss or a weight is not finite.
@@ -70,8 +70,8 @@ class LeadCallback(TrainingCallback):
         self._last_row = dict(rows[-1]) if rows else {}
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self._bar = tqdm(
-            total=self._steps, initial=self._start, unit="step", disable=not self._progress, smoothing=0.05
+        self._bar = ProgressBar(
+            total=self._steps, initial=self._start, unit="steps", show=self._progress, smoothing=0.05
         )
         if self._start and self._start % self._every == 0 and best_psnr_of(self._last_row) is None:
             # A signal interrupted the validation at this step.
@@ -135,7 +135,7 @@ class LeadCallback(TrainingCallback):
                     for what, name in (("clips", "val_psnr"), ("photographs", "val_psnr_photographs"))
                     if name in row
                 ]
-                tqdm.write(f"step {self.step}: validation: {'; '.join(numbers)}", file=sys.stderr)
+                ProgressBar.write(f"step {self.step}: validation: {'; '.join(numbers)}", file=sys.stderr)
 
     def _average(self) -> None:
         """Copies the current averages to the averaged model."""

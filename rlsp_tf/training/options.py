@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import UsageError
 from rlsp_tf.network.config import PRESETS, RLSPConfig
 from rlsp_tf.network.model import rlsp_layer
 from rlsp_tf.network.weights import load_model
@@ -50,7 +50,7 @@ class TrainingOptions:
         mixture: what samples are made of and how they are degraded.
 
     Raises:
-        RLSPError: if a number is out of range.
+        UsageError: if a number is out of range.
     """
 
     network: RLSPConfig = PRESETS["7-48"]
@@ -72,9 +72,9 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             if getattr(self, name) < least:
-                raise RLSPError(f"--{name} must be at least {least}, not {getattr(self, name)}.")
+                raise UsageError(f"--{name} must be at least {least}, not {getattr(self, name)}.")
         if not 0 < self.learning_rate < 1:
-            raise RLSPError(f"--learning-rate must be between 0 and 1, not {self.learning_rate}.")
+            raise UsageError(f"--learning-rate must be between 0 and 1, not {self.learning_rate}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the options as a dictionary that can be written as JSON."""

@@ -46,7 +46,7 @@ class RunFolder:
     """The folder of a run; see the module for its files.
 
     Args:
-        path: path of the folder. It is made if only its last part is missing.
+        path: path of the folder. It is made if it is missing, with the folders above it.
 
     Attributes:
         path: path of the folder.
@@ -63,7 +63,7 @@ class RunFolder:
         self.averaged = self.path / "averaged.keras"
         self._log = self.path / "log.csv"
         try:
-            self.path.mkdir(exist_ok=True)
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RLSPError(describe_os_error(error)) from error
 

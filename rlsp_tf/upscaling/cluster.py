@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from rlsp_tf.errors import RLSPError, first_line
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.step import Step
 from rlsp_tf.system.cores import ONE_CORE
+from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.system.storage import Storage
 from rlsp_tf.upscaling.plan import (
     Plan,
@@ -113,8 +112,6 @@ def upscale_all(
     ray = start_ray(address, workers)
     content: str | bytes = Path(model).read_bytes() if model.endswith(".keras") else model
     targets = targets_of(sources, folder)
-    if local := Storage(folder).local:
-        local.mkdir(exist_ok=True)
     failed: list[str] = []
     notes: list[str] = []
     try:
@@ -141,7 +138,7 @@ def upscale_all(
         }
         left: dict[int, int] = {}
         plans: dict[int, Any] = {}
-        bar = tqdm(unit=" frames", desc=folder, total=0, disable=None if progress else True)
+        bar = ProgressBar(unit="frames", desc=folder, total=0, show=progress)
         with bar:
             for done in as_completed(ray, waiting):
                 kind, index, frames = waiting.pop(done)

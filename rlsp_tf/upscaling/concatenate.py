@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import av
-from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.containers import ALPHA_MODE, rate_to_declare, tag_for
 from rlsp_tf.media.frames import FrameSource
+from rlsp_tf.media.inputs import libav_sentence
 from rlsp_tf.media.stream_copy import Part, StreamCopy, is_of_content, parts_of
-from rlsp_tf.media.video_reader import VideoSource, libav_sentence
+from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.media.video_writer import VIDEO_FORMATS, open_output
+from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.upscaling.work_folder import Segment
 
 
@@ -57,14 +58,14 @@ def join_videos(
             fail are added.
         because: the reason noted for parts that make writing fail, as the end of a sentence.
         most: number of packets of each stream to copy. By default everything is copied.
-        progress: whether to show a progress bar.
+        progress: whether to show on standard error how far it is.
 
     Raises:
         RLSPError: if a segment is damaged, or the file cannot be written or is not as expected.
     """
     times = [pair for segment in segments for pair in segment.times]
     starts = list(accumulate((segment.frames for segment in segments), initial=0))
-    bar = tqdm(total=len(times), unit=" frames", desc=f"joining {target}", disable=None if progress else True)
+    bar = ProgressBar(total=len(times), unit="frames", desc=f"joining {target}", show=progress)
     parts = parts_of(source) if isinstance(source, VideoSource) else []
 
     def write(without: Collection[Part]) -> list[str]:

@@ -29,6 +29,10 @@ SEGMENT = 100
 every few seconds."""
 
 
+class OtherRun(RLSPError):
+    """What an interrupted run has left was made with other settings, weights or versions."""
+
+
 class DamagedSegment(RLSPError):
     """A finished segment has changed on the disk.
 
@@ -403,7 +407,7 @@ _PIECE = 2**20
 
 
 def compare_runs(target: Path, noted: dict[str, Any], run: dict[str, Any]) -> None:
-    """Raises an ``RLSPError`` if an interrupted run differs from the present one.
+    """Raises an :class:`OtherRun` if an interrupted run differs from the present one.
 
     Args:
         target: the file or folder to write.
@@ -414,7 +418,7 @@ def compare_runs(target: Path, noted: dict[str, Any], run: dict[str, Any]) -> No
         if noted.get(name) != run.get(name):
             short = all(len(str(each.get(name))) <= 24 for each in (noted, run))
             values = f" ({noted.get(name)} then, {run.get(name)} now)" if short else ""
-            raise RLSPError(
+            raise OtherRun(
                 f"{target}: a run with another {name}{values} was interrupted; repeat that command to "
                 "continue it, or add --no-resume to start over."
             )

@@ -48,7 +48,8 @@ class Size:
     def __post_init__(self) -> None:
         if sum(each is not None for each in (self.box, self.height, self.scale)) > 1:
             raise UsageError("a size, a height and a scale exclude each other; give one of them.")
-        if any(each < 1 for each in (*(self.box or ()), self.height or 1)):
+        given = (*(self.box or ()), 1 if self.height is None else self.height)
+        if any(each < 1 for each in given):
             raise UsageError("the width and the height of a result must be at least 1.")
         if self.scale is not None and not 1 <= self.scale <= LARGEST:
             raise UsageError(f"a result must be from 1 to {LARGEST} times as large as the input.")
@@ -67,21 +68,25 @@ class Size:
         Args:
             frames: the clip that is upscaled.
             scale: how many times larger the network makes it.
-            even: whether width and height have to be even, as those of most videos.
+            even: whether width and height have to be even, as those of most videos, or multiples of the
+                subsampling of chroma, if that is coarser.
 
         Raises:
             RLSPError: if the result would be smaller than the clip, or more than ``LARGEST`` times as large.
         """
-        if self.box is None and self.height is None:
-            by = scale if self.scale is None else self.scale
-            return Geometry(_rounded(by * frames.width, even), _rounded(by * frames.height, even), False)
-        aspect = (isinstance(frames, VideoSource) and frames.sample_aspect_ratio) or Fraction(1)
-        width, height = frames.width * aspect, Fraction(frames.height)
+        held = frames.color.subsampling if even and frames.color else (1, 1)
+        units = [max(1 + even, each) for each in held]
         limits = self.box or (None, self.height)
-        by = min(Fraction(most) / each for most, each in zip(limits, (width, height), strict=True) if most)
+        asked = [limit for limit in limits if limit is not None]
+        aspect = Fraction(1)
+        if asked and isinstance(frames, VideoSource):
+            aspect = frames.sample_aspect_ratio or aspect
+        shown = frames.width * aspect, Fraction(frames.height)
+        by = Fraction(scale) if self.scale is None else self.scale
+        if asked:
+            by = min(limit / each for limit, each in zip(limits, shown, strict=True) if limit is not None)
         made = [
-            min(_rounded(by * each, even), most - most % 2 if most and even else most or LARGEST**9)
-            for most, each in zip(limits, (width, height), strict=True)
+            _fitting(by * each, limit, unit) for each, limit, unit in zip(shown, limits, units, strict=True)
         ]
         if not 1 <= by <= LARGEST:
             start = (
@@ -93,6 +98,9 @@ class Size:
         return Geometry(made[0], made[1], aspect != 1)
 
 
-def _rounded(length: Fraction | int, even: bool) -> int:
-    unit = 2 if even else 1
-    return max(unit, unit * round(Fraction(length) / unit))
+def _fitting(length: Fraction, limit: int | None, unit: int) -> int:
+    """Returns the multiple of a unit that is nearest to a length, or below it if it would exceed a limit."""
+    nearest = unit * round(length / unit)
+    if limit is not None:
+        nearest = min(nearest, limit - limit % unit)
+    return max(unit, nearest)

@@ -14,26 +14,27 @@ import av
 import keras
 import numpy as np
 import psutil
-import tensorflow as tf
-from tqdm import tqdm
 
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted
+from rlsp_tf.inference.backend import backend_version
 from rlsp_tf.inference.bars import Bars, PictureStep, picture_of
 from rlsp_tf.inference.color_path import ChromaGeometry
 from rlsp_tf.inference.divergence import Watch, divergence_notes
+from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.resumed import EVERYTHING, ResumedStep, Stopped
 from rlsp_tf.inference.step import KerasStep, Step
 from rlsp_tf.inference.strips import PER_PIXEL, StripStep, within_memory
 from rlsp_tf.inference.transparency import enlarge_alpha, filled_under
 from rlsp_tf.inference.upscaler import PreparedFrame, StreamingUpscaler
 from rlsp_tf.media.encoders import EncoderOptions
-from rlsp_tf.media.excerpt import Excerpt
 from rlsp_tf.media.frames import Frame, FrameSink, FrameSource
+from rlsp_tf.media.interval import Interval
 from rlsp_tf.media.open import STDIN, STDOUT, ImageSink, becomes_video, open_sink, open_source
 from rlsp_tf.media.resize import Resizer
 from rlsp_tf.media.samples import sample_frames
 from rlsp_tf.system.pipeline import Background, Prefetch
+from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.system.signals import Stop
 from rlsp_tf.upscaling.outputs import Output, Outputs, Picture, Repeats, shots_of
 from rlsp_tf.upscaling.published import published
@@ -57,11 +58,11 @@ class Recipe:
     repeats: Repeats = "copy"
     bars: Bars = "interpolate"
     size: Size = Size()
-    excerpt: Excerpt = Excerpt()
+    interval: Interval = Interval()
 
     def open(self, path: Path) -> FrameSource:
         """Opens a clip to read what is upscaled of it, see :func:`rlsp_tf.media.open.open_source`."""
-        return open_source(path, deinterlace=self.deinterlace, excerpt=self.excerpt, rate=self.encoder.rate)
+        return open_source(path, deinterlace=self.deinterlace, interval=self.interval, rate=self.encoder.rate)
 
     def geometry(self, frames: FrameSource, scale: int, path: Path) -> Geometry:
         """Returns the form of the frames of a result, see :meth:`sink`."""
@@ -101,22 +102,26 @@ class Recipe:
             )
         return sink
 
-    def run(self, source: Path, step: Step, scene_cuts: object) -> dict[str, Any]:
-        """Returns everything that the frames of a result depend on, for a journal."""
-        cuts = sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts
-        values = {name: value for name, value in asdict(self).items() if name not in ("size", "excerpt")}
+    def settings(self) -> dict[str, Any]:
+        """Returns all settings by the names of the options of ``rlsp upscale``."""
+        values = {name: value for name, value in asdict(self).items() if name not in ("size", "interval")}
         values |= values.pop("encoder")
         options = {f"--{name.replace('_', '-')}": value for name, value in values.items()}
         options["--rate"] = None if self.encoder.rate is None else str(self.encoder.rate)
         options["segment length"] = options.pop("--segment")
-        options |= self.size.options() | self.excerpt.options()
+        return options | self.size.options() | self.interval.options()
+
+    def run(self, source: Path, step: Step, scene_cuts: object) -> dict[str, Any]:
+        """Returns everything that the frames of a result depend on, for a journal."""
+        cuts = sorted(scene_cuts) if isinstance(scene_cuts, frozenset) else scene_cuts
+        backend, version = backend_version()
         return {
-            **options,
+            **self.settings(),
             "input": identity_of(source),
             "model": step.fingerprint,
             "--scene-cuts": cuts,
             "version of rlsp": __version__,
-            "version of TensorFlow": tf.__version__,
+            f"version of {backend}": version,
             "version of PyAV": av.__version__,
         }
 
@@ -140,8 +145,9 @@ class _EndOfSegment:
 def upscale(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
-    model: keras.Model | Step,
+    model: keras.Model | Step | str | os.PathLike[str],
     *,
+    precision: str = "auto",
     chroma: ChromaGeometry = "aligned",
     codec: str | None = None,
     crf: int = 18,
@@ -178,7 +184,10 @@ def upscale(
         source: a video, a folder of images, or an image; ``"-"`` for a video from standard input.
         target: a video (judged by its suffix), a new folder, or, for an image, an image; ``"-"`` for Matroska
             on standard output. A run that reads or writes a pipe cannot be resumed.
-        model: the network, see :class:`rlsp_tf.StreamingUpscaler`.
+        model: the network, see :class:`rlsp_tf.StreamingUpscaler`; or what :func:`rlsp_tf.load_model` or the
+            command takes: a ``.keras`` file, an export, or the name of weights.
+        precision: number format of the convolutions of a network that is given by its file or name, see
+            :func:`rlsp_tf.inference.load.load_step`; a model has its own.
         chroma: how chroma is upscaled, see :class:`rlsp_tf.StreamingUpscaler`.
         codec: FFmpeg's name of the video encoder. The default depends on the container, see
             :func:`rlsp_tf.media.containers.codec_for`.
@@ -212,7 +221,7 @@ def upscale(
         stop: evaluated before every step of the network. When it becomes true, the current segment ends
             there, and repeating the call continues after it. A video from standard input ends there, and
             what was read is written.
-        progress: whether to show a progress bar, if standard error is a terminal.
+        progress: whether to show on standard error how far it is.
         tick: called for every frame of the result.
 
     Returns:
@@ -232,12 +241,12 @@ def upscale(
         repeats,
         bars,
         Size(size, height, None if scale is None else _exact(scale)),
-        Excerpt(_exact(start), None if duration is None else _exact(duration)),
+        Interval(_exact(start), None if duration is None else _exact(duration)),
     )
     return upscale_clip(
         source,
         target,
-        model,
+        load_step(model, precision=precision) if isinstance(model, str | os.PathLike) else model,
         recipe,
         scene_cuts=scene_cuts,
         memory=memory,
@@ -287,9 +296,7 @@ def upscale_clip(
                 progress=progress,
             )
         shots = shots_of(frames, frames.depth, scene_cuts, recipe.repeats)
-        bar = tqdm(
-            total=frames.frames, unit=" frames", desc=os.fspath(target), disable=None if progress else True
-        )
+        bar = ProgressBar(total=frames.frames, unit="frames", desc=os.fspath(target), show=progress)
 
         def count() -> None:
             bar.update()
@@ -451,7 +458,7 @@ def render(
                 finisher.put(_EndOfSegment(counted.count, []))
         except Stopped:
             message = f"rlsp: {stop.signal}: saving what is finished; repeat the signal to stop at once"
-            tqdm.write(message, file=sys.stderr)
+            ProgressBar.write(message, file=sys.stderr)
             if segmented and unsaved:
                 # Any further steps belong to the warm start of the next shot, which needs no state.
                 finisher.put(_EndOfSegment(steps, counted.kept() if counted.count == steps else []))

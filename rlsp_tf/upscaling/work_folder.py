@@ -25,7 +25,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.system.files import fitting_name, others_in, remove_files, sync
+from rlsp_tf.system.files import fitting_name, others_in, remove_empty, remove_files, sync
 
 SUFFIX = ".rlsp"
 """Suffix of a work folder's name, added to the name of the target."""
@@ -161,7 +161,8 @@ class WorkFolder:
             raise RLSPError(
                 f"{self._shown}: is in the way of the work folder, which needs this name; rename or move it."
             )
-        self.path.mkdir(exist_ok=True)
+        self._made = [folder for folder in self.path.parents if not folder.exists()]
+        self.path.mkdir(parents=True, exist_ok=True)
         try:
             self._lock.acquire()
         except Timeout:
@@ -175,6 +176,7 @@ class WorkFolder:
             if self.path.is_dir() and not any((self.path / name).exists() for name in (JOURNAL, PLAN)):
                 self.remove()
         self._lock.release()
+        remove_empty(self._made)
 
     def read(self) -> Journal | None:
         """Reads the journal, and cuts off an incomplete last line; ``None`` if no segment is finished."""

@@ -1,6 +1,7 @@
 """rlsp as a user meets it: commands on files, sentences on standard error, exit codes."""
 
 import itertools
+import re
 import signal
 import subprocess
 import sys
@@ -271,3 +272,47 @@ def test_a_rate_that_does_not_count_is_said_to_be_ignored(
 def test_quality_out_of_range_is_wrong_usage(folder: Path, model: str, tmp_path: Path, capsys) -> None:
     words = (folder, tmp_path / "film.mp4", "--model", model, "--crf", "52")
     assert "--crf for libx264 must be from 0 to 51, not 52." in fails(capsys, "upscale", *words, code=2)
+
+
+COUNTS = ["--port", "--max-connections", "--max-rate", "--max-sessions", "--max-queue", "--max-pixels"]
+COUNTS += ["--max-videos", "--max-jobs", "--replicas"]
+AMOUNTS = ["--grace", "--client-share", "--max-idle", "--max-upload", "--max-seconds", "--max-job-age"]
+SERVE = [*COUNTS, *AMOUNTS]
+
+
+def test_these_are_all_numbers_of_serve(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--help"])
+    numbers = r"^  (--[\w-]+) (?:N|SECONDS|MB|PART|PORT)$|^  (--[\w-]+) (?:N|SECONDS|MB|PART|PORT) "
+    found = {first or second for first, second in re.findall(numbers, capsys.readouterr().out, re.M)}
+    assert found == set(SERVE)
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "values"),
+    [
+        *(("serve", option, ("-1", "nan", "inf", "many", "")) for option in SERVE),
+        *(("serve", option, ("1.5", "9" * 30)) for option in COUNTS),
+        *(
+            ("serve", option, ("0",))
+            for option in SERVE
+            if option not in ("--grace", "--port", "--max-job-age")
+        ),
+        ("serve", "--port", ("65536", "80.5")),
+        ("serve", "--client-share", ("1.5",)),
+        ("upscale a b", "--memory", ("0", "-1", "nan")),
+        ("upscale a b", "--warm-start", ("-1", "101", "1.5")),
+        ("upscale a b", "--workers", ("0", "-2")),
+        ("clean .", "--older-than", ("-1", "nan")),
+        ("evaluate --hr x", "--warm-start", ("-1", "101")),
+        ("train --data x --out y", "--minutes", ("-1", "0", "nan")),
+    ],
+)
+def test_numbers_out_of_range_are_wrong_usage(
+    command: str, option: str, values: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in values:
+        with pytest.raises(SystemExit) as ended:
+            main([*command.split(), f"{option}={value}"])
+        assert ended.value.code == 2
+        assert f"argument {option}: expected a" in capsys.readouterr().err.splitlines()[-1]

@@ -342,22 +342,22 @@ def download_small(server: Server, folder: Path, **kwargs) -> Path:
 
 def test_a_checkpoint_is_downloaded_and_converted(checkpoint, server: Server, tmp_path: Path) -> None:
     path = download_small(server, tmp_path / "new/folder")
-    assert path == tmp_path / "new/folder/rlsp-small.keras"
+    assert path == tmp_path / "new/folder/authors-small.keras"
     converted = load_model(path)
     assert rlsp_layer(converted).config == SMALL
     for ours, theirs in zip(converted.get_weights(), checkpoint.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert sorted(file.name for file in path.parent.iterdir()) == [
+        "authors-small.keras",
         "ckpt.data-00000-of-00001",
         "ckpt.index",
-        "rlsp-small.keras",
     ]
 
 
 def test_files_that_are_there_are_not_fetched_again(checkpoint, server: Server, tmp_path: Path) -> None:
     path = download_small(server, tmp_path / "out")
     server.requests.clear()
-    with pytest.raises(RLSPError, match=r"rlsp-small\.keras: exists already"):
+    with pytest.raises(RLSPError, match=r"authors-small\.keras: exists already"):
         download_small(server, path.parent)
     path.unlink()
     assert download_small(server, path.parent) == path

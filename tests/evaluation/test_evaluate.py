@@ -435,3 +435,56 @@ def test_low_resolution_through_a_codec_is_that_of_the_whole_clip(hr, model, cli
             expected = summary(EXACT, luma(cut), sr_y, cut, recorder.clip(name, entry["name"]))
             # The network runs in float32.
             np.testing.assert_allclose(flat(sequence), flat(expected), rtol=tolerance)
+
+
+def test_grey_frames_against_themselves_are_perfect(tmp_path):
+    grey = make_clip(6, 44, 52)[..., 0]
+    hr = write_frames(tmp_path / "grey", grey)
+    (result,) = evaluate(hr, sr=[hr], protocols=[PROTOCOLS["full"]])
+    for metric in METRICS:
+        assert result["models"][1]["mean"][metric] == (1 if metric == "ssim_y" else np.inf)
+    # A grey picture is measured as the same picture saved in colour.
+    dark = (grey * 0.9).astype(np.uint8)
+    colours = write_frames(tmp_path / "colours", np.stack([grey] * 3, axis=-1))
+    dark_colours = write_frames(tmp_path / "dark_colours", np.stack([dark] * 3, axis=-1))
+    (one,) = evaluate(hr, sr=[write_frames(tmp_path / "dark", dark)])
+    (other,) = evaluate(colours, sr=[dark_colours])
+    assert flat(one["models"][1]["mean"]) == flat(other["models"][1]["mean"])
+
+
+def test_low_resolution_can_be_given(hr, model, clips, tmp_path):
+    made = {}
+    for name, clip in clips.items():
+        height, width = (side // 4 * 4 for side in clip.shape[1:3])
+        made[name] = degrade(clip[:, :height, :width])
+        write_frames(tmp_path / "lr" / name, made[name])
+    (expected,) = evaluate(hr, models=[model])
+    (result,) = evaluate(hr, models=[model], lr=tmp_path / "lr")
+    path = str(tmp_path / "lr")
+    assert result["degradation"] == {"description": "given: lr", "name": "given", "path": path}
+    for ours, theirs in zip(result["models"], expected["models"], strict=True):
+        assert [flat(each) for each in ours["sequences"]] == [flat(each) for each in theirs["sequences"]]
+    # Other low resolution, other numbers; a single sequence may have another name.
+    write_frames(tmp_path / "other", 255 - made["odd"])
+    (result,) = evaluate(hr / "odd", models=[model], lr=tmp_path / "other")
+    assert result["models"][1]["mean"]["psnr_y"] < expected["models"][1]["mean"]["psnr_y"] - 3
+
+
+@pytest.mark.parametrize(
+    ("frames", "complaint"),
+    [
+        (make_clip(9, 44, 52), r"frames are 52x44; those of .*long need low resolution of 13x11"),
+        (make_clip(8, 11, 13), r"lr: ends before .*long; give as many frames"),
+        (make_clip(10, 11, 13), r"lr: goes on after .*long; give as many frames"),
+    ],
+)
+def test_low_resolution_that_does_not_fit_is_refused(hr, frames, complaint, tmp_path, model):
+    with pytest.raises(RLSPError, match=complaint):
+        evaluate(hr / "long", models=[model], lr=write_frames(tmp_path / "lr", frames))
+
+
+def test_low_resolution_of_other_sequences_is_refused(hr, tmp_path, model):
+    for name in ("long", "another"):
+        write_frames(tmp_path / "lr" / name, make_clip(2, 11, 13))
+    with pytest.raises(RLSPError, match=r"holds another, long, but .* holds long, odd"):
+        evaluate(hr, models=[model], lr=tmp_path / "lr")

@@ -4,7 +4,6 @@ import gc
 import io
 import json
 import re
-import shutil
 import tracemalloc
 from dataclasses import asdict
 from pathlib import Path
@@ -13,12 +12,12 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 from PIL import Image
-from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from helpers.chromium import running_chromium
 from helpers.synthetic import make_clip
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluation.page import OURS, PictureRecorder, format_metric, write_page
@@ -97,31 +96,8 @@ def page(results, recorder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    """A browser of its own, without a network and with its console at hand."""
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (browser and driver):
-        pytest.skip("needs Chromium and its driver; on Debian: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in (
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "window-size=1280,1000",
-        "hide-scrollbars",
-        "force-color-profile=srgb",
-        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chromium = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chromium
-    chromium.quit()
+    with running_chromium(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
 
 
 @pytest.fixture

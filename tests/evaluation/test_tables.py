@@ -234,9 +234,9 @@ def test_a_target_that_cannot_be_written_is_found_before_the_work(hr, tmp_path, 
         assert re.search(
             f"{target}: (exists .*another name|is a file; give the name of a folder)", capsys.readouterr().err
         )
-    assert run("--sr", hr, "--hr", hr, option, tmp_path / "missing" / "out") == 1
+    assert run("--sr", hr, "--hr", hr, option, tmp_path / "file" / "out") == 1
     captured = capsys.readouterr()
-    assert "does not exist; create it first" in captured.err
+    assert "file is a file, not a folder; choose another place" in captured.err
     assert captured.out == ""
     assert (tmp_path / "file").read_text() == (tmp_path / "page" / "index.html").read_text() == "mine"
 
@@ -245,6 +245,10 @@ def test_a_target_that_cannot_be_written_is_found_before_the_work(hr, tmp_path, 
     ("arguments", "sentence"),
     [
         (["--hr", "x"], "nothing to measure; give --model or --sr"),
+        (["--hr", "x", "--sr", "y", "--lr", "z", "--degradation", "crf20"], "leave one of them out"),
+        (["--hr", "x", "--sr", "y", "--precision", "float32"], "--precision is for models; give --model"),
+        (["--hr", "x", "--sr", "y", "--warm-start", "2"], "--warm-start is for models; give --model"),
+        (["--hr", "x", "--sr", "y", "--sr", "y"], "--sr y is given twice"),
         (
             ["--hr", "x", "--sr", "y", "--protocol", "rlsp", "--protocol", "duf", "--report", "z"],
             "one protocol",

@@ -227,7 +227,9 @@ def test_what_cannot_be_exported_is_refused(folder, tmp_path, capsys):
     assert "ends in .onnx" in refused("x.tflite", "onnx")
     assert "the name of a folder" in refused("x.onnx", "saved_model")
     assert "leave --size out" in refused("x", "saved_model", "--size", "20x20")
-    assert "does not exist" in refused("missing/x.onnx", "onnx")
+    (tmp_path / "file").touch()
+    assert "is a file, not a folder" in refused("file/x.onnx", "onnx")
+    (tmp_path / "file").unlink()
     missing = fails(capsys, "export", tmp_path / "no.keras", tmp_path / "x.onnx", "--format", "onnx")
     assert "no.keras: no such file" in missing
     for wrong in (("--format", "caffe"), ("--format", "onnx", "--size", "20")):

@@ -43,14 +43,6 @@ class NumPyStep:
         return now[..., :1].repeat(4, axis=1).repeat(4, axis=2), [now]
 
 
-class _Plane:
-    def __init__(self, plane):
-        self._plane = plane
-
-    def numpy(self):
-        return self._plane
-
-
 class NumPyColor:
     """For :class:`rlsp_tf.inference.color_path.ColorPath`: luma is the first plane, whatever it is."""
 
@@ -61,11 +53,11 @@ class NumPyColor:
         first = planes[0] if planes[0].ndim == 2 else planes[0][..., 0]
         return first[None, ..., None].repeat(3, axis=-1).astype(np.float32), planes
 
-    def leave_luma(self, output, planes):
+    def leave(self, output, planes):
         luma = np.clip(np.rint(output[0, ..., 0]), 0, 255).astype(np.uint8)
         if not self._planar:
-            return [_Plane(luma[..., None].repeat(3, axis=-1))]
-        return [_Plane(each) for each in (luma, *(plane.repeat(4, 0).repeat(4, 1) for plane in planes[1:]))]
+            return (luma[..., None].repeat(3, axis=-1),)
+        return luma, *(plane.repeat(4, 0).repeat(4, 1) for plane in planes[1:])
 
 
 def upscale_one(source, target, scene_cuts="off"):

@@ -1,7 +1,10 @@
 """Planes, packets and images compared."""
 
+import io
+
 import av
 import numpy as np
+from PIL import Image
 
 from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.video_reader import VideoSource
@@ -75,3 +78,10 @@ def cropped(path, target, **edges):
     assert content.count(old) == 1
     target.write_bytes(content.replace(old, b"\xe0\x8e" + sizes + crop))
     return target
+
+
+def png(image):
+    """The bytes of a PNG file of an image."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    return file.getvalue()

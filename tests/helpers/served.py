@@ -14,6 +14,7 @@ from rlsp_tf.errors import Interrupted
 from rlsp_tf.serving.app import App
 from rlsp_tf.serving.limits import Limits
 from rlsp_tf.serving.server import Server
+from rlsp_tf.serving.wire import Answer
 
 WIDTH, HEIGHT = 16, 16
 BEGIN = f"/sessions?width={WIDTH}&height={HEIGHT}"
@@ -28,6 +29,8 @@ class StandIn:
     def __init__(self):
         self.stopped = threading.Event()
         self.results = True
+        self.frames = 0
+        self.failure = None
 
     async def about(self):
         return {"small": {"scale": 4, "latency": 1, "bits": 32}}
@@ -35,10 +38,13 @@ class StandIn:
     async def push(self, session, index, model, size, media_type, data):
         if data == b"bug":
             raise ZeroDivisionError("a bug")
-        return (ANSWER if index else None), 1
+        return Answer(ANSWER if index else None, 1)
 
     async def flush(self, session, index, media_type):
-        return ANSWER
+        return Answer(ANSWER)
+
+    async def reload(self):
+        return {"small": self.failure}
 
     async def drop(self, session):
         pass
@@ -55,7 +61,8 @@ class StandIn:
         self.stopped.set()
 
     async def progress(self, job):
-        return 3, 12
+        self.frames = min(self.frames + 1, 3)
+        return self.frames, 12
 
 
 class Client:
@@ -104,14 +111,15 @@ class Client:
 
 
 @contextlib.contextmanager
-def serving(folder, limits=LIMITS, access=None, tls=None, proxies=(), **options):
+def serving(folder, limits=LIMITS, access=None, tls=None, proxies=(), grace=1, **options):
     """Runs a server; gives its port, application, connections, and what stands in for its network."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         backend = StandIn()
         models = asyncio.run(backend.about())
         app = App(backend, models, limits, folder, access=access, **options)
-        server = Server(app, 1, proxies, tls)
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
+        server = Server(app, grace, proxies, tls)
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=lambda: loop.run_until_complete(server.serve(sockets=[listener])))
         thread.start()
         try:
             yield SimpleNamespace(
@@ -119,10 +127,14 @@ def serving(folder, limits=LIMITS, access=None, tls=None, proxies=(), **options)
                 app=app,
                 backend=backend,
                 connections=server.server_state.connections,
+                thread=thread,
+                # A signal arrives between two steps of the server.
+                handle_exit=lambda *signal: loop.call_soon_threadsafe(server.handle_exit, *signal),
             )
         finally:
             server.should_exit = server.force_exit = True
             thread.join()
+            loop.close()
 
 
 def wait_until(true):

@@ -1,5 +1,7 @@
 """Frames pushed through an upscaler."""
 
+import numpy as np
+
 from rlsp_tf.inference.upscaler import StreamingUpscaler
 
 
@@ -8,3 +10,8 @@ def stream(upscaler: StreamingUpscaler, frames: list) -> list:
     for frame in frames:
         outputs += upscaler.push(frame)
     return outputs + upscaler.flush()
+
+
+def upscaled(model, clip):
+    """The frames of a clip, upscaled one by one."""
+    return np.stack(stream(StreamingUpscaler(model), clip))

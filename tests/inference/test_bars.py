@@ -143,4 +143,5 @@ def test_the_frame_is_in_the_state(shown, rng):
 def test_planes_are_enlarged_as_by_matrices(scale, rng):
     plane = rng.uniform(0, 255, (1, 7, 9)).astype("float32")
     rows, columns = enlarge_matrix(7, scale), enlarge_matrix(9, scale)
-    np.testing.assert_allclose(enlarged(plane, scale)[0], rows @ plane[0] @ columns.T, atol=1e-3)
+    expected = rows @ plane[0] @ columns.T
+    np.testing.assert_allclose(enlarged(plane[..., None], scale)[0, ..., 0], expected, atol=1e-3)

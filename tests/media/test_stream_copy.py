@@ -8,9 +8,10 @@ import pytest
 
 from helpers.media import copy, cover_of, with_cover
 from helpers.videos import frame_times, gradient, make_video, packets
+from rlsp_tf.media.clock import Clock
 from rlsp_tf.media.images import write_png
 from rlsp_tf.media.stream_copy import StreamCopy
-from rlsp_tf.media.video_reader import Clock, VideoSource
+from rlsp_tf.media.video_reader import VideoSource
 
 
 @pytest.fixture

@@ -309,7 +309,7 @@ REFUSED = [
         {"path": "new.avi"},
         r"new\.avi: not a video that can be written; choose \.mp4, \.m4v, \.mov, \.mkv, \.webm",
     ),
-    ({"path": "none/new.mp4"}, r"new\.mp4: the folder .*none does not exist; create it first"),
+    ({"path": "clip.mp4/new.mp4"}, r"new\.mp4: .*clip\.mp4 is a file, not a folder; choose another place"),
     (
         {"path": "new.webm", "encoder": EncoderOptions(codec="libx264")},
         r"new\.webm: \.webm cannot hold video of libx264; choose libvpx-vp9, or name it \.mkv",

@@ -24,29 +24,19 @@ from rlsp_tf.errors import RLSPError
 pytest.importorskip("limits", reason="needs rlsp_tf[serve]")
 pytest.importorskip("uvicorn", reason="needs rlsp_tf[serve]")
 
-from helpers import served
 from helpers.served import ANSWER, BEGIN, LIMITS, Client, wait_until
+from rlsp_tf.benchmarks.hostile import HostileClients
 from rlsp_tf.serving import folder as serve_folder
 from rlsp_tf.serving.access import Access, read_tokens
 from rlsp_tf.serving.folder import server_folder
 from rlsp_tf.serving.server import OncePerMinute, check_tls
+from rlsp_tf.serving.sessions import REQUESTS
 
 MEDIA_TYPE = "application/octet-stream"
 RAW = {"Content-Type": MEDIA_TYPE}
 FRAME = bytes(range(256)) * 3
 PATIENT = 3600
 """Seconds that no test waits for, where a limit of time must not be the reason."""
-
-
-@pytest.fixture
-def serving(tmp_path):
-    """Starts servers, see :func:`helpers.served.serving`."""
-    with contextlib.ExitStack() as servers:
-
-        def serve(*arguments, **options):
-            return servers.enter_context(served.serving(tmp_path, *arguments, **options))
-
-        yield serve
 
 
 @pytest.fixture
@@ -97,8 +87,8 @@ class TestAnswers:
                 stack.enter_context(client.send("PUT", f"{session}/frames/1", FRAME, Content_Type=MEDIA_TYPE))
             wait_until(lambda: client.ask("PUT", f"{session}/frames/1", FRAME, RAW).status == 503)
             wait_until(lambda: waiting_bytes(server))
-            # Two connections may wait for a session, with a block or two of 64 KiB each.
-            assert waiting_bytes(server) <= 2 * 2**17
+            # As many connections may wait for a session, with a block or two of 64 KiB each.
+            assert waiting_bytes(server) <= REQUESTS * 2**17
         wait_until(lambda: not waiting_bytes(server))
         wait_until(lambda: client.ask("PUT", f"{session}/frames/1", FRAME, RAW).content == ANSWER)
 
@@ -198,6 +188,17 @@ class TestConnections:
                 connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
                 assert is_closed(connection)
         assert log == ["Invalid HTTP request received."]
+
+
+def test_the_hostile_clients_of_the_benchmark_keep_nobody_out(serving):
+    server = serving(replace(LIMITS, connections=256))
+    client = Client(server.port, "127.0.0.99")
+    with HostileClients(f"http://127.0.0.1:{server.port}", 4) as enemies:
+        while sum(enemies.attacks.values()) < 8:
+            assert client.ask("GET", "/healthz").status == 200
+            time.sleep(0.1)
+    session = client.begin()
+    assert client.ask("PUT", f"{session}/frames/0", FRAME, RAW).status == 204
 
 
 class TestSlowness:

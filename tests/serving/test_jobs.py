@@ -1,8 +1,8 @@
 """Videos that are upscaled while nobody waits, over HTTP, without Ray and without a network that computes."""
 
-import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,17 +20,6 @@ from helpers import served
 from helpers.served import ANSWER, LIMITS, Client, wait_until
 from rlsp_tf.serving.folder import jobs_folder
 from rlsp_tf.serving.limits import Refused, ServerFault, TooLarge
-
-
-@pytest.fixture
-def serving(tmp_path):
-    """Starts servers, see :func:`helpers.served.serving`."""
-    with contextlib.ExitStack() as servers:
-
-        def serve(*arguments, **options):
-            return servers.enter_context(served.serving(tmp_path, *arguments, **options))
-
-        yield serve
 
 
 def begin(client, **query):
@@ -103,7 +92,7 @@ def test_a_job_that_is_deleted_ends_and_leaves_nothing(serving, tmp_path):
 def test_jobs_go_on_after_a_restart(tmp_path):
     """One is finished, one is at work, and one waits for a place."""
     limits, kept = replace(LIMITS, videos=1), tmp_path / "kept"
-    with served.serving(tmp_path, limits, jobs_folder=kept) as server:
+    with served.serving(tmp_path, limits, grace=3600, jobs_folder=kept) as server:
         client = Client(server.port)
         done = begin(client)
         wait_for(client, done, "done")
@@ -111,9 +100,9 @@ def test_jobs_go_on_after_a_restart(tmp_path):
         running, waiting = begin(client), begin(client)
         wait_for(client, running, "running")
         assert state_of(client, waiting)["state"] == "waiting"
-        server.app.drain()
-        server.backend.stopped.set()
-        wait_for(client, running, "waiting")
+        # Although there is an hour to finish.
+        server.handle_exit(signal.SIGTERM, None)
+        server.thread.join()
     with served.serving(tmp_path, limits, jobs_folder=kept) as server:
         client = Client(server.port)
         assert client.ask("GET", f"{done}/result").content == ANSWER

@@ -98,7 +98,14 @@ def test_every_answer_is_a_described_one(client, description, data):
             query[name] = data.draw(values[name])
     headers, body = {}, b""
     if "requestBody" in operation:
-        kinds = ["image/png", "application/octet-stream", "text/plain", ""]
+        kinds = [
+            "image/png",
+            "application/octet-stream",
+            "video/raw",
+            "video/raw; matrix=x",
+            "text/plain",
+            "",
+        ]
         headers = {"Content-Type": data.draw(st.sampled_from(kinds))}
         body = data.draw(BODIES)
     answer = client.ask(method.upper(), f"{full}?{urlencode(query)}", body, headers)

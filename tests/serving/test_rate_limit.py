@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from helpers.networks import Direct, small_model
+from helpers.networks import Direct
 from helpers.synthetic import make_clip
 from rlsp_tf.cli.main import main
 from rlsp_tf.inference.upscaler import StreamingUpscaler
@@ -26,6 +26,7 @@ pytest.importorskip("uvicorn", reason="needs rlsp_tf[serve]")
 from rlsp_tf.serving.app import App
 from rlsp_tf.serving.rate_limit import RateLimit
 from rlsp_tf.serving.server import Server
+from rlsp_tf.serving.sessions import REQUESTS
 
 HEIGHT, WIDTH = 10, 14
 BEGIN = ("POST", f"/sessions?width={WIDTH}&height={HEIGHT}")
@@ -64,15 +65,8 @@ def clock(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def model():
-    return small_model(np.random.default_rng(0), precision="float32")
-
-
-@pytest.fixture(scope="module")
-def engine(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("serve") / "small.keras"
-    model.save(path)
-    engine = Engine({"small": str(path)}, precision="float32", sessions=32)
+def engine(file):
+    engine = Engine({"small": str(file)}, precision="float32", sessions=32)
     yield engine
     engine.close()
 
@@ -209,7 +203,7 @@ def test_one_session_cannot_have_many_frames_in_memory(serving):
     session = f"/sessions/{json.loads(client.ask(*BEGIN).content)['session']}"
     frame = make_clip(1, HEIGHT, WIDTH).tobytes()
     with contextlib.ExitStack() as connections:
-        for _ in range(2):
+        for _ in range(REQUESTS):
             connection = connections.enter_context(contextlib.closing(client.connect()))
             connection.putrequest("PUT", f"{session}/frames/0")
             for name, value in {**RAW, "Content-Length": str(len(frame))}.items():
@@ -218,10 +212,10 @@ def test_one_session_cannot_have_many_frames_in_memory(serving):
         deadline = time.monotonic() + 30
         while (answer := client.ask("PUT", f"{session}/frames/0", b"", RAW)).status != 503:
             assert time.monotonic() < deadline
-            assert answer.status == 400, "an empty frame, while the two were not there yet"
-        assert "2 requests for this session already" in json.loads(answer.content)["error"]
+            assert answer.status == 400, "an empty frame, while the others were not there yet"
+        assert f"{REQUESTS} requests for this session already" in json.loads(answer.content)["error"]
         connection.send(frame[-1:])
         assert connection.getresponse().status == 204
-        # One of the places is free again, while the other frame still comes.
+        # One of the places is free again, while the other frames still come.
         assert client.ask("PUT", f"{session}/frames/0", frame, RAW).status == 204
     assert client.ask("DELETE", session).status == 200

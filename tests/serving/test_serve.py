@@ -23,11 +23,15 @@ import pytest
 import requests
 from PIL import Image
 
+from helpers.media import png
 from helpers.networks import small_model
+from helpers.streams import upscaled
 from helpers.synthetic import make_clip
 from helpers.videos import make_video, packets
+from rlsp_tf.benchmarks.serve_video import side_by_side
 from rlsp_tf.cli.main import main
 from rlsp_tf.inference.upscaler import StreamingUpscaler
+from rlsp_tf.pixels.color import ColorSpec
 from rlsp_tf.upscaling.upscale import upscale
 
 pytest.importorskip("ray", reason="needs rlsp_tf[serve]")
@@ -42,9 +46,10 @@ class Server:
     def __init__(self, *options):
         # Ray's sockets take a path of at most 107 characters, so it has to be short.
         self.folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
+        self.jobs = self.folder / "jobs"
         with (self.folder / "stderr").open("w") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "rlsp_tf", "serve", "--port", "0", *options],
+                [sys.executable, "-m", "rlsp_tf", "serve", "--port", "0", "--jobs", self.jobs, *options],
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
@@ -80,18 +85,6 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def model():
-    return small_model(np.random.default_rng(0), precision="float32")
-
-
-@pytest.fixture(scope="module")
-def file(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("serve") / "small.keras"
-    model.save(path)
-    return path
-
-
-@pytest.fixture(scope="module")
 def server(file):
     limits = (
         "--max-sessions",
@@ -114,17 +107,6 @@ def server(file):
     server = Server("--model", str(file), *options, *limits)
     yield server
     server.close()
-
-
-def expected(model, clip):
-    upscaler = StreamingUpscaler(model)
-    return np.stack([frame for each in clip for frame in upscaler.push(each)] + upscaler.flush())
-
-
-def png(image):
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
 
 
 def decoded(path):
@@ -158,7 +140,7 @@ def test_clients_at_the_same_time_get_the_frames_of_the_streaming_upscaler(serve
         results = list(pool.map(client, clips))
     for clip, result in zip(clips, results, strict=True):
         # Batches sum in another order, which may be rounded the other way.
-        assert np.abs(result.astype(int) - expected(model, clip)).max() <= 1
+        assert np.abs(result.astype(int) - upscaled(model, clip)).max() <= 1
     after = server.metrics()
     counted = 'rlsp_frames_total{kind="session"}'
     assert after[counted] - before.get(counted, 0) == 36
@@ -179,7 +161,7 @@ def test_frames_as_png_come_back_as_png(server, model):
     frames = [answer, server.ask("DELETE", session)]
     assert {answer.headers["content-type"] for answer in frames} == {"image/png"}
     got = np.stack([np.asarray(Image.open(io.BytesIO(answer.content))) for answer in frames])
-    np.testing.assert_array_equal(got, expected(model, clip))
+    np.testing.assert_array_equal(got, upscaled(model, clip))
 
 
 def test_the_client_of_the_page_gets_a_clip_upscaled(server, model, tmp_path):
@@ -192,7 +174,21 @@ def test_the_client_of_the_page_gets_a_clip_upscaled(server, model, tmp_path):
         (tmp_path / "lr" / f"{t}.png").write_bytes(png(frame))
     subprocess.run([sys.executable, "serve_client.py", "lr/*.png", "out"], cwd=tmp_path, check=True)
     got = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "out").iterdir())]
-    np.testing.assert_array_equal(np.stack(got), expected(model, clip))
+    np.testing.assert_array_equal(np.stack(got), upscaled(model, clip))
+
+
+def test_the_client_of_planes_gets_a_clip_upscaled(server, model, tmp_path, rng):
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(# serve_video\.py.*?)```", page, re.DOTALL)
+    (tmp_path / "serve_video.py").write_text(code.replace("http://127.0.0.1:8000", server.url))
+    color, shapes = ColorSpec("bt601", full_range=False), [(9, 13), (5, 7), (5, 7)]
+    clip = [tuple(rng.integers(16, 236, shape, dtype=np.uint8) for shape in shapes) for _ in range(5)]
+    sent = b"".join(plane.tobytes() for planes in clip for plane in planes)
+    command = [sys.executable, "serve_video.py", "13", "9"]
+    got = subprocess.run(command, cwd=tmp_path, check=True, input=sent, capture_output=True).stdout
+    upscaler = StreamingUpscaler(model, source=color, target=color)
+    frames = [frame for each in clip for frame in upscaler.push(each)] + upscaler.flush()
+    assert got == b"".join(plane.tobytes() for planes in frames for plane in planes)
 
 
 def test_a_video_comes_back_as_rlsp_upscale_makes_it(server, model, tmp_path):
@@ -319,6 +315,64 @@ def test_a_load_test_counts_what_the_server_counts(server, tmp_path, capsys):
         assert f"| {each['clients']} | {each['rate']:.2f} | {each['latency']['p50']:.2f} |" in page
 
 
+def test_sighup_loads_the_weights_anew(server, model, file):
+    """In both replicas. A session that has begun keeps the old ones, and a bad file changes nothing."""
+    clip, old = make_clip(2, HEIGHT, WIDTH), file.read_bytes()
+    other = small_model(np.random.default_rng(1), precision="float32")
+
+    def push(session, t):
+        return server.ask("PUT", f"{session}/frames/{t}", data=clip[t].tobytes(), headers=RAW)
+
+    def finish(session, t):
+        answers = [push(session, t) for t in range(t, 2)] + [server.ask("DELETE", session)]
+        data = b"".join(answer.content for answer in answers)
+        return np.frombuffer(data, np.uint8).reshape(-1, 4 * HEIGHT, 4 * WIDTH, 3)
+
+    def reload(said):
+        count = server.said().count(said)
+        server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: server.said().count(said) > count)
+
+    loaded = "rlsp: the weights of small were loaded anew."
+    sessions = [server.begin() for _ in range(4)]
+    for session in sessions:
+        push(session, 0)
+    try:
+        other.save(file)
+        reload(loaded)
+        for session in sessions:
+            np.testing.assert_array_equal(finish(session, 1), upscaled(model, clip))
+        file.write_bytes(b"nothing")
+        reload("the weights of small were not loaded anew, the old ones stay: ")
+        for _ in range(4):
+            np.testing.assert_array_equal(finish(server.begin(), 0), upscaled(other, clip))
+    finally:
+        file.write_bytes(old)
+        reload(loaded)
+    np.testing.assert_array_equal(finish(server.begin(), 0), upscaled(model, clip))
+
+
+@pytest.mark.slow
+def test_a_client_is_compared_with_rlsp_upscale(server, file, tmp_path, capsys, monkeypatch):
+    for name, value in (("FRAMES", 12), ("FEW", 4)):
+        monkeypatch.setattr(f"rlsp_tf.benchmarks.serve_video.{name}", value)
+    monkeypatch.setitem(side_by_side.__kwdefaults__, "rounds", 1)
+    make_video(tmp_path / "in.mkv", pts=range(0, 20 * 3600, 3600), size=(64, 48))
+    options = ["--clients", "1", "--seconds", "1", "--size", "14x10", "--video", str(tmp_path / "in.mkv")]
+    json_file = tmp_path / "serve.json"
+    words = ["benchmark", "serve", "--url", server.url, *options, "--model", str(file)]
+    assert main([*words, "--json", str(json_file)]) == 0
+    contenders = json.loads(json_file.read_text())["compared"]["contenders"]
+    assert [each["to"] for each in contenders.values()] == [
+        *(None, "rlsp upscale --preset ultrafast", "rlsp upscale --preset ultrafast"),
+        *(None, "rlsp upscale"),
+    ]
+    said = capsys.readouterr().out
+    for name, each in contenders.items():
+        assert f"| {name} | {each['rate']:.2f} |" in said
+        assert each["cpu"] > 0
+
+
 def test_no_port_can_be_reached_from_other_machines(server):
     """Ray opens some for each of its processes, and those of its metrics ask for no token."""
     listening = [
@@ -344,11 +398,15 @@ def test_what_is_missing_is_named(monkeypatch, capsys):
 
 
 def test_sigterm_gives_back_what_was_accepted_and_leaves_neither_process_nor_file(server, model, tmp_path):
-    """The last test of the server, since it ends it."""
+    """The last test of the server, since it ends it. A job is at work, too, and is kept for the next one."""
+    said = server.said()
     clip = make_clip(1, HEIGHT, WIDTH)
     make_video(tmp_path / "in.mp4", pts=range(0, 4000 * 1500, 1500), size=(96, 64))
     # The other session is not flushed, so that there is something to wait for.
     session, other = server.begin(), server.begin()
+    with (tmp_path / "in.mp4").open("rb") as file:
+        job = server.ask("POST", "/jobs", data=file).json()["job"]
+    wait_until(lambda: server.ask("GET", f"/jobs/{job}").json()["frames"])
     for each in (session, other):
         server.ask("PUT", f"{each}/frames/0", data=clip[0].tobytes(), headers=RAW)
     with ThreadPoolExecutor(1) as pool:
@@ -359,12 +417,15 @@ def test_sigterm_gives_back_what_was_accepted_and_leaves_neither_process_nor_fil
         for path in ("/sessions?width=14&height=10", "/videos"):
             answer = server.ask("POST", path, data=b"x")
             assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
-        assert server.ask("DELETE", session).content == expected(model, clip)[0].tobytes()
+        assert server.ask("DELETE", session).content == upscaled(model, clip)[0].tobytes()
         answer = video.result()
     assert (answer.status_code, "shutting down" in answer.json()["error"]) == (503, True)
     assert server.process.wait(30) == 0
-    assert server.said() == ""
+    assert server.said() == said
+    kept = server.jobs / job
+    assert {path.name for path in kept.iterdir()} == {"job.json", "source", "result.mp4.rlsp"}
+    assert list((kept / "result.mp4.rlsp").glob("00000*.mp4"))
     # Those that nobody has waited for are no longer there either.
     ended = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
     assert not [each for each in server.children if each.is_running() and each.status() not in ended]
-    assert [path.name for path in server.folder.iterdir()] == ["stderr"]
+    assert {path.name for path in server.folder.iterdir()} == {"stderr", "jobs"}

@@ -1,45 +1,37 @@
 """Sessions, limits and videos of a server, without HTTP and without Ray."""
 
 import asyncio
-import io
 import pickle
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.networks import Direct, needs_bytes, small_model
+from helpers.media import png
+from helpers.networks import Direct, echo, needs_bytes, small_model
 from helpers.small_disk import small_disk
+from helpers.streams import upscaled
 from helpers.synthetic import make_clip
 from helpers.videos import make_video, packets
 from rlsp_tf.errors import Interrupted, RLSPError
+from rlsp_tf.inference.divergence import DivergenceWarning
 from rlsp_tf.inference.int8 import Int8Step
 from rlsp_tf.inference.upscaler import StreamingUpscaler
+from rlsp_tf.media.inputs import open_input
 from rlsp_tf.media.open import VideoSource
-from rlsp_tf.media.video_reader import open_input
 from rlsp_tf.network.config import RLSPConfig
+from rlsp_tf.pixels.color import ColorSpec
 from rlsp_tf.serving.engine import Engine, Progress
 from rlsp_tf.serving.limits import Capacity, Limits, Refused, ServerFault, SessionLost, TooLarge
 from rlsp_tf.serving.sessions import Sessions
-from rlsp_tf.serving.wire import PNG, RAW, decode_frame, encode_frame, max_bytes
+from rlsp_tf.serving.wire import PLANES, PNG, RAW, decode_frame, encode_frame, max_bytes
 
 HEIGHT, WIDTH = 10, 14
 SIZE = (WIDTH, HEIGHT)
 NOISE = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return small_model(np.random.default_rng(0), precision="float32")
-
-
-@pytest.fixture(scope="module")
-def file(model, tmp_path_factory):
-    path = tmp_path_factory.mktemp("serve") / "small.keras"
-    model.save(path)
-    return path
 
 
 @pytest.fixture
@@ -49,20 +41,14 @@ def engine(file):
     engine.close()
 
 
-def expected(model, clip):
-    upscaler = StreamingUpscaler(model)
-    return np.stack([frame for each in clip for frame in upscaler.push(each)] + upscaler.flush())
-
-
-def png(image):
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "PNG")
-    return file.getvalue()
-
-
 class TestFrames:
     def test_raw_and_png_give_the_frame_back(self, rng):
         frame = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        planes = frame[..., 0], frame[:5, :7, 1], frame[:5, :7, 2]
+        for plane, own in zip(
+            decode_frame(encode_frame(planes, PLANES), PLANES, WIDTH, HEIGHT), planes, strict=True
+        ):
+            np.testing.assert_array_equal(plane, own)
         for form in (RAW, PNG):
             data = encode_frame(frame, form)
             assert len(data) <= max_bytes(WIDTH, HEIGHT)
@@ -76,6 +62,8 @@ class TestFrames:
         ("data", "form", "said"),
         [
             (b"x" * 419, RAW, "419 bytes, but 14x10 pixels of RGB have 420"),
+            (b"x" * 209, PLANES, "209 bytes, but 14x10 pixels of 4:2:0 planes have 210"),
+            (b"x" * 210, f"{PLANES}; matrix=rgb", "can be bt601, bt709, bt2020, not 'rgb'"),
             (b"GIF89a", PNG, "not a PNG that can be decoded"),
             (
                 png(np.random.default_rng(0).integers(0, 256, (10, 14), np.uint8))[:100],
@@ -85,7 +73,7 @@ class TestFrames:
             (png(np.zeros((14, 10), np.uint8)), PNG, "is 10x14, but the session is for 14x10"),
             (png(np.zeros((10, 14), np.uint16)), PNG, "16 bits per channel"),
         ],
-        ids=["short", "no PNG", "truncated", "turned", "deep"],
+        ids=["short", "short planes", "matrix", "no PNG", "truncated", "turned", "deep"],
     )
     def test_anything_else_is_told_in_a_sentence(self, data, form, said):
         with pytest.raises(RLSPError, match=said):
@@ -103,12 +91,103 @@ class TestEngine:
     def test_frames_one_by_one_are_the_clip(self, engine, model):
         clip = make_clip(5, HEIGHT, WIDTH)
         answers = [engine.push("a", t, "small", SIZE, RAW, clip[t].tobytes()) for t in range(5)]
-        assert answers[0][0] is None
-        frames = [data for data, _ in answers[1:]] + [engine.flush("a", 5, RAW)]
+        assert answers[0].data is None
+        frames = [answer.data for answer in [*answers[1:], engine.flush("a", 5, RAW)]]
         got = np.stack([decode_frame(data, RAW, 4 * WIDTH, 4 * HEIGHT) for data in frames])
-        np.testing.assert_array_equal(got, expected(model, clip))
+        np.testing.assert_array_equal(got, upscaled(model, clip))
         with pytest.raises(SessionLost):
             engine.flush("a", 5, RAW)
+
+    @pytest.mark.parametrize("matrix", ["bt601", "bt709"])
+    @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (9, 13)])
+    def test_planes_come_back_as_planes(self, engine, model, rng, matrix, size):
+        color, (height, width) = ColorSpec(matrix, full_range=False), size
+        shapes = [size, *[(-(-height // 2), -(-width // 2))] * 2]
+        clip = [tuple(rng.integers(16, 236, shape, dtype=np.uint8) for shape in shapes) for _ in range(3)]
+        media_type = f"{PLANES}; matrix={matrix}"
+        upscaler = StreamingUpscaler(model, source=color, target=color)
+        wanted = [frame for each in clip for frame in upscaler.push(each)] + upscaler.flush()
+        answers = [
+            engine.push("a", t, "small", (width, height), media_type, encode_frame(frame, media_type))
+            for t, frame in enumerate(clip)
+        ]
+        with pytest.raises(RLSPError, match="another colour format than the frames before"):
+            engine.push("a", 3, "small", (width, height), RAW, bytes(3 * height * width))
+        answers.append(engine.flush("a", 3, media_type))
+        for answer, frame in zip(answers[1:], wanted, strict=True):
+            got = decode_frame(answer.data, media_type, 4 * width, 4 * height)
+            for plane, own in zip(got, frame, strict=True):
+                np.testing.assert_array_equal(plane, own)
+
+    def test_weights_that_diverge_are_told_of(self, tmp_path):
+        echo(1.5).save(tmp_path / "echo.keras")
+        engine = Engine({"echo": str(tmp_path / "echo.keras")}, precision="float32", sessions=1)
+        frame = np.full((HEIGHT, WIDTH, 3), 20, np.uint8).tobytes()
+        try:
+            with pytest.warns(DivergenceWarning, match="the clip: from frame 1 on") as warned:
+                answers = [engine.push("a", t, "echo", SIZE, RAW, frame) for t in range(9)]
+            last = engine.flush("a", 9, RAW)
+        finally:
+            engine.close()
+        assert len(warned) == 1
+        assert answers[4].notes == []
+        (note,) = last.notes
+        assert note.startswith(
+            "the session: from frame 1 on (counted from 0) the result is far from the input"
+        )
+
+    def test_weights_are_loaded_anew_for_what_begins_then(self, engine, file, model):
+        clip, old = make_clip(3, HEIGHT, WIDTH), file.read_bytes()
+        other = small_model(np.random.default_rng(1), precision="float32")
+
+        def push(session, t):
+            return engine.push(session, t, "small", SIZE, RAW, clip[t].tobytes())
+
+        def frames(answers):
+            return np.stack([decode_frame(each.data, RAW, 4 * WIDTH, 4 * HEIGHT) for each in answers])
+
+        first = [push("old", 0), push("old", 1)]
+        before = engine._networks._networks["small"].step
+        try:
+            other.save(file)
+            assert engine.reload() == {"small": None}
+            new = [push("new", t) for t in range(3)]
+            first += [push("old", 2), engine.flush("old", 3, RAW)]
+            # Nobody needs it any more.
+            assert not before._thread.is_alive()
+            file.write_bytes(b"nothing")
+            (failure,) = engine.reload().values()
+            assert str(file) in failure
+            new.append(engine.flush("new", 3, RAW))
+            newer = [push("newer", t) for t in range(3)] + [engine.flush("newer", 3, RAW)]
+        finally:
+            file.write_bytes(old)
+        np.testing.assert_array_equal(frames(first[1:]), upscaled(model, clip))
+        np.testing.assert_array_equal(frames(new[1:]), upscaled(other, clip))
+        np.testing.assert_array_equal(frames(newer[1:]), upscaled(other, clip))
+
+    def test_a_video_that_was_stopped_begins_again_with_other_weights(self, engine, file, tmp_path):
+        class StopAtTheFifth(Progress):
+            def tick(self):
+                super().tick()
+                if self.frames == 5:
+                    limits["stop"].set()
+
+        limits, old = {"pixels": 4000, "seconds": 9.0, "stop": threading.Event()}, file.read_bytes()
+        make_video(tmp_path / "in.mp4", pts=range(0, 20 * 3600, 3600))
+        with pytest.raises(Interrupted):
+            engine.video(
+                tmp_path / "in.mp4", tmp_path / "out.mp4", "small", **limits, progress=StopAtTheFifth()
+            )
+        limits["stop"].clear()
+        try:
+            small_model(np.random.default_rng(1), precision="float32").save(file)
+            engine.reload()
+        finally:
+            file.write_bytes(old)
+        engine.video(tmp_path / "in.mp4", tmp_path / "out.mp4", "small", **limits)
+        engine.video(tmp_path / "in.mp4", tmp_path / "once.mp4", "small", **limits)
+        assert packets(tmp_path / "out.mp4", "video") == packets(tmp_path / "once.mp4", "video")
 
     @needs_bytes
     def test_in_8_bits_too(self, file, model):
@@ -117,22 +196,23 @@ class TestEngine:
         try:
             assert engine.about()["small"]["bits"] == 8
             answers = [engine.push("a", t, "small", SIZE, RAW, clip[t].tobytes()) for t in range(3)]
-            frames = [data for data, _ in answers[1:]] + [engine.flush("a", 3, RAW)]
+            frames = [answer.data for answer in [*answers[1:], engine.flush("a", 3, RAW)]]
         finally:
             engine.close()
         got = np.stack([decode_frame(data, RAW, 4 * WIDTH, 4 * HEIGHT) for data in frames])
-        np.testing.assert_array_equal(got, expected(Int8Step(model), clip))
+        np.testing.assert_array_equal(got, upscaled(Int8Step(model), clip))
 
     def test_a_bad_frame_leaves_the_session_as_it_was(self, engine, model):
         clip = make_clip(2, HEIGHT, WIDTH)
         engine.push("a", 0, "small", SIZE, PNG, png(clip[0]))
         with pytest.raises(RLSPError, match="not a PNG"):
             engine.push("a", 1, "small", SIZE, PNG, b"")
-        first, _ = engine.push("a", 1, "small", SIZE, PNG, png(clip[1]))
+        first = engine.push("a", 1, "small", SIZE, PNG, png(clip[1]))
         frames = [
-            decode_frame(data, PNG, 4 * WIDTH, 4 * HEIGHT) for data in (first, engine.flush("a", 2, PNG))
+            decode_frame(answer.data, PNG, 4 * WIDTH, 4 * HEIGHT)
+            for answer in (first, engine.flush("a", 2, PNG))
         ]
-        np.testing.assert_array_equal(np.stack(frames), expected(model, clip))
+        np.testing.assert_array_equal(np.stack(frames), upscaled(model, clip))
 
     def test_a_state_that_is_not_there_is_never_made_up(self, engine):
         frame = bytes(3 * WIDTH * HEIGHT)
@@ -257,7 +337,7 @@ class TestEngine:
 
 
 class TestSessions:
-    LIMITS = Limits(sessions=2, idle=0.2, queue=1, pixels=200, client_share=1)
+    LIMITS = Limits(sessions=2, idle=0.2, queue=1, pixels=200, client_share=1, stall_seconds=0.1)
 
     def run(self, engine, work, limits=LIMITS):
         """Runs a coroutine function of the sessions."""
@@ -276,21 +356,46 @@ class TestSessions:
                 answers.append(twice[0])
             last = [await sessions.flush(session) for _ in range(2)]
             assert last[0] == last[1]
-            frames = [*answers[1:], last[0]]
+            frames = [answer.data for answer in [*answers[1:], last[0]]]
             got = np.stack([decode_frame(data, RAW, 4 * WIDTH, 4 * HEIGHT) for data in frames])
-            np.testing.assert_array_equal(got, expected(model, clip))
+            np.testing.assert_array_equal(got, upscaled(model, clip))
             with pytest.raises(Refused, match=r"frame 2 cannot be accepted, .* was flushed") as error:
                 await sessions.push(session, 2, RAW, clip[2].tobytes())
             assert error.value.status == 409
 
         self.run(engine, work)
 
+    def test_two_frames_may_be_on_their_way_in_any_order(self, engine, model):
+        """And the answers of both are kept."""
+        clip = make_clip(6, HEIGHT, WIDTH)
+
+        async def work(sessions):
+            session = sessions.begin("me", "small", *SIZE)
+            answers = []
+            for t in range(0, 6, 2):
+                later, sooner = (
+                    asyncio.create_task(sessions.push(session, n, RAW, clip[n].tobytes())) for n in (t + 1, t)
+                )
+                answers += [await sooner, await later]
+                again = [await sessions.push(session, n, RAW, clip[n].tobytes()) for n in (t, t + 1)]
+                assert again == answers[-2:]
+            with pytest.raises(Refused, match="expects frame 6"):
+                await sessions.push(session, 3, RAW, clip[3].tobytes())
+            frames = [answer.data for answer in [*answers[1:], await sessions.flush(session)]]
+            got = np.stack([decode_frame(data, RAW, 4 * WIDTH, 4 * HEIGHT) for data in frames])
+            np.testing.assert_array_equal(got, upscaled(model, clip))
+
+        self.run(engine, work, replace(self.LIMITS, stall_seconds=60))
+
     def test_a_frame_out_of_turn_is_refused(self, engine):
         async def work(sessions):
             session = sessions.begin("me", "small", *SIZE)
+            with pytest.raises(Refused, match=r"frame 2 cannot be accepted, .* expects frame 0"):
+                await sessions.push(session, 2, RAW, bytes(420))
+            # It waits for the one before, but not for ever.
             with pytest.raises(Refused, match=r"frame 1 cannot be accepted, .* expects frame 0"):
                 await sessions.push(session, 1, RAW, bytes(420))
-            assert await sessions.flush(session) is None
+            assert (await sessions.flush(session)).data is None
 
         self.run(engine, work)
 
@@ -323,7 +428,7 @@ class TestSessions:
                 await sessions.push(second, 0, RAW, bytes(420))
             assert error.value.status == 503
             await at_work
-            assert await sessions.push(second, 0, RAW, bytes(420)) is None
+            assert (await sessions.push(second, 0, RAW, bytes(420))).data is None
             await sessions.flush(first)
             assert sessions.open == 1
             sessions.begin("me", "small", *SIZE)
@@ -355,9 +460,9 @@ class TestSessions:
                 sessions.begin("me", "small", *SIZE)
             with pytest.raises(Refused, match="shutting down"):
                 await sessions.push(session, 1, RAW, clip[0].tobytes())
-            data = await sessions.flush(session)
-            got = decode_frame(data, RAW, 4 * WIDTH, 4 * HEIGHT)
-            np.testing.assert_array_equal(got, expected(model, clip)[0])
+            answer = await sessions.flush(session)
+            got = decode_frame(answer.data, RAW, 4 * WIDTH, 4 * HEIGHT)
+            np.testing.assert_array_equal(got, upscaled(model, clip)[0])
             assert sessions.unflushed == 0
 
         self.run(engine, work)

@@ -1,16 +1,20 @@
 """Streaming equals the whole clip; colour survives; files keep their frames, times and sound."""
 
+import imageio.v3 as iio
 import keras
 import numpy as np
 import pytest
 
+import rlsp_tf
 from helpers import reference_numpy
 from helpers.networks import small_model
 from helpers.streams import stream
+from helpers.synthetic import make_clip
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.recurrent_stream import RecurrentStream
 from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.network.config import RLSPConfig
+from rlsp_tf.network.weights import load_model
 from rlsp_tf.pixels.color import ColorSpec, rgb_to_ycbcr, ycbcr_to_rgb
 from rlsp_tf.pixels.resample import cubic_matrix
 
@@ -178,3 +182,19 @@ def test_a_matrix_is_never_changed_on_the_way(rng: np.random.Generator) -> None:
         StreamingUpscaler(small_model(rng), source=SPECS[0], target=SPECS[2])
     with pytest.raises(ValueError, match="aligned"):
         StreamingUpscaler(small_model(rng), chroma="left")  # type: ignore[arg-type]
+
+
+def test_a_network_is_given_by_its_name_or_file_as_on_the_command_line(rng, tmp_path) -> None:
+    small_model(rng).save(tmp_path / "small.keras")
+    iio.imwrite(tmp_path / "in.png", make_clip(1, 6, 7)[0])
+    rlsp_tf.upscale(
+        tmp_path / "in.png", tmp_path / "by_file.png", tmp_path / "small.keras", precision="float32"
+    )
+    rlsp_tf.upscale(tmp_path / "in.png", tmp_path / "by_model.png", load_model(tmp_path / "small.keras"))
+    np.testing.assert_array_equal(iio.imread(tmp_path / "by_file.png"), iio.imread(tmp_path / "by_model.png"))
+    rlsp_tf.upscale(tmp_path / "in.png", tmp_path / "by_name.png", "7-48")
+    assert iio.imread(tmp_path / "by_name.png").shape == (24, 28, 3)
+    with pytest.raises(
+        RLSPError, match=r"7-49: no such file or weight set; give a \.keras file, or one of 7-48"
+    ):
+        rlsp_tf.upscale(tmp_path / "in.png", tmp_path / "none.png", "7-49")

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from rlsp_tf.benchmarks.excerpts import decodable, is_whole
 from rlsp_tf.benchmarks.faults.damage import KINDS, damage
 from rlsp_tf.benchmarks.harness import Overdue, Worker
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.excerpts import cut
+from rlsp_tf.system.progress import ProgressBar
 
 FRAMES = 12
 """Number of frames of every video that is damaged."""
@@ -65,7 +65,7 @@ def benchmark_damage(
         make: makes the function to be tried from ``model``; defined in a module, so that another process can
             import it.
         limit: time limit of a run in seconds.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
 
     Returns:
         ``{"frames": of every file, "limit", "runs": [{"seed", "file", "kind", "outcome", "said",
@@ -80,7 +80,7 @@ def benchmark_damage(
     worker: Worker | None = None
     work = folder / "work"
     try:
-        for seed in tqdm(range(runs), desc="damages", disable=not progress, leave=False):
+        for seed in ProgressBar(range(runs), desc="damages", unit="runs", show=progress, leave=False):
             # Kinds change more slowly than files, so that all pairs occur.
             film = films[seed % len(films)]
             kind = KINDS[seed // len(films) % len(KINDS)]

@@ -11,7 +11,7 @@ import av
 
 from rlsp_tf.benchmarks.excerpts import is_whole
 from rlsp_tf.benchmarks.faults.sandbox import FILM, Sandbox, Situation, UndisturbedRun
-from rlsp_tf.media.video_reader import open_input
+from rlsp_tf.media.inputs import open_input
 
 LATIN_TITLE = b"caf\xe9".decode("utf-8", "surrogateescape")
 """A title in Latin-1, which is not UTF-8."""

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from rlsp_tf.benchmarks.excerpts import packets
 from rlsp_tf.benchmarks.faults.damaged_files import Upscale, last_line, upscaler
 from rlsp_tf.benchmarks.faults.kill_points import record, recorded, watch
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.system.quiet import quiet_tensorflow
 from rlsp_tf.upscaling.work_folder import JOURNAL, SUFFIX, read_journal
 
@@ -93,7 +93,9 @@ def benchmark_points(
     expected = packets(once)
     found = []
     points = recorded(names)
-    for number, name in enumerate(tqdm(points, desc="changes", disable=not progress, leave=False)):
+    for number, name in enumerate(
+        ProgressBar(points, desc="changes", unit="runs", show=progress, leave=False)
+    ):
         work = folder / f"point{number}"
         work.mkdir()
         target = work / once.name
@@ -127,7 +129,7 @@ def benchmark_kills(
         kills: number of kills.
         make: makes the function to be tried from ``model`` and a counter of steps.
         seed: seed of the random moments.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
 
     Returns:
         ``{"frames": of the film, "steps": of the network, "seconds": of an undisturbed run, "kills":
@@ -148,7 +150,7 @@ def benchmark_kills(
     frames = len(expected["0 video"])
     rng = np.random.default_rng(seed)
     found: list[dict[str, Any]] = []
-    with tqdm(total=kills, desc="kills", disable=not progress, leave=False) as bar:
+    with ProgressBar(total=kills, desc="kills", unit="kills", show=progress, leave=False) as bar:
         while len(found) < kills:
             work = folder / f"kill{len(found)}"
             work.mkdir(exist_ok=True)

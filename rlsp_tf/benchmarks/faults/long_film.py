@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import psutil
 from scipy.stats import theilslopes
-from tqdm import tqdm
 
 from rlsp_tf.benchmarks.excerpts import is_whole, loop, packets, shape
 from rlsp_tf.benchmarks.faults.sandbox import PROGRAM
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.system.progress import ProgressBar
 
 PERIOD = 1.0
 """Seconds between two measurements of memory."""
@@ -42,7 +42,7 @@ def benchmark_long_film(
         minutes: least length of the video.
         program: the command line to which ``upscale INPUT OUTPUT`` and options are added.
         period: seconds between two measurements of memory.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
 
     Returns:
         ``{"frames", "size": [width, height], "minutes": of video, "code": exit code, "said": messages unless
@@ -62,7 +62,16 @@ def benchmark_long_film(
     log = folder / "run.log"
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [*program, "upscale", str(source), str(target), "--model", model, "--preset", "ultrafast"],
+            [
+                *program,
+                "upscale",
+                *map(str, (source, target)),
+                "--model",
+                model,
+                "--preset",
+                "ultrafast",
+                "--quiet",
+            ],
             stdout=subprocess.DEVNULL,
             stderr=file,
         )
@@ -117,7 +126,7 @@ def _watch(process: Any, period: float, progress: bool) -> list[list[float]]:
     began = time.perf_counter()
     watched = psutil.Process(process.pid)
     samples = []
-    with tqdm(desc="long film", unit=" samples", disable=not progress, leave=False) as bar:
+    with ProgressBar(desc="long film", unit="samples", show=progress, leave=False) as bar:
         while process.poll() is None:
             # A process that has just ended has no memory.
             with contextlib.suppress(psutil.Error):

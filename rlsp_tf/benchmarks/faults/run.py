@@ -45,7 +45,7 @@ def benchmark_faults(
         damages: number of files to damage.
         kills: number of runs to kill at random moments.
         minutes: length of the long film.
-        progress: show progress bars on standard error.
+        progress: show on standard error how far it is.
         command: the command line to record in the result.
 
     Returns:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from tqdm import tqdm
 
 from rlsp_tf.benchmarks.excerpts import packets
 from rlsp_tf.benchmarks.faults.endings import ENDINGS
 from rlsp_tf.benchmarks.faults.sandbox import FILM, LARGE, PROGRAM, Sandbox, Situation, UndisturbedRun
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.images import write_png
+from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.upscaling.work_folder import SUFFIX
 
 
@@ -37,7 +37,7 @@ def benchmark_situations(
         folder: an empty folder to work in.
         model: as for :func:`rlsp_tf.inference.load.load_step`.
         program: the command line to which ``upscale INPUT OUTPUT`` and options are added.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
 
     Returns:
         For each situation ``{"name", "code", "said": on standard error, "left": names in the folder, "then":
@@ -63,7 +63,9 @@ def benchmark_situations(
     undisturbed = UndisturbedRun(packets(large), large.stat().st_size, alone.peak)
     found = []
     with _default_handler(signal.SIGINT):
-        for name, situation in tqdm(SITUATIONS.items(), desc="situations", disable=not progress, leave=False):
+        for name, situation in ProgressBar(
+            SITUATIONS.items(), desc="situations", unit="situations", show=progress, leave=False
+        ):
             try:
                 found.append({"name": name, **situation(scene(), undisturbed)})
             except _CannotBeTried as error:

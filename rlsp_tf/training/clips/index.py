@@ -9,11 +9,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.media.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from rlsp_tf.system.files import others_in, remove_files
+from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.training.clips.clip import CARD, OURS, Clip, Halving, open_clip
 
 
@@ -56,7 +55,7 @@ def index_clips(
         scale: upscaling factor of the network to be trained.
         halve: whether frames are reduced to half their size: ``"always"``, ``"never"``, or ``"auto"`` for
             clips in a lossy format, because the network would learn the artefacts of compression as detail.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
 
     Returns:
         ``(clips, notes)``: the clips, sorted by name, and sentences about what was skipped and how much
@@ -73,7 +72,7 @@ def index_clips(
         raise RLSPError(describe_os_error(error)) from error
     clips: list[Clip] = []
     notes: list[str] = []
-    bar = tqdm(sources, desc="clips", unit="clip", disable=None if progress else True, leave=False)
+    bar = ProgressBar(sources, desc="clips", unit="clips", show=progress, leave=False)
     for name, source in bar:
         bar.set_postfix_str(name)
         try:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import UsageError
 from rlsp_tf.media.degradations import PAPER, Degradation, SampledDegradation
 from rlsp_tf.training.clips.camera import draw_clip
 from rlsp_tf.training.clips.flat_content import draw_flat_clip
@@ -35,7 +35,7 @@ class Mixture:
         paper_share: share of samples that are degraded as in the paper instead, 0..1.
 
     Raises:
-        RLSPError: if a share is not between 0 and 1, or ``photo_share`` and ``flat_share`` add up to more.
+        UsageError: if a share is not between 0 and 1, or ``photo_share`` and ``flat_share`` add up to more.
     """
 
     photo_share: float = 0.0
@@ -47,10 +47,10 @@ class Mixture:
         for name in ("photo_share", "flat_share", "paper_share"):
             if not 0 <= getattr(self, name) <= 1:
                 option = name.replace("_", "-")
-                raise RLSPError(f"--{option} must be between 0 and 1, not {getattr(self, name)}.")
+                raise UsageError(f"--{option} must be between 0 and 1, not {getattr(self, name)}.")
         if self.photo_share + self.flat_share > 1:
             shares = f"--photo-share {self.photo_share} and --flat-share {self.flat_share}"
-            raise RLSPError(f"{shares} add up to more than 1; give smaller ones.")
+            raise UsageError(f"{shares} add up to more than 1; give smaller ones.")
 
     @property
     def clips_only(self) -> bool:

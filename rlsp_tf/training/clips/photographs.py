@@ -16,11 +16,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.images import is_image, read_image
 from rlsp_tf.system.files import atomic_folder, named, read_json, sha256_of
+from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.training.clips.index import mark_used, named_below, open_cache
 
 VERSION = 1
@@ -81,7 +81,7 @@ def index_photographs(
         roots: folders, which are searched with all their subfolders, or single image files.
         cache: folder for prepared photographs; by default
             :func:`rlsp_tf.training.clips.index.default_cache`.
-        progress: show a progress bar on standard error.
+        progress: show on standard error how far it is.
 
     Returns:
         ``(photographs, notes)``: the photographs, sorted by name, and sentences about what was skipped.
@@ -94,7 +94,7 @@ def index_photographs(
     cache = open_cache(cache)
     photographs: list[Photograph] = []
     notes: list[str] = []
-    bar = tqdm(files, desc="photographs", unit="file", disable=None if progress else True, leave=False)
+    bar = ProgressBar(files, desc="photographs", unit="files", show=progress, leave=False)
     for name, file in bar:
         try:
             photographs.append(_open(_prepare(file, cache), name))

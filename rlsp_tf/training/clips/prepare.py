@@ -20,7 +20,7 @@ from rlsp_tf.media.frames import Frame, FrameSource
 from rlsp_tf.media.open import VideoSource, open_source
 from rlsp_tf.media.pixel_formats import rgb8_from_planes
 from rlsp_tf.media.shots import CutDetector
-from rlsp_tf.pixels.color import PAPER_WEIGHTS
+from rlsp_tf.pixels.color import PAPER_WEIGHTS, eight_bits
 from rlsp_tf.pixels.degradation import SIGMA, degrade
 from rlsp_tf.system.files import atomic_folder
 from rlsp_tf.training.clips.clip import CARD, CELL, OURS, Halving, open_clip
@@ -113,7 +113,7 @@ class _Clip:
                 yield rgb8_from_planes(frame.planes, source.color)
             else:
                 (rgb,) = frame.planes
-                yield rgb if rgb.dtype == np.uint8 else np.rint(rgb / 257).astype(np.uint8)
+                yield eight_bits(rgb / 257) if rgb.dtype == np.uint16 else rgb
         if isinstance(source, VideoSource) and source.is_damaged_within:
             raise RLSPError(f"{self.path}: is damaged; replace or remove it.")
 

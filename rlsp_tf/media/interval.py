@@ -1,4 +1,4 @@
-"""A part of a clip, and how its first frame is found without decoding all that comes before."""
+"""An interval of time in a clip, and how its first frame is found without decoding all that comes before."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ _LONGEST = 3000
 
 
 @dataclass(frozen=True)
-class Excerpt:
-    """A part of a clip. The frames from ``start`` on belong to it, up to but not at ``start + duration``.
+class Interval:
+    """A part of a clip: the frames from ``start`` on, up to but not at ``start + duration``.
 
     Attributes:
         start: seconds from the first frame of the clip.
@@ -41,7 +41,7 @@ class Excerpt:
 
     @property
     def end(self) -> Fraction | None:
-        """Seconds from the first frame of the clip to the end of the excerpt; ``None`` for the clip's end."""
+        """Seconds from the first frame of the clip to the end; ``None`` for the end of the clip."""
         return None if self.duration is None else self.start + self.duration
 
     def __bool__(self) -> bool:
@@ -49,7 +49,7 @@ class Excerpt:
         return bool(self.start) or self.duration is not None
 
     def options(self) -> dict[str, str | None]:
-        """Returns the options of the command line that ask for this excerpt, for a journal."""
+        """Returns the options of the command line that ask for this interval, for a journal."""
         return {
             "--start": str(self.start) if self.start else None,
             "--duration": None if self.duration is None else str(self.duration),

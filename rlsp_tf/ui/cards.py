@@ -1,0 +1,132 @@
+"""HTML of jobs: progress, errors, and the result beside the original; and HTML of estimates and errors."""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from rlsp_tf.ui.orders import Placed
+from rlsp_tf.ui.playable import BEFORE
+from rlsp_tf.ui.uploads import duration
+from rlsp_tf.upscaling.estimate import Estimate
+
+MOST_SHOWN = 50_000_000
+"""Largest size in bytes of a picture that is shown. Browsers take long for larger ones."""
+
+_OTHER = "const b = this.closest('.rlsp-pair').querySelector('.before video')"
+# The player with the controls moves the other one along.
+_TOGETHER = "".join(
+    f' on{event}="{_OTHER}; if (b) {{ {action} }}"'
+    for event, action in (
+        ("play", "b.currentTime = this.currentTime; b.play().catch(() => {})"),
+        ("pause", "b.pause(); b.currentTime = this.currentTime"),
+        ("seeked", "b.currentTime = this.currentTime"),
+        ("ratechange", "b.playbackRate = this.playbackRate"),
+    )
+)
+_UNPLAYABLE = "onerror=\"this.closest('figure').classList.add('unplayable')\""
+
+
+def card(placed: Placed) -> str:
+    """Returns the title of a job with its progress, its result or its error."""
+    state = {"done": result, "failed": lambda placed: error(placed.job.error or "")}.get(
+        placed.job.state, progress
+    )
+    return f"<h3>{html.escape(placed.order.title)}</h3>{state(placed)}"
+
+
+def error(sentence: str) -> str:
+    """Returns the HTML of an error."""
+    return f'<div class="rlsp-error" role="alert">{html.escape(_capital(sentence))}</div>'
+
+
+def estimate(found: Sequence[Estimate], room: int) -> str:
+    """Returns the time and disk space of orders; an empty string if they are too short to be measured.
+
+    Args:
+        found: the estimate of each order.
+        room: free bytes.
+    """
+    size = sum(each.size or 0 for each in found)
+    # While it is put together, its parts are there as well.
+    if 2 * size > room:
+        needed, free = megabytes(2 * size), megabytes(room)
+        return error(f"The result takes about {needed} while it is made, but there is room for {free}.")
+    if not size:
+        return ""
+    time = duration(sum(each.seconds or 0 for each in found))
+    return (
+        f'<div class="rlsp-estimate">About {time} on this computer, and {megabytes(size)} on its disk</div>'
+    )
+
+
+def progress(placed: Placed) -> str:
+    """Returns the progress of a job that has not ended."""
+    told = placed.job.describe()
+    if told["state"] == "waiting":
+        return '<progress></progress><div class="rlsp-note">Waiting for its turn</div>'
+    if not told["frames"]:
+        return '<progress></progress><div class="rlsp-note">Getting ready</div>'
+    if not told["total"]:
+        return f'<progress></progress><div class="rlsp-note">{told["frames"]} frames are done</div>'
+    share = min(1.0, told["frames"] / told["total"])
+    words = [f"{share:.0%}", f"frame {told['frames']} of {told['total']}"]
+    if told["frames"] >= told["total"]:
+        words = ["Putting the file together"]
+    elif told["rate"]:
+        words += [f"{told['rate']:.2g} frames a second", f"about {duration(told['left'])} left"]
+    return f'<progress value="{share:.4f}"></progress><div class="rlsp-note">{", ".join(words)}</div>'
+
+
+def result(placed: Placed) -> str:
+    """Returns the result of a job beside the original, with a link to download it."""
+    order, path = placed.order, placed.result
+    size = path.stat().st_size
+    parts = []
+    if order.suffix == "png":
+        if size <= MOST_SHOWN:
+            parts = [_picture("before", "Before", placed.source), _picture("after", "After", path)]
+    else:
+        copy = placed.folder / BEFORE
+        original = copy if copy.is_file() else placed.source
+        if original.is_file():
+            parts.append(_video("before", "Before", original, "muted"))
+        parts.append(_video("after", "After", path, f"controls{_TOGETHER}"))
+    pair = f'<div class="rlsp-pair">{"".join(parts)}</div>' if parts else ""
+    name = html.escape(order.result_name)
+    link = f'<a class="download" href="{_address(path)}" download="{name}">Download {name}</a>'
+    notes = "".join(
+        f'<div class="rlsp-note">{html.escape(_capital(note))}</div>' for note in placed.job.notes
+    )
+    return f'{pair}<p>{link} <span class="rlsp-note">{megabytes(size)}</span></p>{notes}'
+
+
+def megabytes(size: float) -> str:
+    """Formats a number of bytes, for example ``8.1 MB``."""
+    if size >= 1e9:
+        return f"{size / 1e9:.1f} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{max(0.1, size / 1e6):.1f} MB"
+
+
+def _video(name: str, label: str, path: Path, options: str) -> str:
+    player = f'<video src="{_address(path)}" preload="auto" playsinline {options} {_UNPLAYABLE}></video>'
+    return _figure(name, label, player)
+
+
+def _picture(name: str, label: str, path: Path) -> str:
+    return _figure(name, label, f'<img src="{_address(path)}" alt="{label}" {_UNPLAYABLE}>')
+
+
+def _figure(name: str, label: str, content: str) -> str:
+    cannot = '<div class="cannot">Your browser cannot show this kind of file. The download is complete.</div>'
+    return f'<figure class="{name}">{content}{cannot}<figcaption>{label}</figcaption></figure>'
+
+
+def _address(path: Path) -> str:
+    """Returns the URL of a file, relative to the page, whose own URL a proxy may have changed."""
+    return html.escape(f"gradio_api/file={quote(str(path))}")
+
+
+def _capital(sentence: str) -> str:
+    # Most sentences begin with the name of a file, which stays as it is.
+    return sentence[:1].upper() + sentence[1:] if sentence.startswith(("the ", "there ")) else sentence

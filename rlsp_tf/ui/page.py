@@ -1,0 +1,337 @@
+"""The page, made of Gradio's components."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.media.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from rlsp_tf.ui import cards
+from rlsp_tf.ui.choices import PICTURE, SIZES, Order, kinds, qualities, weights
+from rlsp_tf.ui.looks import Looks
+from rlsp_tf.ui.orders import Orders, Placed
+from rlsp_tf.ui.uploads import Upload, duration, is_picture, uploads_of
+
+SECONDS = 1
+"""Seconds between two updates of progress."""
+RATE = 25
+"""Frames per second of a video made from pictures, unless another number is given."""
+_PICTURES_APART, _PICTURES_TOGETHER = "Separate pictures", "Frames of one video"
+
+
+def theme() -> gr.Theme:
+    """Returns the theme of the page. It uses fonts of the system, so that none has to be downloaded."""
+    return gr.themes.Default(
+        primary_hue="indigo",
+        neutral_hue="slate",
+        font=["ui-sans-serif", "system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+
+
+def build(orders: Orders, models: Sequence[str]) -> gr.Blocks:
+    """Builds the page.
+
+    Args:
+        orders: receives what is ordered on the page.
+        models: names of weights or ``.keras`` files, the recommended one first.
+
+    Raises:
+        RLSPError: if one of them cannot be loaded.
+    """
+    networks, kept = weights(models), duration_of_keeping(orders.limits.keep)
+    with gr.Blocks(title="rlsp", analytics_enabled=False) as page:
+        gr.Markdown(
+            "# Make video larger and sharper\n"
+            "Drop a video or pictures, look at a moment before and after, and start. Everything stays on the "
+            f"computer that runs this page, where results are kept for {kept}."
+        )
+        form = _Form(networks)
+        _connect(page, form, orders, Looks(orders.uploads))
+        _show_jobs(orders, form)
+    return page
+
+
+def duration_of_keeping(seconds: float) -> str:
+    """Formats the time for which results are kept."""
+    days = round(seconds / 86400)
+    return f"{days} days" if days > 1 else "a day" if seconds > 43200 else duration(seconds)
+
+
+class _Form:
+    """The components by which a clip is dropped, previewed and ordered.
+
+    Args:
+        networks: labels and names of weights.
+    """
+
+    def __init__(self, networks: Sequence[tuple[str, str]]) -> None:
+        self.files = gr.File(
+            label="Video or pictures",
+            file_count="multiple",
+            file_types=[*VIDEO_SUFFIXES, *IMAGE_SUFFIXES],
+            elem_id="drop",
+            height=160,
+        )
+        # What was dropped and not yet started is there again when the page is loaded anew.
+        self.remembered = gr.BrowserState([])
+        self.uploads = gr.State([])
+        self.together = gr.Radio(
+            [_PICTURES_APART, _PICTURES_TOGETHER],
+            value=_PICTURES_APART,
+            label="These pictures are",
+            visible=False,
+            elem_id="together",
+        )
+        self.error = gr.HTML(visible=False, elem_id="error")
+        with gr.Row(visible=False, elem_id="form") as self.row:
+            with gr.Column(scale=5, min_width=320):
+                self.slider = gr.ImageSlider(
+                    label="Before | After", elem_id="look", interactive=False, max_height=420
+                )
+                self.at = gr.Slider(0, 1, label="Moment, in seconds", elem_id="moment")
+                self.close_up = gr.Checkbox(
+                    label="Close-up of the part that changes most", elem_id="close-up"
+                )
+            with gr.Column(scale=4, min_width=320):
+                self.about = gr.Markdown(elem_id="about")
+                self.network = gr.Radio(
+                    networks, value=networks[0][1], label="Network", visible=len(networks) > 1
+                )
+                self.size = gr.Radio([], label="Size", elem_id="size")
+                choices = qualities()
+                recommended = next(value for label, value in choices if "recommended" in label)
+                self.quality = gr.Radio(choices, value=recommended, label="Quality", elem_id="quality")
+                files = [kind.label for kind in kinds()]
+                self.kind = gr.Radio(files, value=files[0], label="File", elem_id="kind")
+                self.rate = gr.Number(
+                    RATE, label="Pictures per second", minimum=1, maximum=120, visible=False, elem_id="rate"
+                )
+                self.estimate = gr.HTML(elem_id="estimate")
+                self.start = gr.Button("Start", variant="primary", elem_id="start")
+
+    @property
+    def look(self) -> list[Any]:
+        """The inputs of a preview."""
+        return [self.uploads, self.network, self.quality, self.size, self.at, self.close_up]
+
+    @property
+    def order(self) -> list[Any]:
+        """The inputs of an order."""
+        return [self.uploads, self.network, self.quality, self.size, self.kind, self.rate]
+
+
+def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None:
+    """Connects the events of the form to functions."""
+
+    def drop(files: list[str] | None, together: str) -> dict[Any, Any]:
+        paths = [Path(file) for file in files or []]
+        pictures = len(paths) > 1 and all(map(is_picture, paths))
+        shown: dict[Any, Any] = {
+            form.together: gr.update(visible=pictures),
+            form.error: gr.update(visible=False, value=""),
+            form.row: gr.update(visible=False),
+            form.uploads: [],
+            form.slider: None,
+        }
+        if not paths:
+            return shown
+        try:
+            if (size := sum(path.stat().st_size for path in paths)) > orders.limits.upload:
+                raise RLSPError(
+                    f"{paths[0].name}: is too large ({cards.megabytes(size)}; "
+                    f"{cards.megabytes(orders.limits.upload)} are allowed here)."
+                )
+            uploads = uploads_of(paths, orders.uploads, together=pictures and together == _PICTURES_TOGETHER)
+        except (RLSPError, OSError) as error:
+            return shown | {form.error: gr.update(visible=True, value=cards.error(_sentence(error)))}
+        first = uploads[0]
+        names = (
+            first.title if len(uploads) == 1 else f"{len(uploads)} files, the first of which is {first.title}"
+        )
+        last = max(0.0, first.seconds - 1 / (first.rate or RATE))
+        return shown | {
+            form.uploads: uploads,
+            form.row: gr.update(visible=True),
+            form.about: f"**{_plain(names)}**: {first.describe()}",
+            form.size: gr.update(choices=_sizes(uploads), value=_sizes(uploads)[0][1]),
+            form.at: gr.update(
+                maximum=round(last, 2),
+                value=round(last / 3, 2),
+                step=round(max(0.01, last / 500), 2),
+                visible=last > 0 and not first.is_picture,
+            ),
+            form.kind: gr.update(visible=not all(upload.is_picture for upload in uploads)),
+            form.rate: gr.update(visible=first.rate is None and not first.is_picture),
+        }
+
+    def look(
+        uploads: list[Upload], network: str, quality: str, size: str, at: float, close_up: bool
+    ) -> dict[Any, Any]:
+        if not uploads:
+            return {form.slider: None}
+        first = uploads[0]
+        moment = 0 if first.is_picture else at
+        try:
+            paths = looks.pictures(first, network, quality, moment, first.sizes[size], close_up=close_up)
+        except (RLSPError, OSError) as error:
+            return {
+                form.slider: None,
+                form.error: gr.update(visible=True, value=cards.error(_sentence(error))),
+            }
+        return {form.slider: tuple(map(str, paths)), form.error: gr.update(visible=False)}
+
+    def measure(uploads: list[Upload], *choices: Any) -> dict[Any, Any]:
+        if not uploads:
+            return {form.estimate: ""}
+        try:
+            found = [looks.estimate(upload, _order(upload, *choices)) for upload in uploads]
+        except (RLSPError, OSError) as error:
+            return {form.estimate: cards.error(_sentence(error))}
+        return {form.estimate: cards.estimate(found, orders.room())}
+
+    def start(
+        uploads: list[Upload],
+        network: str,
+        quality: str,
+        size: str,
+        label: str,
+        rate: float,
+        request: gr.Request,
+    ) -> dict[Any, Any]:
+        try:
+            for upload in uploads:
+                order = _order(upload, network, quality, size, label, rate)
+                orders.place(_client(request), upload, order)
+        except (RLSPError, OSError) as error:
+            return {form.error: gr.update(visible=True, value=cards.error(_sentence(error)))}
+        return {form.files: None, form.uploads: [], form.row: gr.update(visible=False), form.slider: None}
+
+    def restore(remembered: list[str]) -> list[str] | None:
+        files = [Path(file).resolve() for file in remembered]
+        known = all(file.is_file() and orders.uploads.resolve() in file.parents for file in files)
+        return [*map(str, files)] if files and known else None
+
+    private: dict[str, Any] = {"api_visibility": "private"}
+    quiet = {"show_progress": "hidden", **private}
+    # One at a time, and of several that wait only the last one.
+    computed = {"concurrency_limit": 1, "concurrency_id": "looks", "trigger_mode": "always_last", **private}
+    page.load(restore, form.remembered, form.files, **quiet)
+    form.files.change(lambda files: files or [], form.files, form.remembered, **quiet)
+    shown = [form.error, form.slider]
+    described = [form.together, form.row, form.uploads, form.about, form.size, form.at, form.kind, form.rate]
+    gr.on(
+        [form.files.change, form.together.input],
+        drop,
+        [form.files, form.together],
+        [*shown, *described],
+        **quiet,
+    )
+    gr.on(
+        [
+            form.uploads.change,
+            form.at.release,
+            *(each.input for each in (form.network, form.quality, form.size, form.close_up)),
+        ],
+        look,
+        form.look,
+        shown,
+        show_progress_on=form.slider,
+        **computed,
+    )
+    gr.on(
+        [form.uploads.change, *(each.input for each in form.order[1:])],
+        measure,
+        form.order,
+        [form.estimate],
+        show_progress="minimal",
+        show_progress_on=form.estimate,
+        **computed,
+    )
+    form.start.click(
+        start, form.order, [form.error, form.files, form.uploads, form.row, form.slider], **quiet
+    )
+
+
+def _sizes(uploads: Sequence[Upload]) -> list[tuple[str, str]]:
+    """Returns labels and names of the sizes that all uploads can have."""
+    common = [name for name in SIZES if all(name in upload.sizes for upload in uploads)]
+    words = {name: SIZES[name][0] for name in common}
+    if len(uploads) == 1:
+        words = {name: "{} ({}x{})".format(words[name], *uploads[0].sizes[name]) for name in common}
+    return [(words[name], name) for name in common]
+
+
+def _order(upload: Upload, network: str, quality: str, size: str, label: str, rate: float) -> Order:
+    (kind,) = [PICTURE] if upload.is_picture else [kind for kind in kinds() if kind.label == label]
+    encoder = kind.encoder
+    return Order(
+        title=upload.title,
+        files=(),
+        model=network,
+        precision=quality,
+        suffix=kind.suffix,
+        size=size,
+        upright=upload.height > upload.width,
+        codec=encoder.codec,
+        crf=encoder.crf,
+        preset=encoder.preset,
+        rate=None if upload.rate or upload.is_picture else rate,
+    )
+
+
+def _show_jobs(orders: Orders, form: _Form) -> None:
+    """Shows the jobs of the user. They are rendered again only when one starts, ends or is removed."""
+    states = gr.State([])
+    timer = gr.Timer(SECONDS)
+
+    def ask(request: gr.Request) -> list[tuple[str, str]]:
+        return [(placed.job.name, placed.job.state) for placed in orders.of(_client(request))]
+
+    gr.on([timer.tick, form.start.click], ask, None, states, show_progress="hidden", api_visibility="private")
+
+    @gr.render(inputs=states, triggers=[states.change], show_progress="hidden")
+    def show(states: list[tuple[str, str]], request: gr.Request) -> None:
+        mine = orders.of(_client(request))
+        if mine:
+            gr.Markdown("## Your videos and pictures")
+        for placed in mine:
+            with gr.Column(elem_classes="rlsp-job", key=placed.job.name):
+                _show_job(orders, placed, timer)
+
+
+def _show_job(orders: Orders, placed: Placed, timer: gr.Timer) -> None:
+    job, name = placed.job, placed.job.name
+    card = gr.HTML(cards.card(placed))
+    hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    if not job.is_over:
+        timer.tick(lambda: cards.card(placed), None, card, **hidden)
+
+    def remove(request: gr.Request) -> None:
+        orders.remove(_client(request), name)
+
+    def again(request: gr.Request) -> None:
+        orders.again(_client(request), name)
+
+    small: dict[str, Any] = {"size": "sm", "scale": 0, "min_width": 120}
+    with gr.Row():
+        if job.state == "failed":
+            gr.Button("Try again", elem_classes="again", **small).click(again, **hidden)
+        label = "Remove" if job.is_over else "Cancel"
+        gr.Button(label, elem_classes=label.lower(), **small).click(remove, **hidden)
+
+
+def _sentence(error: RLSPError | OSError) -> str:
+    return describe_os_error(error) if isinstance(error, OSError) else str(error)
+
+
+def _client(request: gr.Request) -> str:
+    """Returns the name of the user; an empty string if there are no accounts."""
+    return request.username or ""
+
+
+def _plain(text: str) -> str:
+    """Escapes text for Markdown."""
+    return "".join(f"\\{letter}" if letter in r"\`*_{}[]<>()#+-.!|~" else letter for letter in text)

@@ -1,0 +1,157 @@
+"""Files that are dropped on the page: videos, pictures, and pictures that are the frames of a video."""
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.frames import FrameSource
+from rlsp_tf.media.images import is_animated, is_image
+from rlsp_tf.media.open import open_source
+from rlsp_tf.serving.limits import for_clients
+from rlsp_tf.ui.choices import SIZES, size_of
+
+NETWORK_SCALE = 4
+MOST_TIMES = 5
+"""Largest factor by which a result is larger, so that 480 lines can become 4K."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A clip that was dropped.
+
+    Attributes:
+        title: the name that the file has for its owner.
+        files: the files; several are the frames of one video.
+        source: the clip, a file or a folder with links to all files.
+        width, height: of its frames.
+        frames: how many there are; ``None`` if unknown.
+        rate: frames per second; ``None`` for pictures.
+        sizes: width and height of the result by the name of a size, for the sizes that make sense.
+    """
+
+    title: str
+    files: tuple[Path, ...]
+    source: Path
+    width: int
+    height: int
+    frames: int | None
+    rate: float | None
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict, hash=False)
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether the upload is a single picture."""
+        return self.rate is None and len(self.files) == 1
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds, with 25 pictures per second; 0 if unknown."""
+        return (self.frames or 0) / (self.rate or 25)
+
+    def describe(self) -> str:
+        """Describes the clip, for example ``480x270, 30 s, 25 frames a second``."""
+        words = [f"{self.width}x{self.height}"]
+        if self.rate is not None:
+            words += [duration(self.seconds), f"{self.rate:.4g} frames a second"]
+        elif len(self.files) > 1:
+            words.append(f"{len(self.files)} pictures")
+        return ", ".join(words)
+
+
+def uploads_of(files: Sequence[Path], folder: Path, *, together: bool) -> list[Upload]:
+    """Examines files that were dropped.
+
+    Args:
+        files: the files.
+        folder: folder in which a new one is made for pictures that belong together.
+        together: whether several pictures are the frames of one video.
+
+    Raises:
+        RLSPError: if one cannot be read; the sentence calls it by its name.
+    """
+    if together and len(files) > 1:
+        if others := [file.name for file in files if not is_picture(file)]:
+            raise RLSPError(f"{others[0]}: is not a picture; drop videos one at a time.")
+        return [_look(_linked(files, folder), files)]
+    return [_look(file, [file]) for file in files]
+
+
+def is_picture(file: Path) -> bool:
+    """Returns whether a file is an image without animation."""
+    return is_image(file) and not is_animated(file)
+
+
+def duration(seconds: float) -> str:
+    """Formats a duration, for example ``1 min 5 s``."""
+    if seconds < 0.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def put(source: Path, target: Path) -> None:
+    """Links a file under a second name, or copies it where links are not possible."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def clear(folder: Path, seconds: float) -> None:
+    """Removes files that have been in a folder for more than ``seconds``, and folders that become empty."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        with contextlib.suppress(OSError):
+            if path.is_dir():
+                path.rmdir()
+            # A second name changes the time of the first one, too.
+            elif max(path.lstat().st_mtime, path.lstat().st_ctime) < time.time() - seconds:
+                path.unlink()
+
+
+@contextlib.contextmanager
+def called(path: Path, title: str) -> Iterator[None]:
+    """Replaces a path by its title in the messages of errors that the block raises."""
+    try:
+        yield
+    except RLSPError as error:
+        raise RLSPError(for_clients(str(error), {path: title})) from error
+
+
+def _look(source: Path, files: Sequence[Path]) -> Upload:
+    title = files[0].name
+    with called(source, title), open_source(source) as clip:
+        rate = None if clip.rate is None else float(clip.rate)
+        even = rate is not None or len(files) > 1
+        sizes = _sizes(clip, even=even)
+        return Upload(title, tuple(files), source, clip.width, clip.height, clip.frames, rate, sizes)
+
+
+def _sizes(clip: FrameSource, *, even: bool) -> dict[str, tuple[int, int]]:
+    found = {}
+    for name in SIZES:
+        with contextlib.suppress(RLSPError):
+            size = size_of(name, upright=clip.height > clip.width)
+            width, height, _ = size.of(clip, NETWORK_SCALE, even=even)
+            if clip.height < height <= MOST_TIMES * clip.height and (width, height) not in found.values():
+                found[name] = width, height
+    return found
+
+
+def _linked(files: Sequence[Path], folder: Path) -> Path:
+    together = folder / f"frames-{os.urandom(8).hex()}"
+    together.mkdir()
+    for file in files:
+        if (together / file.name).exists():
+            raise RLSPError(f"{file.name}: is the name of two pictures; rename one.")
+        put(file, together / file.name)
+    return together
