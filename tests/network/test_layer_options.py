@@ -143,13 +143,15 @@ def test_what_cannot_be_combined_is_refused_in_a_sentence(clip, rng):
     "shape", [(4, 8, 9, 3), (8, 9, 3), (1, 4, 8, 9), (1, 4, 8, 9, 1), (1, 4, 8, 9, 4), (1, 4, 3, 8, 9)]
 )
 def test_a_model_that_gets_no_clip_says_what_it_wants(shape):
+    """Keras says it of a model, and the layer of itself."""
     model = build_model(SMALL)
+    wanted = "expected shape=(None, None, None, None, 3)" if len(shape) == 5 else "expected ndim=5"
     for call in (model, lambda clip: model.predict(clip, verbose=0)):
-        with pytest.raises(ValueError, match="expected shape") as failure:
+        with pytest.raises(ValueError, match="incompatible with the layer") as failure:
             call(np.zeros(shape, "uint8"))
         message = str(failure.value)
-        assert "expected shape=(None, None, None, None, 3)" in message
-        assert f"found shape={shape}" in message
+        assert wanted in message
+        assert str(shape) in message
         assert len(message) < 300
     with pytest.raises(ValueError, match=r"clips of shape \(batch, frames, height, width, 3\)"):
         RLSP(SMALL)(np.zeros(shape, "float32"))
