@@ -106,7 +106,7 @@ def pack(
 
     The kit contains the beginning of every clip: as few frames as possible of the clips that will be held
     out for validation, and of the others as much as fits, at most an equal share of the space for each.
-    Photographs are copied unchanged and take at most half of the space; those that will be held out come
+    Photographs are copied unchanged and take at most a third of the space; those that will be held out come
     first.
 
     Args:
@@ -139,7 +139,7 @@ def pack(
         room = limit - archive.stat().st_size - len(TRAIN_SH)
         notes = []
         if photographs is not None:
-            notes.append(_pack_photographs(Path(photographs), part / "photographs", room // 2))
+            notes.append(_pack_photographs(Path(photographs), part / "photographs", room // 3))
             room -= _size(part / "photographs")
         notes = _pack_clips(sources, Path(data), part / "clips", room) + notes
         script = TRAIN_SH.replace("@PYTHON@", python).replace("@ID@", _identity(part))
