@@ -18,7 +18,7 @@ from rlsp_tf.cli.upscale import add_upscale
 DESCRIPTION = """\
 Makes video four times larger in each direction with RLSP (recurrent latent space propagation).
 
-  rlsp preview holiday.mp4 --at 1:23
+  rlsp preview holiday.mp4
   rlsp upscale holiday.mp4 holiday-4x.mp4
   rlsp upscale frames/ frames-4x/
 

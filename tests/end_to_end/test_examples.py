@@ -69,7 +69,7 @@ def test_pages_link_to_what_exists():
 @pytest.fixture
 def home(tmp_path):
     """What a newcomer has: a video of three seconds with sound, photographs, and sequences of frames."""
-    make_video(tmp_path / "holiday.mp4", range(0, 75 * 3600, 3600), size=(64, 48), audio=["aac"])
+    make_video(tmp_path / "holiday.mp4", range(0, 30 * 9000, 9000), size=(96, 72), audio=["aac"])
     write_folder(tmp_path / "photographs", make_clip(2, 30, 40))
     write_folder(tmp_path / "frames", make_clip(3, 30, 40))
     for name in ("calendar", "city"):
@@ -90,8 +90,8 @@ def test_the_readme_can_be_followed(home):
         assert program == "rlsp"
         done = run_command(arguments, cwd=home)
         assert done.returncode == 0, done.stderr
-    assert len(frame_times(home / "holiday-4x.mp4")) == 75
-    assert len(frame_times(home / "excerpt.mp4")) == 25
+    assert len(frame_times(home / "holiday-4x.mp4")) == 30
+    assert len(frame_times(home / "excerpt.mp4")) == 10
 
 
 @pytest.mark.slow
