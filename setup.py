@@ -151,6 +151,8 @@ setup(
             "torch>=2.10",
             # Weights in that format, which PyTorch itself does not read; 0.5 is the first with NumPy 2.
             "safetensors>=0.5",
+            # bfloat16 in NumPy; Keras needs it anyway.
+            "ml_dtypes>=0.4",
         ],
         "ray": RAY,
         # rlsp serve.

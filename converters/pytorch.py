@@ -208,7 +208,7 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise RLSPError(
             f"{path}: such files need safetensors ({error}); install it with pip install 'rlsp_tf[pytorch]'."
         ) from error
-    import ml_dtypes  # comes with Keras
+    import ml_dtypes
 
     types = {"F16": np.float16, "BF16": ml_dtypes.bfloat16, "F32": np.float32, "F64": np.float64}
     try:

@@ -42,7 +42,7 @@ _SAVED = ("network.model", "training.loss", "training.truncated")
 
 
 def _register() -> None:
-    """Makes known to Keras what it needs to load a .keras file of ours: ``keras.models.load_model`` works."""
+    """Makes known to Keras what it needs to load a .keras file of ours by itself."""
     # Where our own modules are just importing Keras, they cannot be imported. __getattr__ comes back to this.
     if not sys.modules.keys() & {f"{__name__}.network.cell", f"{__name__}.network.model"}:
         _import_saved()

@@ -36,37 +36,31 @@ def computes_int8() -> bool:
 
 
 def device_named(gpu: bool = True) -> str:
-    """Describes what TensorFlow computes on: its GPUs, or the processor with the number of its cores.
+    """Describes what computes: the GPUs, or the processor with the number of its cores.
 
     Args:
         gpu: whether GPUs are used where there are some.
     """
-    import tensorflow as tf
+    from rlsp_tf.inference.backend import devices
 
-    gpus = tf.config.list_physical_devices("GPU") if gpu else []
-    names = [tf.config.experimental.get_device_details(each).get("device_name", each.name) for each in gpus]
-    if names:
+    if gpu and (names := devices()) != ["CPU"]:
         return f"GPU ({', '.join(names)})"
     model = cpu_info().get("model name")
     return f"CPU ({f'{model}, ' if model else ''}{cores()} {'core' if cores() == 1 else 'cores'})"
 
 
 def unused_gpu() -> str | None:
-    """Returns a sentence about a GPU that TensorFlow cannot use; ``None`` if this machine has none."""
-    import tensorflow as tf
+    """Returns a sentence about a GPU that the backend cannot use; ``None`` if this machine has none."""
+    from rlsp_tf.inference.backend import backend_version, devices
 
-    if tf.config.list_physical_devices("GPU"):
+    if devices() != ["CPU"]:
         return None
     drivers = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
     found = [path for path in drivers if Path(path).exists()]
     if not (found or shutil.which("nvidia-smi")):
         return None
-    if found == ["/dev/kfd"]:
-        return "this machine has an AMD GPU, which TensorFlow of this kind cannot use; tensorflow-rocm can."
-    return (
-        "this machine has a GPU that TensorFlow does not see, so the CPU computes; pip install "
-        "'tensorflow[and-cuda]' makes NVIDIA GPUs work on Linux and in WSL."
-    )
+    name, _ = backend_version()
+    return f"this machine has a GPU that {name} does not see; docs/gpu.md says what to install."
 
 
 def cpu_flags() -> frozenset[str]:

@@ -56,7 +56,8 @@ def results(folder: Path) -> dict[str, np.ndarray]:
         for frame in frames[4:]:
             list(stream.push(frame))  # may overwrite a state, but not what was kept
         again = ResumedStep(step, [Stretch(3, None, lambda kept=kept: kept)])
-        rest = [each for each in streamed(again) if each is not None]
+        # Before the rest comes the frame of the step before, which the saved state holds.
+        _, *rest = [each for each in streamed(again) if each is not None]
         found[f"resumed {precision}"] = np.concatenate(list(map(to_array, rest)))
     found["warm float32"] = np.concatenate(
         list(map(to_array, streamed(load_step(folder / "m.keras", precision="float32"), warm_start=3)))

@@ -43,7 +43,8 @@ def grey(tmp_path):
     return write_frames(tmp_path / "grey", [np.full((6, 8, 3), GREY, np.uint8)] * 20)
 
 
-OPTIONS = {"warm_start": 0, "scene_cuts": "off"}
+# The frames are equal, and copies do not diverge.
+OPTIONS = {"warm_start": 0, "scene_cuts": "off", "repeats": "compute"}
 
 
 class StopSoon(Stop):
@@ -93,7 +94,7 @@ def test_what_is_no_number_is_far_away(value, grey, tmp_path):
 def test_it_is_told_by_the_command_and_does_not_fail_it(grey, tmp_path, capsys):
     echo(1.5).save(tmp_path / "echo.keras")
     arguments = [grey, tmp_path / "large", "--model", tmp_path / "echo.keras", "--warm-start", 0]
-    assert main(["upscale", *map(str, arguments), "--precision", "float32"]) == 0
+    assert main(["upscale", *map(str, arguments), "--precision", "float32", "--repeats", "compute"]) == 0
     assert capsys.readouterr().err.count(f"rlsp: note: {sentence(grey, first_far(1.5))}\n") == 1
 
 
@@ -120,7 +121,7 @@ def test_ranges_count_the_frames_of_the_clip(tmp_path):
     """The clip turns white at frame 9, where the network starts anew. It diverges on white, not on black."""
     frames = [np.full((6, 8, 3), level, np.uint8) for level in [0] * 9 + [255] * 9]
     clip = write_frames(tmp_path / "clip", frames)
-    step, recipe = KerasStep(echo(0.6)), Recipe(warm_start=0, segment=3)
+    step, recipe = KerasStep(echo(0.6)), Recipe(warm_start=0, segment=3, repeats="compute")
     work, target = tmp_path / "large.rlsp", tmp_path / "large"
     plan = make_plan(clip, step, recipe, frozenset({9}), length=5)
     assert [part.start for part in plan.ranges] == [0, 9]
