@@ -140,7 +140,7 @@ several machines, set these variables on each of them; docs/scale.md has an exam
     )
     parser.add_argument(
         "--minutes",
-        type=number(above=True),
+        type=number(),
         help="save everything and stop after this time (default: no limit)",
     )
     parser.add_argument(

@@ -191,7 +191,10 @@ def test_the_commands(rng, tmp_path, capsys):
     assert not np.array_equal(found[6], off[6])
     assert not np.array_equal(found[0], warm[0])
     assert "cannot be read" in fails(capsys, *command, tmp_path / "x", "--scene-cuts", tmp_path / "none")
-    assert "from 0 to 100" in fails(capsys, *command, tmp_path / "x", "--warm-start", "-1", code=2)
+    with pytest.raises(SystemExit) as end:
+        main([*map(str, command), str(tmp_path / "x"), "--warm-start", "-1"])
+    assert end.value.code == 2
+    assert "from 0 to 100" in capsys.readouterr().err
 
 
 def test_no_program_of_the_path_is_run(tmp_path):

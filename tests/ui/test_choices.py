@@ -17,9 +17,8 @@ from rlsp_tf.upscaling.upscale import upscale_clip
 def test_every_kind_of_file_can_be_written_and_keeps_its_sound(kind, step, tmp_path):
     source, target = tmp_path / "source.mkv", tmp_path / f"result.{kind.suffix}"
     make_video(source, range(0, 3 * 3600, 3600), audio=["aac"])
-    order = Order(
-        "a", ("b",), "c", "auto", kind.suffix, "4x", kind.encoder.codec, kind.encoder.crf, kind.encoder.preset
-    )
+    encoder = {name: getattr(kind.encoder, name) for name in ("codec", "crf", "preset")}
+    order = Order("a", ("b",), "c", "auto", kind.suffix, "4x", **encoder)
     upscale_clip(source, target, step, order.recipe)
     with av.open(target) as container:
         assert [stream.type for stream in container.streams] == ["video", "audio"]
