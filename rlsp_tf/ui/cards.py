@@ -1,6 +1,7 @@
 """HTML of jobs: progress, errors, and the result beside the original; and HTML of estimates and errors."""
 
 import html
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -94,11 +95,26 @@ def result(placed: Placed) -> str:
         parts.append(_video("after", "After", path, f"controls{_TOGETHER}"))
     pair = f'<div class="rlsp-pair">{"".join(parts)}</div>' if parts else ""
     name = html.escape(order.result_name)
-    link = f'<a class="download" href="{_address(path)}" download="{name}">Download {name}</a>'
+    address = _address(_named(path, order.result_name))
+    link = f'<a class="download" href="{address}" download="{name}">Download {name}</a>'
     notes = "".join(
         f'<div class="rlsp-note">{html.escape(_capital(note))}</div>' for note in placed.job.notes
     )
     return f'{pair}<p>{link} <span class="rlsp-note">{megabytes(size)}</span></p>{notes}'
+
+
+def _named(path: Path, name: str) -> Path:
+    """Returns a second path of a file that ends in a name, by which browsers store it; a hard link.
+
+    Gradio tells browsers the last part of the path, and they prefer that to the name in a link.
+    """
+    named = path.with_name(name)
+    try:
+        if not named.exists():
+            os.link(path, named)
+    except OSError:
+        return path  # a file system without links, or a name that is too long for it
+    return named
 
 
 def megabytes(size: float) -> str:

@@ -209,10 +209,11 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
             return {form.error: gr.update(visible=True, value=cards.error(_sentence(error)))}
         return {form.files: None, form.uploads: [], form.row: gr.update(visible=False), form.slider: None}
 
-    def restore(remembered: list[str]) -> list[str] | None:
+    def restore(remembered: list[str]) -> Any:
         files = [Path(file).resolve() for file in remembered]
         known = all(file.is_file() and orders.uploads.resolve() in file.parents for file in files)
-        return [*map(str, files)] if files and known else None
+        # Otherwise nothing changes: something may have been dropped while the page was loading.
+        return [*map(str, files)] if files and known else gr.skip()
 
     private: dict[str, Any] = {"api_visibility": "private"}
     quiet = {"show_progress": "hidden", **private}

@@ -182,7 +182,8 @@ def test_work_goes_on_after_a_reload_and_a_restart(chromium, tmp_path, model):
 
 @pytest.mark.slow
 def test_what_is_wrong_is_said_on_the_page_at_any_width(tmp_path, film, model):
-    (tmp_path / "empty.mp4").touch()
+    # Browsers do not send empty files.
+    (tmp_path / "text.mp4").write_text("It was a dark and stormy night.")
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(film.read_bytes()[:-500])
     single = make_video(tmp_path / "single.mkv", [0])
@@ -195,7 +196,7 @@ def test_what_is_wrong_is_said_on_the_page_at_any_width(tmp_path, film, model):
             "Emulation.setDeviceMetricsOverride",
             {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True},
         )
-        for file in (tmp_path / "empty.mp4", cut):
+        for file in (tmp_path / "text.mp4", cut):
             visit(browser, address).send_keys(str(file))
             sentence = wait(browser, lambda browser: one(browser, "#error").text)
             assert sentence.startswith(f"{file.name}: ")
