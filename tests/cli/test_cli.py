@@ -305,7 +305,7 @@ def test_these_are_all_numbers_of_serve(capsys: pytest.CaptureFixture[str]) -> N
         ("upscale a b", "--workers", ("0", "-2")),
         ("clean .", "--older-than", ("-1", "nan")),
         ("evaluate --hr x", "--warm-start", ("-1", "101")),
-        ("train --data x --out y", "--minutes", ("-1", "0", "nan")),
+        ("train --data x --out y", "--minutes", ("-1", "nan")),
     ],
 )
 def test_numbers_out_of_range_are_wrong_usage(
