@@ -1,6 +1,6 @@
 """Orders, computed by processes of their own."""
 
-import os
+import multiprocessing
 import signal
 import time
 from dataclasses import replace
@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("starlette", reason="needs rlsp_tf[ui]")
 
+from helpers.killed_page import place_and_die
 from helpers.networks import SMALL, small_model
 from helpers.synthetic import make_clip
 from helpers.videos import make_video
@@ -164,14 +165,10 @@ def test_what_cannot_be_done_is_said_without_names_of_the_server(tmp_path, film,
 
 @pytest.mark.slow
 def test_a_worker_ends_with_a_page_that_is_killed(tmp_path, film, order):
-    child = os.fork()
-    if not child:
-        with Orders(tmp_path, Limits()) as orders:
-            (upload,) = uploads_of([film], orders.uploads, together=False)
-            orders.place("", upload, order)
-            wait_for(lambda: orders.of("")[0].job.frames)
-            os.kill(os.getpid(), signal.SIGKILL)
-    os.waitpid(child, 0)
+    page = multiprocessing.get_context("spawn").Process(target=place_and_die, args=(tmp_path, film, order))
+    page.start()
+    page.join()
+    assert page.exitcode == -signal.SIGKILL
     with Orders(tmp_path, Limits()) as orders:
         assert end_of(orders).job.state == "done"
 
