@@ -11,11 +11,12 @@ from pathlib import Path
 from starlette.datastructures import Address, Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.errors import RLSPError
 from rlsp_tf.serving.limits import Refused
 from rlsp_tf.serving.rate_limit import RateLimit
 from rlsp_tf.serving.refusals import answer_refusal
 from rlsp_tf.serving.sites import check_site
+from rlsp_tf.system.files import read_entries
 
 SHORTEST_TOKEN = 16
 """Smallest length of a token in characters; shorter ones could be guessed."""
@@ -88,18 +89,8 @@ def read_tokens(path: str | os.PathLike[str]) -> list[str]:
         RLSPError: if the file cannot be read, has no token, or has one that is too short or contains other
             characters than ASCII letters, digits and punctuation.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except OSError as error:
-        raise RLSPError(describe_os_error(error)) from error
-    except UnicodeDecodeError as error:
-        raise RLSPError(f"{path}: is not a text file; write one token per line.") from error
-    tokens = []
-    for number, line in enumerate(lines, 1):
-        token = line.strip()
-        if not token or token.startswith("#"):
-            continue
+    path, tokens = Path(path), []
+    for number, token in read_entries(path, "token"):
         if len(token) < SHORTEST_TOKEN or not (token.isascii() and token.isprintable()) or " " in token:
             raise RLSPError(
                 f"{path}: line {number} is not a token of at least {SHORTEST_TOKEN} letters, digits and "

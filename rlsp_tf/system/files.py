@@ -285,6 +285,29 @@ def write_json(target: str | os.PathLike[str], value: Any, *, force: bool = Fals
         part.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", "utf-8")
 
 
+def read_entries(path: str | os.PathLike[str], what: str) -> list[tuple[int, str]]:
+    """Reads a text file with an entry per line. Empty lines and those that begin with ``#`` are skipped.
+
+    Args:
+        path: the file.
+        what: what an entry is, such as ``"token"``, for errors.
+
+    Returns:
+        The number of the line, counted from 1, and the entry without white space around it, for each.
+
+    Raises:
+        RLSPError: if the file cannot be read, or is not text.
+    """
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except OSError as error:
+        raise RLSPError(describe_os_error(error)) from error
+    except UnicodeDecodeError as error:
+        raise RLSPError(f"{os.fspath(path)}: is not a text file; write one {what} per line.") from error
+    entries = ((number, line.strip()) for number, line in enumerate(lines, 1))
+    return [(number, entry) for number, entry in entries if entry and not entry.startswith("#")]
+
+
 def read_json(path: str | os.PathLike[str], advice: str) -> Any:
     """Reads a JSON file that rlsp has written.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rlsp_tf.errors import RLSPError, UsageError, describe_os_error
 from rlsp_tf.serving.folder import jobs_folder
+from rlsp_tf.system.files import read_entries
 from rlsp_tf.system.listener import listen
 from rlsp_tf.ui.limits import DEFAULT_LIMITS, Limits
 
@@ -112,22 +113,14 @@ def read_accounts(path: str | os.PathLike[str]) -> dict[str, str]:
     Raises:
         RLSPError: if it cannot be read, or a line is not of this form.
     """
-    path = Path(path)
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except OSError as error:
-        raise RLSPError(describe_os_error(error)) from error
-    except UnicodeDecodeError as error:
-        raise RLSPError(f"{path}: is not a text file; write one USER:PASSWORD per line.") from error
-    accounts = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip() and not line.startswith("#"):
-            user, _, password = line.strip().partition(":")
-            try:
-                _check_account(user, password)
-            except UsageError as error:
-                raise RLSPError(f"{path}: line {number}: {error}") from error
-            accounts[user] = password
+    path, accounts = Path(path), {}
+    for number, line in read_entries(path, "USER:PASSWORD"):
+        user, _, password = line.partition(":")
+        try:
+            _check_account(user, password)
+        except UsageError as error:
+            raise RLSPError(f"{path}: line {number}: {error}") from error
+        accounts[user] = password
     if not accounts:
         raise RLSPError(f"{path}: has no account in it; write one USER:PASSWORD per line.")
     return accounts
