@@ -29,6 +29,11 @@ def first_line(error: BaseException) -> str:
     return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
+def last_line(said: str) -> str:
+    """Returns the last line of a program's messages: a sentence, or the end of a traceback."""
+    return said.strip().splitlines()[-1] if said.strip() else ""
+
+
 def describe_os_error(error: OSError) -> str:
     """Describes an ``OSError`` in one sentence: the file, what the system said, and what to do.
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from rlsp_tf.benchmarks.excerpts import packets
 from rlsp_tf.benchmarks.harness import REST, Worker, heading, installed, ratio
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, last_line
 from rlsp_tf.media.excerpts import cut
 from rlsp_tf.system.cores import ONE_CORE
 from rlsp_tf.system.progress import ProgressBar
@@ -236,7 +236,7 @@ def _upscale(clips: Sequence[Path], out: Path, model: str, options: Sequence[str
     command += ["--out", os.fspath(out), "--model", model, "--quiet", *options]
     run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if run.returncode:
-        last = (run.stderr.strip().splitlines() or ["no message"])[-1]
+        last = last_line(run.stderr) or "no message"
         raise RLSPError(f"rlsp upscale {' '.join(options)} failed: {last.removeprefix('rlsp: error: ')}")
 
 

@@ -12,12 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tqdm import tqdm
-
 from rlsp_tf.benchmarks.harness import heading
-from rlsp_tf.errors import RLSPError, first_line
+from rlsp_tf.errors import RLSPError, last_line
 from rlsp_tf.media.excerpts import cut
 from rlsp_tf.system.lean import lean_imports
+from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.system.quiet import quiet_tensorflow
 
 ROUNDS = 5
@@ -72,7 +71,7 @@ def benchmark_start(
         own = [sys.executable, "-m", __name__, os.fspath(model), precision, os.fspath(clip), os.fspath(large)]
         options = ["--model", os.fspath(model), "--precision", precision, "--preset", "ultrafast", "--force"]
         users = [sys.executable, "-m", "rlsp_tf", "upscale", os.fspath(clip), os.fspath(large), *options]
-        for _ in tqdm(range(rounds), desc="rounds", disable=not progress, leave=False):
+        for _ in ProgressBar(range(rounds), desc="rounds", unit="rounds", show=progress, leave=False):
             began = time.time()
             about = json.loads(_run(own, video)[0])
             before = 0.0, began
@@ -104,8 +103,8 @@ def _run(command: list[str], video: str | os.PathLike[str]) -> tuple[str, float,
     run = subprocess.run(command, capture_output=True, text=True)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     if run.returncode:
-        last = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise RLSPError(f"{os.fspath(video)}: cannot be upscaled ({first_line(ValueError(last))}).")
+        reason = last_line(run.stderr) or "no reason given"
+        raise RLSPError(f"{os.fspath(video)}: cannot be upscaled ({reason.rstrip('.')}).")
     return run.stdout, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
 
 

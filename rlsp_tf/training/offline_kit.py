@@ -27,7 +27,7 @@ from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 
-from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.errors import RLSPError, describe_os_error, last_line
 from rlsp_tf.system.files import atomic_file, atomic_folder, check_apart, named
 from rlsp_tf.training.clips.index import default_held_out, find_sources
 from rlsp_tf.training.clips.photographs import HELD_OUT, by_chance, find_photographs
@@ -299,7 +299,7 @@ def _install(site: Path, python: str, packages: Sequence[str]) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     done = subprocess.run([*command, *options, *pinned], capture_output=True, text=True)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+        reason = last_line(done.stderr) or "pip failed"
         raise RLSPError(f"packages for Python {python} cannot be downloaded: {reason}")
 
 

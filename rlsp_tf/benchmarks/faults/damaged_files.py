@@ -123,11 +123,6 @@ class DamageRunner:
         return {}
 
 
-def last_line(said: str) -> str:
-    """The last line of a program's messages: a sentence, or the end of a traceback."""
-    return said.strip().splitlines()[-1] if said.strip() else ""
-
-
 def _films(videos: Sequence[Path], folder: Path) -> list[Path]:
     films = []
     for video in videos:

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from rlsp_tf.benchmarks.excerpts import packets
-from rlsp_tf.benchmarks.faults.damaged_files import Upscale, last_line, upscaler
+from rlsp_tf.benchmarks.faults.damaged_files import Upscale, upscaler
 from rlsp_tf.benchmarks.faults.kill_points import record, recorded, watch
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, last_line
 from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.system.quiet import quiet_tensorflow
 from rlsp_tf.upscaling.work_folder import JOURNAL, SUFFIX, read_journal

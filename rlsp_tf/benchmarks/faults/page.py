@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from rlsp_tf.benchmarks.faults.damage import KINDS
-from rlsp_tf.benchmarks.faults.damaged_files import OUTCOMES, last_line
+from rlsp_tf.benchmarks.faults.damaged_files import OUTCOMES
 from rlsp_tf.benchmarks.faults.endings import ENDINGS
 from rlsp_tf.benchmarks.faults.kills import FRAMES as FEW
 from rlsp_tf.benchmarks.faults.kills import SEGMENT
 from rlsp_tf.benchmarks.faults.long_film import WARM_UP
 from rlsp_tf.benchmarks.faults.run import counts, failures, outcomes
 from rlsp_tf.benchmarks.harness import describe_machine
+from rlsp_tf.errors import last_line
 from rlsp_tf.evaluation.tables import markdown_table
 
 Result = Mapping[str, Any]

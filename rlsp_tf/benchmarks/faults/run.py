@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rlsp_tf.benchmarks.excerpts import reduce
-from rlsp_tf.benchmarks.faults.damaged_files import OUTCOMES, benchmark_damage, last_line
+from rlsp_tf.benchmarks.faults.damaged_files import OUTCOMES, benchmark_damage
 from rlsp_tf.benchmarks.faults.kills import FRAMES as FEW
 from rlsp_tf.benchmarks.faults.kills import benchmark_kills, benchmark_points
 from rlsp_tf.benchmarks.faults.long_film import benchmark_long_film
 from rlsp_tf.benchmarks.faults.situations import benchmark_situations
 from rlsp_tf.benchmarks.harness import heading
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, last_line
 from rlsp_tf.media.excerpts import cut
 
 WIDTH = 96
