@@ -4,7 +4,14 @@ import argparse
 
 from rlsp_tf.cli.benchmark_load import add_faults, add_ray, add_serve
 from rlsp_tf.cli.benchmark_options import add_measurement, width_height
-from rlsp_tf.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, command_line, positive
+from rlsp_tf.cli.common import (
+    DEFAULT_MODEL,
+    MODEL_HELP,
+    add_command,
+    add_precision,
+    command_line,
+    positive,
+)
 
 
 def add_benchmark(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -218,12 +225,7 @@ several lengths, up to the whole video.
     )
     parser.add_argument("video", metavar="VIDEO", help="a video of 90 frames or more")
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "float16", "int8"),
-        default="auto",
-        help="as for rlsp upscale (default: %(default)s)",
-    )
+    add_precision(parser)
     parser.add_argument("--codec", default="libx264", help="video encoder (default: %(default)s)")
     parser.add_argument("--preset", default="ultrafast", help="preset of the encoder (default: %(default)s)")
 
@@ -243,12 +245,7 @@ command.
     )
     parser.add_argument("video", metavar="VIDEO", help="a video, of which the beginning is used")
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "float16", "int8"),
-        default="auto",
-        help="as for rlsp upscale (default: %(default)s)",
-    )
+    add_precision(parser)
     parser.add_argument(
         "--rounds", type=positive, default=5, help="number of processes (default: %(default)s)"
     )

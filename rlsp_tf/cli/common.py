@@ -175,6 +175,12 @@ def clock(text: str) -> Fraction:
     return seconds
 
 
+def add_precision(parser: argparse.ArgumentParser, help: str = "as for rlsp upscale (default: auto)") -> None:
+    """Adds ``--precision``, the number format of the convolutions."""
+    choices = ("auto", "float32", "bfloat16", "float16", "int8")
+    parser.add_argument("--precision", choices=choices, default="auto", help=help)
+
+
 def add_degradation(parser: argparse.ArgumentParser, default: str | None = "paper") -> None:
     """Adds ``--degradation``, a :class:`rlsp_tf.media.degradations.Degradation`.
 

@@ -3,7 +3,7 @@
 import argparse
 from fractions import Fraction
 
-from rlsp_tf.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, clock, start_backend
+from rlsp_tf.cli.common import DEFAULT_MODEL, MODEL_HELP, add_command, add_precision, clock, start_backend
 from rlsp_tf.cli.summary import Summary, add_loudness
 
 
@@ -22,7 +22,7 @@ what lies near the moment is read, so this takes seconds, however long the video
   rlsp preview holiday.mp4                        # writes holiday-preview.png
   rlsp preview holiday.mp4 --at 1:23 --out before-after.png
   rlsp preview holiday.mp4 --at 1:23 --seconds 3  # writes holiday-preview.mp4
-  rlsp preview frames/ --model rlsp-7-64.keras""",
+  rlsp preview frames/ --model weights/authors-7-64.keras""",
     )
     parser.add_argument("input", metavar="INPUT", help="a video file, a folder of images, or an image")
     parser.add_argument(
@@ -42,12 +42,7 @@ what lies near the moment is read, so this takes seconds, however long the video
         "the current folder)",
     )
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "float16", "int8"),
-        default="auto",
-        help="as for rlsp upscale (default: %(default)s)",
-    )
+    add_precision(parser)
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
     add_loudness(parser)
 

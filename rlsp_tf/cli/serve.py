@@ -4,7 +4,15 @@ import argparse
 import ipaddress
 from pathlib import Path
 
-from rlsp_tf.cli.common import DEFAULT_MODEL, add_command, needs_tensorflow, number, positive, whole
+from rlsp_tf.cli.common import (
+    DEFAULT_MODEL,
+    add_command,
+    add_precision,
+    needs_tensorflow,
+    number,
+    positive,
+    whole,
+)
 from rlsp_tf.errors import UsageError
 from rlsp_tf.serving.limits import DEFAULT_LIMITS, LOOPBACK, Limits
 
@@ -40,12 +48,7 @@ requests and answers.""",
         "clients choose by the name of the file without suffix, and get the first one otherwise "
         f"(default: {DEFAULT_MODEL})",
     )
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "float16", "int8"),
-        default="auto",
-        help="as for rlsp upscale (default: %(default)s)",
-    )
+    add_precision(parser)
     parser.add_argument(
         "--replicas",
         type=positive,

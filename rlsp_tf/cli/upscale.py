@@ -14,6 +14,7 @@ from rlsp_tf.cli.common import (
     DEFAULT_MODEL,
     MODEL_HELP,
     add_command,
+    add_precision,
     clock,
     number,
     positive,
@@ -46,9 +47,9 @@ converted where that is possible. OUTPUT appears when it is complete, or not at 
 If anything interrupts the work (Ctrl-C, a full disk, a power failure), run the same command again to
 continue. Until OUTPUT is complete, finished parts are kept beside it in the folder OUTPUT.rlsp.
 
-  rlsp upscale holiday.mp4 holiday-4x.mp4 --model rlsp-7-64.keras
-  rlsp upscale holiday.mp4 holiday-4x.mkv --model rlsp-7-64.keras --codec libx265 --crf 20
-  rlsp upscale frames/ frames-4x/ --model rlsp-7-64.keras
+  rlsp upscale holiday.mp4 holiday-4x.mp4
+  rlsp upscale holiday.mp4 holiday-4x.mkv --codec libx265 --crf 20
+  rlsp upscale frames/ frames-4x/ --model weights/authors-7-64.keras
   rlsp upscale holiday.mp4 holiday-hd.mp4 --size 1920x1080
   rlsp upscale holiday.mp4 try.mp4 --start 1:00 --duration 10
   rlsp upscale *.mp4 --out large/ --engine ray
@@ -94,10 +95,8 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
         help="position of the chroma samples: aligned with the network's luma (default), or shifted by 1.5 "
         "pixels and rounded, as in the RGB frames that the paper's authors published",
     )
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16", "float16", "int8"),
-        default="auto",
+    add_precision(
+        parser,
         help="number format of the convolutions. auto (default): bfloat16 where the processor or GPU "
         "supports it, float16 on older GPUs, otherwise float32. int8: about twice as fast as bfloat16 on "
         "processors with VNNI instructions; costs a few hundredths of a decibel",

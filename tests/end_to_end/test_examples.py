@@ -95,12 +95,9 @@ def test_the_readme_can_be_followed(home):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["", "upscale", "degrade", "evaluate", "preview"])
+@pytest.mark.parametrize("command", ["rlsp", "rlsp upscale", "rlsp degrade", "rlsp evaluate", "rlsp preview"])
 def test_the_first_example_of_help_works(command, home):
     """In a folder that has the inputs, but neither weights nor folders for results."""
-    examples = examples_in_help(PARSERS["rlsp"])
-    if command:
-        examples = [example for example in examples if example[1] == command]
-    _, *arguments = examples[0]
+    (_, *arguments), *_ = examples_in_help(PARSERS["rlsp"], command)
     done = run_command(arguments, cwd=home)
     assert done.returncode == 0, done.stderr

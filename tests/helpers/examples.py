@@ -44,10 +44,12 @@ def all_parsers(parser):
                 yield from all_parsers(each)
 
 
-def examples_in_help(parser):
-    """The examples in the ``--help`` of a program and its commands."""
+def examples_in_help(parser, command=None):
+    """The examples in the ``--help`` of a program and its commands, or of one command alone."""
     lines = []
     for each in all_parsers(parser):
+        if command is not None and each.prog != command:
+            continue
         for text in (each.description, each.epilog):
             lines += re.findall(r"^  (?=\S)(.*(?:\\\n.*)*)", text or "", re.MULTILINE)
     return commands_in("\n".join(lines))
