@@ -158,7 +158,8 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
             form.about: f"**{_plain(names)}**: {first.describe()}",
             form.size: gr.update(choices=_sizes(uploads), value=_sizes(uploads)[0][1]),
             form.at: gr.update(
-                maximum=round(last, 2),
+                # Gradio takes no slider of zero length, even for a single frame, where it is not shown.
+                maximum=round(last, 2) or 1,
                 value=round(last / 3, 2),
                 step=round(max(0.01, last / 500), 2),
                 visible=last > 0 and not first.is_picture,
