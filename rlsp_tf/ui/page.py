@@ -287,29 +287,47 @@ def _order(upload: Upload, network: str, quality: str, size: str, label: str, ra
 def _show_jobs(orders: Orders, form: _Form) -> None:
     """Shows the jobs of the user. They are rendered again only when one starts, ends or is removed."""
     states = gr.State([])
-    timer = gr.Timer(SECONDS)
 
     def ask(request: gr.Request) -> list[tuple[str, str]]:
         return [(placed.job.name, placed.job.state) for placed in orders.of(_client(request))]
 
-    gr.on([timer.tick, form.start.click], ask, None, states, show_progress="hidden", api_visibility="private")
+    gr.on(
+        [gr.Timer(SECONDS).tick, form.start.click],
+        ask,
+        None,
+        states,
+        show_progress="hidden",
+        api_visibility="private",
+    )
 
     @gr.render(inputs=states, triggers=[states.change], show_progress="hidden")
     def show(states: list[tuple[str, str]], request: gr.Request) -> None:
         mine = orders.of(_client(request))
         if mine:
             gr.Markdown("## Your videos and pictures")
+        moving = {}
         for placed in mine:
             with gr.Column(elem_classes="rlsp-job", key=placed.job.name):
-                _show_job(orders, placed, timer)
+                card = _show_job(orders, placed)
+            if not placed.job.is_over:
+                moving[card] = placed
+        if moving:
+            # A timer of its own: what is connected here to a component from outside takes the place of all
+            # that was connected to the same event of it before, as of Gradio 6.
+            gr.Timer(SECONDS).tick(
+                lambda: {card: cards.card(placed) for card, placed in moving.items()},
+                None,
+                [*moving],
+                show_progress="hidden",
+                api_visibility="private",
+            )
 
 
-def _show_job(orders: Orders, placed: Placed, timer: gr.Timer) -> None:
+def _show_job(orders: Orders, placed: Placed) -> gr.HTML:
+    """Shows a job with its buttons, and returns the component that holds its card."""
     job, name = placed.job, placed.job.name
     card = gr.HTML(cards.card(placed))
     hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    if not job.is_over:
-        timer.tick(lambda: cards.card(placed), None, card, **hidden)
 
     def remove(request: gr.Request) -> None:
         orders.remove(_client(request), name)
@@ -323,6 +341,7 @@ def _show_job(orders: Orders, placed: Placed, timer: gr.Timer) -> None:
             gr.Button("Try again", elem_classes="again", **small).click(again, **hidden)
         label = "Remove" if job.is_over else "Cancel"
         gr.Button(label, elem_classes=label.lower(), **small).click(remove, **hidden)
+    return card
 
 
 def _sentence(error: RLSPError | OSError) -> str:
