@@ -1,5 +1,6 @@
 """The page as a browser shows it, from the drop to the download."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -245,8 +246,13 @@ def test_the_example_of_hosting_builds_the_page(tmp_path, monkeypatch):
     monkeypatch.setenv("RLSP_PASSWORD", "long enough")
     listen = launching.listen
     monkeypatch.setattr(launching, "listen", lambda host, port, command: listen(host, 0, command))
-    with pytest.raises(KeyboardInterrupt):
+
+    async def host():
         runpy.run_path(str(ROOT / "docs" / "app.py"))
+
+    # Gradio makes an event loop for each of its locks, and never closes it, unless one is running.
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(host())
     assert (shown["title"], shown["server_name"]) == ("rlsp", "0.0.0.0")
     assert shown["auth"] == [("anna", "long enough")]
     assert shown["share"] is False
