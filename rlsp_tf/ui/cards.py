@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from rlsp_tf.system.quantities import megabytes, spoken
 from rlsp_tf.ui.orders import Placed
 from rlsp_tf.ui.playable import BEFORE
-from rlsp_tf.ui.uploads import duration
 from rlsp_tf.upscaling.estimate import Estimate
 
 MOST_SHOWN = 50_000_000
@@ -55,7 +55,7 @@ def estimate(found: Sequence[Estimate], room: int) -> str:
         return error(f"The result takes about {needed} while it is made, but there is room for {free}.")
     if not size:
         return ""
-    time = duration(sum(each.seconds or 0 for each in found))
+    time = spoken(sum(each.seconds or 0 for each in found))
     return (
         f'<div class="rlsp-estimate">About {time} on this computer, and {megabytes(size)} on its disk</div>'
     )
@@ -75,7 +75,7 @@ def progress(placed: Placed) -> str:
     if told["frames"] >= told["total"]:
         words = ["Putting the file together"]
     elif told["rate"]:
-        words += [f"{told['rate']:.2g} frames a second", f"about {duration(told['left'])} left"]
+        words += [f"{told['rate']:.2g} frames a second", f"about {spoken(told['left'])} left"]
     return f'<progress value="{share:.4f}"></progress><div class="rlsp-note">{", ".join(words)}</div>'
 
 
@@ -115,13 +115,6 @@ def _named(path: Path, name: str) -> Path:
     except OSError:
         return path  # a file system without links, or a name that is too long for it
     return named
-
-
-def megabytes(size: float) -> str:
-    """Formats a number of bytes, for example ``8.1 MB``."""
-    if size >= 1e9:
-        return f"{size / 1e9:.1f} GB"
-    return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{max(0.1, size / 1e6):.1f} MB"
 
 
 def _video(name: str, label: str, path: Path, options: str) -> str:

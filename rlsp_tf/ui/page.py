@@ -8,11 +8,12 @@ import gradio as gr
 
 from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.media.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from rlsp_tf.system.quantities import megabytes, spoken
 from rlsp_tf.ui import cards
 from rlsp_tf.ui.choices import PICTURE, SIZES, Order, kinds, qualities, weights
 from rlsp_tf.ui.looks import Looks
 from rlsp_tf.ui.orders import Orders, Placed
-from rlsp_tf.ui.uploads import Upload, duration, is_picture, uploads_of
+from rlsp_tf.ui.uploads import Upload, is_picture, uploads_of
 
 SECONDS = 1
 """Seconds between two updates of progress."""
@@ -57,7 +58,7 @@ def build(orders: Orders, models: Sequence[str]) -> gr.Blocks:
 def duration_of_keeping(seconds: float) -> str:
     """Formats the time for which results are kept."""
     days = round(seconds / 86400)
-    return f"{days} days" if days > 1 else "a day" if seconds > 43200 else duration(seconds)
+    return f"{days} days" if days > 1 else "a day" if seconds > 43200 else spoken(seconds)
 
 
 class _Form:
@@ -141,8 +142,8 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         try:
             if (size := sum(path.stat().st_size for path in paths)) > orders.limits.upload:
                 raise RLSPError(
-                    f"{paths[0].name}: is too large ({cards.megabytes(size)}; "
-                    f"{cards.megabytes(orders.limits.upload)} are allowed here)."
+                    f"{paths[0].name}: is too large ({megabytes(size)}; "
+                    f"{megabytes(orders.limits.upload)} are allowed here)."
                 )
             uploads = uploads_of(paths, orders.uploads, together=pictures and together == _PICTURES_TOGETHER)
         except (RLSPError, OSError) as error:

@@ -13,6 +13,7 @@ from rlsp_tf.media.frames import FrameSource
 from rlsp_tf.media.images import is_animated, is_image
 from rlsp_tf.media.open import open_source
 from rlsp_tf.serving.limits import for_clients
+from rlsp_tf.system.quantities import spoken
 from rlsp_tf.ui.choices import SIZES, size_of
 
 NETWORK_SCALE = 4
@@ -57,7 +58,7 @@ class Upload:
         """Describes the clip, for example ``480x270, 30 s, 25 frames a second``."""
         words = [f"{self.width}x{self.height}"]
         if self.rate is not None:
-            words += [duration(self.seconds), f"{self.rate:.4g} frames a second"]
+            words += [spoken(self.seconds), f"{self.rate:.4g} frames a second"]
         elif len(self.files) > 1:
             words.append(f"{len(self.files)} pictures")
         return ", ".join(words)
@@ -84,19 +85,6 @@ def uploads_of(files: Sequence[Path], folder: Path, *, together: bool) -> list[U
 def is_picture(file: Path) -> bool:
     """Returns whether a file is an image without animation."""
     return is_image(file) and not is_animated(file)
-
-
-def duration(seconds: float) -> str:
-    """Formats a duration, for example ``1 min 5 s``."""
-    if seconds < 0.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 600:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def put(source: Path, target: Path) -> None:

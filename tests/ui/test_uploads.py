@@ -11,7 +11,7 @@ from PIL import Image
 from helpers.synthetic import make_clip
 from helpers.videos import make_video
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.ui.uploads import clear, duration, is_picture, put, uploads_of
+from rlsp_tf.ui.uploads import clear, is_picture, put, uploads_of
 
 
 @pytest.fixture
@@ -101,24 +101,6 @@ def test_pictures_that_move_are_videos(tmp_path):
     assert [is_picture(tmp_path / name) for name in ("moves.png", "rests.png")] == [False, True]
     (upload,) = uploads_of([tmp_path / "moves.png"], tmp_path, together=False)
     assert upload.rate == 25
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.44, "0.4 s"),
-        (1, "1 s"),
-        (59.4, "59 s"),
-        (59.9, "1 min 0 s"),
-        (61, "1 min 1 s"),
-        (119.8, "2 min 0 s"),
-        (599.7, "10 min"),
-        (3570, "1 h 0 min"),
-        (7290, "2 h 2 min"),
-    ],
-)
-def test_durations_are_said_as_people_say_them(seconds, words):
-    assert duration(seconds) == words
 
 
 def test_a_second_name_survives_the_first(tmp_path, monkeypatch):
