@@ -1,5 +1,6 @@
 """The page, made of Gradio's components."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ class _Form:
             visible=False,
             elem_id="together",
         )
+        self.refused = gr.HTML(visible=False, elem_id="refused")
         self.error = gr.HTML(visible=False, elem_id="error")
         with gr.Row(visible=False, elem_id="form") as self.row:
             with gr.Column(scale=5, min_width=320):
@@ -96,6 +98,18 @@ class _Form:
                 self.close_up = gr.Checkbox(
                     label="Close-up of the part that changes most", elem_id="close-up"
                 )
+                # The time of the frame that is shown.
+                self.shown = gr.State(0.0)
+                self.part = gr.Checkbox(label="Only a part, from this moment on", elem_id="part")
+                with gr.Row(visible=False) as self.part_row:
+                    self.begin = gr.Number(0, label="Begin, in seconds", min_width=120, elem_id="begin")
+                    self.length = gr.Number(
+                        None,
+                        label="Length, in seconds",
+                        placeholder="to the end",
+                        min_width=120,
+                        elem_id="length",
+                    )
             with gr.Column(scale=4, min_width=320):
                 self.about = gr.Markdown(elem_id="about")
                 self.network = gr.Radio(
@@ -121,7 +135,17 @@ class _Form:
     @property
     def order(self) -> list[Any]:
         """The inputs of an order."""
-        return [self.uploads, self.network, self.quality, self.size, self.kind, self.rate]
+        return [
+            self.uploads,
+            self.network,
+            self.quality,
+            self.size,
+            self.kind,
+            self.rate,
+            self.part,
+            self.begin,
+            self.length,
+        ]
 
 
 def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None:
@@ -132,6 +156,7 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         pictures = len(paths) > 1 and all(map(is_picture, paths))
         shown: dict[Any, Any] = {
             form.together: gr.update(visible=pictures),
+            form.refused: gr.update(visible=False, value=""),
             form.error: gr.update(visible=False, value=""),
             form.row: gr.update(visible=False),
             form.uploads: [],
@@ -145,9 +170,14 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
                     f"{paths[0].name}: is too large ({megabytes(size)}; "
                     f"{megabytes(orders.limits.upload)} are allowed here)."
                 )
-            uploads = uploads_of(paths, orders.uploads, together=pictures and together == _PICTURES_TOGETHER)
+            frames = pictures and together == _PICTURES_TOGETHER
+            uploads, refused = uploads_of(paths, orders.uploads, together=frames)
         except (RLSPError, OSError) as error:
-            return shown | {form.error: gr.update(visible=True, value=cards.error(_sentence(error)))}
+            uploads, refused = [], [_sentence(error)]
+        if refused:
+            shown[form.refused] = gr.update(visible=True, value="".join(map(cards.error, refused)))
+        if not uploads:
+            return shown
         first = uploads[0]
         names = (
             first.title if len(uploads) == 1 else f"{len(uploads)} files, the first of which is {first.title}"
@@ -165,6 +195,9 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
                 step=round(max(0.01, last / 500), 2),
                 visible=last > 0 and not first.is_picture,
             ),
+            form.part: gr.update(value=False, visible=len(uploads) == 1 and first.rate is not None),
+            form.part_row: gr.update(visible=False),
+            form.length: None,
             form.kind: gr.update(visible=not all(upload.is_picture for upload in uploads)),
             form.rate: gr.update(visible=first.rate is None and not first.is_picture),
         }
@@ -177,13 +210,23 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         first = uploads[0]
         moment = 0 if first.is_picture else at
         try:
-            paths = looks.pictures(first, network, quality, moment, first.sizes[size], close_up=close_up)
+            paths, seconds = looks.pictures(
+                first, network, quality, moment, first.sizes[size], close_up=close_up
+            )
         except (RLSPError, OSError) as error:
             return {
                 form.slider: None,
                 form.error: gr.update(visible=True, value=cards.error(_sentence(error))),
             }
-        return {form.slider: tuple(map(str, paths)), form.error: gr.update(visible=False)}
+        return {
+            form.slider: tuple(map(str, paths)),
+            form.error: gr.update(visible=False),
+            form.shown: seconds,
+        }
+
+    def choose_part(part: bool, shown: float) -> dict[Any, Any]:
+        # Rounded down, so that the frame that is shown is the first.
+        return {form.part_row: gr.update(visible=part), form.begin: math.floor(shown * 1000) / 1000}
 
     def measure(uploads: list[Upload], *choices: Any) -> dict[Any, Any]:
         if not uploads:
@@ -194,19 +237,10 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
             return {form.estimate: cards.error(_sentence(error))}
         return {form.estimate: cards.estimate(found, orders.room())}
 
-    def start(
-        uploads: list[Upload],
-        network: str,
-        quality: str,
-        size: str,
-        label: str,
-        rate: float,
-        request: gr.Request,
-    ) -> dict[Any, Any]:
+    def start(request: gr.Request, uploads: list[Upload], *choices: Any) -> dict[Any, Any]:
         try:
             for upload in uploads:
-                order = _order(upload, network, quality, size, label, rate)
-                orders.place(_client(request), upload, order)
+                orders.place(_client(request), upload, _order(upload, *choices))
         except (RLSPError, OSError) as error:
             return {form.error: gr.update(visible=True, value=cards.error(_sentence(error)))}
         return {form.files: None, form.uploads: [], form.row: gr.update(visible=False), form.slider: None}
@@ -224,7 +258,10 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
     page.load(restore, form.remembered, form.files, **quiet)
     form.files.change(lambda files: files or [], form.files, form.remembered, **quiet)
     shown = [form.error, form.slider]
-    described = [form.together, form.row, form.uploads, form.about, form.size, form.at, form.kind, form.rate]
+    described = [
+        *(form.refused, form.together, form.row, form.uploads, form.about, form.size, form.at),
+        *(form.part, form.part_row, form.length, form.kind, form.rate),
+    ]
     gr.on(
         [form.files.change, form.together.input],
         drop,
@@ -240,12 +277,14 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         ],
         look,
         form.look,
-        shown,
+        [*shown, form.shown],
         show_progress_on=form.slider,
         **computed,
     )
+    form.part.input(choose_part, [form.part, form.shown], [form.part_row, form.begin], **quiet)
     gr.on(
-        [form.uploads.change, *(each.input for each in form.order[1:])],
+        # The beginning also changes when a part is chosen.
+        [form.uploads.change, form.begin.change, *(each.input for each in form.order[1:])],
         measure,
         form.order,
         [form.estimate],
@@ -267,7 +306,23 @@ def _sizes(uploads: Sequence[Upload]) -> list[tuple[str, str]]:
     return [(words[name], name) for name in common]
 
 
-def _order(upload: Upload, network: str, quality: str, size: str, label: str, rate: float) -> Order:
+def _order(
+    upload: Upload,
+    network: str,
+    quality: str,
+    size: str,
+    label: str,
+    rate: float,
+    part: bool,
+    begin: float | None,
+    length: float | None,
+) -> Order:
+    begin, length = (begin or 0, length) if part else (0, None)
+    if begin < 0 or (upload.seconds and begin >= upload.seconds):
+        lasts = f"; it lasts {spoken(upload.seconds)}" if upload.seconds else ""
+        raise RLSPError(f"{upload.title}: has no frame at {begin} s{lasts}.")
+    if length is not None and length <= 0:
+        raise RLSPError(f"{upload.title}: a part of it must be longer than 0 s.")
     (kind,) = [PICTURE] if upload.is_picture else [kind for kind in kinds() if kind.label == label]
     encoder = kind.encoder
     return Order(
@@ -282,6 +337,8 @@ def _order(upload: Upload, network: str, quality: str, size: str, label: str, ra
         crf=encoder.crf,
         preset=encoder.preset,
         rate=None if upload.rate or upload.is_picture else rate,
+        start=begin,
+        duration=length,
     )
 
 

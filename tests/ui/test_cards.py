@@ -75,6 +75,19 @@ def test_progress_is_told(placed, values, share, words):
     assert [each.get("value") for each in page.all("progress")] == [share]
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"start": 0.667}, "From 0.667 s on"),
+        ({"duration": 2}, "From 0 s on, 2 s long"),
+        ({"start": 3600.125, "duration": 0.4}, "From 3600.125 s on, 0.4 s long"),
+    ],
+)
+def test_a_part_is_told(placed, values, words):
+    page = Parsed(cards.card(replace(placed, order=replace(placed.order, **values))))
+    assert page.text == f"{TITLE}{words}Waiting for its turn"
+
+
 def test_a_failure_is_told(placed):
     page = Parsed(cards.card(replace(placed, job=replace(placed.job, state="failed", error="<i> is bad."))))
     assert page.text == f"{TITLE}<i> is bad."
@@ -116,7 +129,13 @@ def test_pictures_are_shown_unless_they_are_huge(placed, monkeypatch):
     order = Order("a.jpg", ("clip.jpg",), "7-48", "auto", "png")
     page = done(placed, order=order)
     assert [each["alt"] for each in page.all("img")] == ["Before", "After"]
-    monkeypatch.setattr(cards, "MOST_SHOWN", 1_000_000)
+    for name in ("before.jpg", "after.jpg"):
+        (placed.folder / name).write_bytes(bytes(200_000))
+    page = done(placed, order=order)
+    assert [Path(each["src"]).name for each in page.all("img")] == ["before.jpg", "after.jpg"]
+    # The copies are for the page only.
+    assert page.all("a")[0]["download"] == "a-4x.png"
+    monkeypatch.setattr(cards, "MOST_SHOWN", 100_000)
     page = done(placed, order=order)
     assert not page.all("img")
     assert len(page.all("a")) == 1
