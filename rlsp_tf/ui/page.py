@@ -363,22 +363,22 @@ def _show_jobs(orders: Orders, form: _Form) -> None:
         mine = orders.of(_client(request))
         if mine:
             gr.Markdown("## Your videos and pictures")
-        moving = {}
+        shown = {}
         for placed in mine:
             with gr.Column(elem_classes="rlsp-job", key=placed.job.name):
-                card = _show_job(orders, placed)
-            if not placed.job.is_over:
-                moving[card] = placed
-        if moving:
-            # A timer of its own: what is connected here to a component from outside takes the place of all
-            # that was connected to the same event of it before, as of Gradio 6.
-            gr.Timer(SECONDS).tick(
-                lambda: {card: cards.card(placed) for card, placed in moving.items()},
-                None,
-                [*moving],
-                show_progress="hidden",
-                api_visibility="private",
-            )
+                shown[_show_job(orders, placed)] = placed
+        moving = {card: placed for card, placed in shown.items() if not placed.job.is_over}
+        # A timer of its own: what is connected here to a component from outside takes the place of all that
+        # was connected to the same event of it before, as of Gradio 6. Its function stays, by its key, when
+        # nothing moves any more, since a browser may call it once again before it knows.
+        gr.Timer(SECONDS, active=bool(moving)).tick(
+            lambda: {card: cards.card(placed) for card, placed in moving.items()} or gr.skip(),
+            None,
+            [*shown],
+            key="tick",
+            show_progress="hidden",
+            api_visibility="private",
+        )
 
 
 def _show_job(orders: Orders, placed: Placed) -> gr.HTML:
@@ -398,7 +398,7 @@ def _show_job(orders: Orders, placed: Placed) -> gr.HTML:
         if job.state == "failed":
             gr.Button("Try again", elem_classes="again", **small).click(again, **hidden)
         label = "Remove" if job.is_over else "Cancel"
-        gr.Button(label, elem_classes=label.lower(), **small).click(remove, **hidden)
+        gr.Button(label, elem_classes=label.lower(), **small).click(remove, key=f"remove {name}", **hidden)
     return card
 
 

@@ -116,12 +116,13 @@ def clear(folder: Path, seconds: float) -> None:
 
 @contextlib.contextmanager
 def called(path: Path, title: str) -> Iterator[None]:
-    """Replaces a path by its title in the messages of errors that the block raises."""
+    """Calls a clip by its title, and the images in a folder by their names, in errors of the block."""
     try:
         yield
     except (RLSPError, OSError) as error:
         sentence = describe_os_error(error) if isinstance(error, OSError) else str(error)
-        raise RLSPError(plain(sentence, {path: title})) from error
+        files = {file: file.name for file in path.iterdir()} if path.is_dir() else {}
+        raise RLSPError(plain(sentence, {**files, path: title})) from error
 
 
 def _look(source: Path, files: Sequence[Path]) -> Upload:

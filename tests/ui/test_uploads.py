@@ -97,6 +97,12 @@ def test_two_pictures_with_one_name_and_videos_cannot_be_frames(pictures, tmp_pa
         uploads_of([*pictures, tmp_path / "film.mp4"], tmp_path, together=True)
 
 
+def test_a_frame_that_cannot_be_read_is_called_by_its_own_name(pictures, tmp_path):
+    pictures[1].write_text("no picture")
+    with pytest.raises(RLSPError, match=r"^image10\.png: not an image"):
+        uploads_of(pictures, tmp_path, together=True)
+
+
 def test_pictures_that_move_are_videos(tmp_path):
     first, *more = map(Image.fromarray, make_clip(3, 16, 16))
     first.save(tmp_path / "moves.png", save_all=True, append_images=more, duration=40)
