@@ -368,11 +368,17 @@ def _show_jobs(orders: Orders, form: _Form) -> None:
             with gr.Column(elem_classes="rlsp-job", key=placed.job.name):
                 shown[_show_job(orders, placed)] = placed
         moving = {card: placed for card, placed in shown.items() if not placed.job.is_over}
+
+        def tell() -> Any:
+            # A result comes with its buttons, when all is rendered again; else its player would begin twice.
+            at_work = {card: placed for card, placed in moving.items() if not placed.job.is_over}
+            return {card: cards.card(placed) for card, placed in at_work.items()} or gr.skip()
+
         # A timer of its own: what is connected here to a component from outside takes the place of all that
         # was connected to the same event of it before, as of Gradio 6. Its function stays, by its key, when
         # nothing moves any more, since a browser may call it once again before it knows.
         gr.Timer(SECONDS, active=bool(moving)).tick(
-            lambda: {card: cards.card(placed) for card, placed in moving.items()} or gr.skip(),
+            tell,
             None,
             [*shown],
             key="tick",
