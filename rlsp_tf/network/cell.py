@@ -119,17 +119,22 @@ class RLSPCell(keras.layers.Layer):
     def call(self, inputs: Any, states: Any) -> tuple[Any, list[Any]]:
         """Computes one time step; the class docstring describes arguments and result."""
         config = self.config
-        hidden, feedback = states
         window = ops.cast(inputs, "float32")
-        features = self.enter([ops.cast(part, self.compute_dtype) for part in (window, hidden, feedback)])
-        features = ops.relu(features)
-        _, *trunk, to_hidden, to_output = self.convolutions
-        for layer in trunk:
-            features = ops.relu(layer(features))
-        hidden = ops.relu(to_hidden(features))
+        *_, features, hidden = self.activations(window, states)
         first = 3 * config.frames_before
-        feedback = ops.cast(to_output(features), "float32") + self.residual(window[..., first : first + 3])
+        change = ops.cast(self.convolutions[-1](features), "float32")
+        feedback = change + self.residual(window[..., first : first + 3])
         return depth_to_space(feedback, config.scale), [hidden, feedback]
+
+    def activations(self, window: Any, states: Any) -> list[Any]:
+        """Returns the outputs of all layers but the last, after the ReLU; arguments as for :meth:`call`."""
+        hidden, feedback = states
+        features = self.enter([ops.cast(part, self.compute_dtype) for part in (window, hidden, feedback)])
+        _, *trunk, to_hidden, _ = self.convolutions
+        outputs = [ops.relu(features)]
+        for layer in trunk:
+            outputs.append(ops.relu(layer(outputs[-1])))
+        return [*outputs, ops.relu(to_hidden(outputs[-1]))]
 
     def enter(self, parts: Sequence[Any]) -> Any:
         """Joins the inputs of a step on the channel axis and applies the first convolution.

@@ -137,6 +137,7 @@ class LeadCallback(TrainingCallback):
                     for what, name in (("clips", "val_psnr"), ("photographs", "val_psnr_photographs"))
                     if name in row
                 ]
+                numbers.append(f"{row['silent_filters']} silent filters")
                 ProgressBar.write(f"step {self.step}: validation: {'; '.join(numbers)}", file=sys.stderr)
 
     def _average(self) -> None:
@@ -155,6 +156,7 @@ class LeadCallback(TrainingCallback):
             row[name] = round(validator.measure(outputs), 4)
             row[f"{name}_state_zeroed"] = round(validator.measure(validator.zeroed(self._averaged)), 4)
             if validator is self._validators[0]:
+                row["silent_filters"] = validator.silent(self._averaged)
                 picture = _compare(validator.lr[0, -1], outputs[0, -1], validator.hr[0, -1])
         with atomic_file(self._run.path / "sample.png", force=True) as part:
             Image.fromarray(picture).save(part)

@@ -34,12 +34,14 @@ COLUMNS = (
     "val_psnr_state_zeroed",
     "val_psnr_photographs",
     "val_psnr_photographs_state_zeroed",
+    "silent_filters",
     "steps_per_second",
     "waiting",
     "seconds",
 )
 """Columns of ``log.csv``. Loss and PSNR are means since the last row, ``waiting`` is the share of that time
-spent waiting for clips, and ``seconds`` is the time of training since step 0, without pauses."""
+spent waiting for clips, and ``seconds`` is the time of training since step 0, without pauses. See
+:meth:`rlsp_tf.training.validator.Validator.silent` for ``silent_filters``."""
 
 
 class RunFolder:

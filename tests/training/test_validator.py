@@ -95,3 +95,16 @@ def test_photographs_move_always_alike(tmp_path):
     # Frames are degraded with what is around them: only near their edges does it matter.
     np.testing.assert_array_equal(excerpts.lr[:, :, 2:-2, 2:-2], degrade(excerpts.hr)[:, :, 2:-2, 2:-2])
     assert np.abs(np.diff(excerpts.hr.astype(int), axis=1)).mean(axis=(0, 2, 3, 4)).min() > 0.3
+
+
+@pytest.mark.parametrize("layers", [2, 3])
+def test_filters_that_are_zero_everywhere_are_counted(validator, rng, layers):
+    model = small_model(rng, RLSPConfig(filters=6, layers=layers))
+    # Without negative weights, no filter is silent.
+    weights = [np.abs(weight) / 10 for weight in model.get_weights()]
+    model.set_weights(weights)
+    assert validator.silent(model) == 0
+    weights[1][:2] = -1e9
+    weights[-3][4] = -1e9  # of the hidden state
+    model.set_weights(weights)
+    assert validator.silent(model) == 3
