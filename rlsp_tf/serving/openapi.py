@@ -60,6 +60,7 @@ REFUSALS = {
     500: "The server failed, by a fault of its own.",
     503: "The server is busy or shutting down; Retry-After says when to try again.",
 }
+RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
 EVERYWHERE = (401, 403, 429, 500, 503)
 """Errors that any request can be answered with."""
 
@@ -216,6 +217,8 @@ def _describe(name: str, path: str) -> dict[str, Any]:
     }
     for status in sorted({*known.get("refusals", ()), *EVERYWHERE}):
         responses[str(status)] = {"description": REFUSALS[status], "content": _json("Error")}
+        if status in (429, 503):
+            responses[str(status)]["headers"] = RETRY_AFTER
     operation = {
         "operationId": name,
         "summary": known["summary"],
