@@ -132,6 +132,13 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         **_UPLOAD,
         "refusals": (*_UPLOAD["refusals"], 415),
     },
+    "stream": {
+        "summary": "Upscales a video; the answer, Matroska, is sent while it is made.",
+        "answers": {200: {"video/x-matroska": BINARY}},
+        **_UPLOAD,
+        "query": [_MODEL],
+        "refusals": (*_UPLOAD["refusals"], 415),
+    },
     "submit": {
         "summary": "Uploads a video as a job, which is upscaled in the background.",
         "answers": {202: _json("Job")},
