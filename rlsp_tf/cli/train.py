@@ -87,6 +87,14 @@ several machines, set these variables on each of them; docs/scale.md has an exam
         "--steps", type=int, default=100_000, help="steps of the whole training (default: %(default)s)"
     )
     parser.add_argument("--batch", type=int, default=8, help="samples per step (default: %(default)s)")
+    parser.add_argument(
+        "--reuse",
+        type=int,
+        default=1,
+        metavar="STEPS",
+        help="keep samples in the memory of an accelerator and use each in so many steps, turned in ever new "
+        "ways, because it is faster than the processors that make them; JAX only (default: %(default)s)",
+    )
     parser.add_argument("--frames", type=int, default=7, help="frames per sample (default: %(default)s)")
     parser.add_argument(
         "--pieces",
@@ -199,6 +207,7 @@ def _train_here(arguments: argparse.Namespace) -> None:
             init=arguments.init,
             every=arguments.every,
             mixture=mixture,
+            reuse=arguments.reuse,
         ),
         photographs=arguments.photos,
         cache=arguments.cache,

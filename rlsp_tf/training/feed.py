@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from rlsp_tf.training.clips.mixture import MixedSampler
+from rlsp_tf.training.clips.rendering import rendered
 from rlsp_tf.training.clips.sampler import ClipSampler
 from rlsp_tf.training.closing import ClosableSampler
 from rlsp_tf.training.cpu import trains_on_cpu
@@ -35,22 +36,32 @@ class ClipSequence(keras.utils.PyDataset):
 
 
 @contextlib.contextmanager
-def feed(sampler: ClipSampler | MixedSampler, start: int, stop: int, waits: list[float]) -> Iterator[Any]:
+def feed(
+    sampler: ClipSampler | MixedSampler, start: int, stop: int, waits: list[float], *, reuse: int = 1
+) -> Iterator[Any]:
     """Provides the batches of some steps, in order, as an argument for ``fit``.
 
     The batches are the same with every backend. With TensorFlow they come through tf.data, with JAX from the
-    memory of the accelerator if the clips fit there, and otherwise from threads. When the block ends, no
-    thread works on batches any more.
+    memory of the accelerator if the clips fit there or samples are reused, and otherwise from threads. When
+    the block ends, no thread works on batches any more.
 
     Args:
         sampler: draws the samples.
         start, stop: first step, and the step after the last; counted from 0.
         waits: list to which the seconds that training waited for each batch are appended; with TensorFlow
-            only.
+            or ``reuse`` only.
+        reuse: number of steps that a sample is used in, on average; above 1, the backend has to be JAX.
 
     Yields:
         A dataset.
     """
+    if reuse > 1:
+        from rlsp_tf.training.clips.jax_pool import SamplePool
+
+        with rendered(sampler, start // reuse) as batches:
+            pool = SamplePool(sampler, batches, start, reuse=reuse, waits=waits)
+            yield ClipSequence(pool.samples, start, stop, workers=1)
+        return
     backend = keras.backend.backend()
     if backend == "jax" and isinstance(sampler, ClipSampler):
         from rlsp_tf.training.clips.jax_feed import DeviceClips, fits

@@ -14,6 +14,7 @@ from rlsp_tf.training.clips.clip import Clip
 from rlsp_tf.training.clips.index import index_clips, split_clips
 from rlsp_tf.training.clips.mixture import MixedSampler
 from rlsp_tf.training.clips.photographs import Photograph, index_photographs, split_photographs
+from rlsp_tf.training.clips.rendering import SLACK
 from rlsp_tf.training.clips.sampler import ClipSampler
 from rlsp_tf.training.options import TrainingOptions
 from rlsp_tf.training.validator import Validator, clip_excerpts, photograph_excerpts
@@ -105,7 +106,7 @@ def clip_sampler(clips: Sequence[Clip], options: TrainingOptions) -> ClipSampler
         clips,
         batch=options.batch,
         frames=options.frames,
-        crop=options.crop,
+        crop=options.crop + SLACK * (options.reuse > 1),
         seed=options.seed,
         pieces=options.pieces,
         curriculum=options.curriculum,

@@ -33,12 +33,12 @@ from rlsp_tf.training.clips.index import default_held_out, find_sources
 from rlsp_tf.training.clips.photographs import HELD_OUT, by_chance, find_photographs
 from rlsp_tf.training.run_folder import RunFolder
 
-SIZE_LIMIT = 64 * 2**20
-"""Largest size of a kit in bytes."""
+SIZE_LIMIT = 58 * 2**20
+"""Largest size of a kit in bytes. With the source beside it, it is less than 64 MiB."""
 FILE_LIMIT = 16 * 2**20
 """Size in bytes above which checkpoints are compressed."""
 PACKAGES = (
-    *("av", "keras", "scenedetect-headless", "tqdm"),
+    *("av", "filelock", "keras", "natsort", "psutil", "scenedetect-headless", "tqdm"),
     # What Keras needs in addition to JAX.
     *("absl-py", "markdown-it-py", "mdurl", "namex", "optree", "packaging", "pygments", "rich"),
     "typing-extensions",
@@ -79,7 +79,7 @@ if [ ! -d "$work/packages" ]; then
     mv "$work/packages.part" "$work/packages"
 fi
 export PYTHONPATH="$work/packages${PYTHONPATH:+:$PYTHONPATH}"
-export KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR="$work/compiled" TQDM_MININTERVAL=10
+export PYTHONSAFEPATH=1 KERAS_BACKEND=jax JAX_COMPILATION_CACHE_DIR="$work/compiled" TQDM_MININTERVAL=10
 spent "packages ready"
 "$python" -m rlsp_tf.training.offline_kit ready "$kit/clips" "$work/clips"
 spent "clips ready"
@@ -106,7 +106,7 @@ def pack(
 
     The kit contains the beginning of every clip: as few frames as possible of the clips that will be held
     out for validation, and of the others as much as fits, at most an equal share of the space for each.
-    Photographs are copied unchanged and take at most a third of the space; those that will be held out come
+    Photographs are copied unchanged and take at most half of the space; those that will be held out come
     first.
 
     Args:
@@ -139,7 +139,7 @@ def pack(
         room = limit - archive.stat().st_size - len(TRAIN_SH)
         notes = []
         if photographs is not None:
-            notes.append(_pack_photographs(Path(photographs), part / "photographs", room // 3))
+            notes.append(_pack_photographs(Path(photographs), part / "photographs", room // 2))
             room -= _size(part / "photographs")
         notes = _pack_clips(sources, Path(data), part / "clips", room) + notes
         script = TRAIN_SH.replace("@PYTHON@", python).replace("@ID@", _identity(part))
@@ -314,11 +314,15 @@ def _pack_clips(sources: Sequence[tuple[str, Path]], data: Path, folder: Path, r
         frames, of = excerpt(source, target, size)
         return f"{name}: {frames} of {of} frames" + (", to validate on" if name in held_out else "")
 
-    notes = [put(name, source, 0) for name, source in sources if name in held_out]
+    notes = {name: put(name, source, 0) for name, source in sources if name in held_out}
     others = [(name, source) for name, source in sources if name not in held_out]
-    # The containers take some space, too.
-    share = shares([_size(source) for _, source in others], (room - _size(folder)) * 99 // 100)
-    return notes + [put(name, source, share) for name, source in others]
+    # Folders of images first: the least number of their frames may take more than a share.
+    others.sort(key=lambda other: not other[1].is_dir())
+    for index, (name, source) in enumerate(others):
+        # Containers take some space, and excerpts end where no frame lacks one that comes later.
+        left = (room - _size(folder)) * 49 // 50
+        notes[name] = put(name, source, shares([_size(each) for _, each in others[index:]], left))
+    return [notes[name] for name, _ in sources]
 
 
 def _pack_photographs(root: Path, folder: Path, room: int) -> str:

@@ -19,6 +19,7 @@ LEAST = {
     "steps": 1,
     "seed": 0,
     "every": 1,
+    "reuse": 1,
 }
 """The smallest value of each number."""
 
@@ -48,6 +49,8 @@ class TrainingOptions:
             filters; see :mod:`rlsp_tf.network.widen`.
         every: steps between validations. Each writes a checkpoint; the log has ten rows in between.
         mixture: what samples are made of and how they are degraded.
+        reuse: number of steps that a sample is used in, on average; above 1, see
+            :class:`rlsp_tf.training.clips.jax_pool.SamplePool`.
 
     Raises:
         UsageError: if a number is out of range.
@@ -68,6 +71,7 @@ class TrainingOptions:
     init: str | None = None
     every: int = 1000
     mixture: Mixture = CLIPS_ONLY
+    reuse: int = 1
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
@@ -75,6 +79,8 @@ class TrainingOptions:
                 raise UsageError(f"--{name} must be at least {least}, not {getattr(self, name)}.")
         if not 0 < self.learning_rate < 1:
             raise UsageError(f"--learning-rate must be between 0 and 1, not {self.learning_rate}.")
+        if self.reuse > 1 and self.pieces > 1:
+            raise UsageError("--reuse cannot be combined with --pieces; leave one of them out.")
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the options as a dictionary that can be written as JSON."""

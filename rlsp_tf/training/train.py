@@ -72,6 +72,8 @@ def train(
     group = group or join_group()
     stop = Stop(minutes)
     group.check_batch(options.batch, options.pieces)
+    if options.reuse > 1 and (keras.backend.backend() != "jax" or group.devices > 1):
+        raise RLSPError("--reuse needs KERAS_BACKEND=jax and a single device; leave it out.")
     group.check_same("options", json.dumps(options.to_dict()))
     leads = group.worker == 0
     if leads:
@@ -102,7 +104,7 @@ def train(
             **course,
         )
     if step < options.steps:
-        _fit(model, material, callback, step, options.steps, stop, group)
+        _fit(model, material, callback, step, options, stop, group)
     if callback.interrupted:
         group.leave()
         raise RLSPError(
@@ -130,16 +132,16 @@ def _fit(
     material: Material,
     callback: TrainingCallback,
     start: int,
-    steps: int,
+    options: TrainingOptions,
     stop: Stop,
     group: Group,
 ) -> None:
-    """Trains a model from step ``start`` to step ``steps`` on this worker's share of every batch."""
+    """Trains a model from step ``start`` to the last step on this worker's share of every batch."""
     sampler = material.sampler.share(group.worker, group.workers)
     with (
         stop.on_signals(),
         stop.asked_often(),
         group.training(),
-        feed(sampler, start, steps, callback.waits) as batches,
+        feed(sampler, start, options.steps, callback.waits, reuse=options.reuse) as batches,
     ):
         model.fit(batches, callbacks=[callback], shuffle=False, verbose=0)

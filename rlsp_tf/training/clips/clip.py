@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +47,10 @@ class Clip:
     cuts: tuple[int, ...]
     start: int
     stop: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process maps the files itself, instead of getting a copy of their content.
+        return Clip, tuple(getattr(self, field.name) for field in fields(self))
 
     @cached_property
     def hr(self) -> np.memmap:

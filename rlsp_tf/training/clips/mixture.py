@@ -7,6 +7,7 @@ random generator of its own, so it does not depend on the samples before it.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -90,15 +91,19 @@ class MixedSampler:
         mixture: what samples are made of.
 
     Attributes:
-        batch, shapes: see :class:`rlsp_tf.training.clips.sampler.ClipSampler`.
+        batch, seed, scale, shapes: see :class:`rlsp_tf.training.clips.sampler.ClipSampler`.
     """
 
     def __init__(self, clips: ClipSampler, photographs: Sequence[Photograph], mixture: Mixture) -> None:
-        self._clips, self._mixture = clips, mixture
+        self._clips, self._photographs, self._mixture = clips, photographs, mixture
         self._photos = [np.asarray(photograph.pixels) for photograph in photographs]
-        self.batch, self.shapes = clips.batch, clips.shapes
+        self.batch, self.seed, self.scale, self.shapes = clips.batch, clips.seed, clips.scale, clips.shapes
         # Batches are already made in several threads.
         cv2.setNumThreads(1)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process maps the files of the photographs itself.
+        return MixedSampler, (self._clips, self._photographs, self._mixture)
 
     def share(self, worker: int, workers: int) -> "MixedSampler":
         """Returns a worker's part; see :meth:`rlsp_tf.training.clips.sampler.ClipSampler.share`."""

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,10 @@ class Photograph:
     sha256: str
     folder: Path
     shape: tuple[int, int]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Another process maps the files itself, instead of getting a copy of their content.
+        return Photograph, tuple(getattr(self, field.name) for field in fields(self))
 
     @cached_property
     def pixels(self) -> np.ndarray:
