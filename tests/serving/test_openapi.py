@@ -20,7 +20,7 @@ from schemathesis.checks import negative_data_rejection, positive_data_acceptanc
 from helpers import served
 from helpers.served import LIMITS, Client, wait_until
 
-MANY = replace(LIMITS, sessions=10_000, jobs=10_000, client_share=1)
+MANY = replace(LIMITS, sessions=10_000, videos=10_000, jobs=10_000, client_share=1)
 # A description does not have the names that a server has given, nor its limits; and any bytes can be a body.
 EXCLUDED = [positive_data_acceptance, negative_data_rejection]
 
