@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlsp_tf.cli.common import print_notes
 from rlsp_tf.errors import UsageError
+from rlsp_tf.system.quantities import megabytes, spoken
 
 if TYPE_CHECKING:
     from rlsp_tf.upscaling.estimate import Estimate
@@ -95,8 +96,6 @@ class Summary:
             kept: number of frames among those counted that an earlier run had finished.
             more: other facts, for JSON.
         """
-        from rlsp_tf.system.progress import spoken
-
         size = None if str(path) == "-" else size_on_disk(Path(path))
         seconds = None if self._since is None else round(time.monotonic() - self._since, 3)
         frames = self._count - kept
@@ -131,8 +130,6 @@ class Summary:
 
 def announcement(estimate: "Estimate") -> str:
     """Describes what a run will make and about what it takes, in one line."""
-    from rlsp_tf.system.progress import spoken
-
     parts = [f"{estimate.width}x{estimate.height}"]
     if estimate.rate:
         parts.append(f"{estimate.rate:.4g} frames/s")
@@ -149,13 +146,6 @@ def announcement(estimate: "Estimate") -> str:
         if estimate.rate:
             sentence += ", twice that on the disk until it is complete"
     return sentence
-
-
-def megabytes(size: float) -> str:
-    """Returns a number of bytes as people say it, such as ``"12.3 MB"``."""
-    if size < 1e6:
-        return f"{size / 1e3:.3g} kB"
-    return f"{size / 1e6:.1f} MB" if size < 1e8 else f"{size / 1e9:.2f} GB"
 
 
 def size_on_disk(path: Path) -> int | None:

@@ -48,6 +48,9 @@ class RLSPCell(keras.layers.Layer):
         residual, feedback and output are always float32.
     """
 
+    convolution: type[keras.layers.Conv2D] = keras.layers.Conv2D
+    """Class of the layers."""
+
     def __init__(self, config: RLSPConfig, **kwargs: Any) -> None:
         # Autocasting would round frames to the compute dtype before the residual is taken.
         super().__init__(autocast=False, **kwargs)
@@ -56,11 +59,11 @@ class RLSPCell(keras.layers.Layer):
         channels = [config.filters] * (config.layers - 1)
         channels += [config.hidden_channels, config.feedback_channels]
         initializers: list[Any] = ["he_normal"] * len(channels)
-        initializers[0] = _BlindToBrightness(config)
+        initializers[0] = _FirstKernel(config)
         # So small that the output of an untrained network is nearly its residual.
         initializers[-1] = keras.initializers.VarianceScaling(2e-4, "fan_in", "untruncated_normal")
         self.convolutions = [
-            keras.layers.Conv2D(
+            self.convolution(
                 count,
                 3,
                 padding="same",
@@ -171,11 +174,14 @@ class RLSPCell(keras.layers.Layer):
         return cls(shape, **config)
 
 
-class _BlindToBrightness(keras.initializers.Initializer):
-    """He initialisation with kernels that sum to zero over the window and over the feedback.
+class _FirstKernel(keras.initializers.Initializer):
+    """He initialisation for frames and feedback, kernels that sum to zero, and zeros for the hidden state.
 
-    Window and feedback hold numbers of 0..255. Plain He filters respond mostly to their mean, the
-    brightness, and hardly to structure; unlearning that takes most of a training.
+    Frames and feedback hold numbers of 0..255. Plain He filters respond mostly to their mean, the brightness,
+    and hardly to structure; unlearning that takes most of a training.
+
+    At first the hidden state is noise. A network that reads it learns within hundreds of steps to switch it
+    off, and then has none to learn with. What is not read does no harm until it is of use.
     """
 
     def __init__(self, config: RLSPConfig) -> None:
@@ -188,7 +194,7 @@ class _BlindToBrightness(keras.initializers.Initializer):
         window, feedback = (
             part - ops.mean(part, axis=(0, 1, 2), keepdims=True) for part in (window, feedback)
         )
-        return ops.concatenate([window, hidden, feedback], axis=2)
+        return ops.concatenate([window, ops.zeros_like(hidden), feedback], axis=2)
 
 
 def luma(rgb: Any) -> Any:

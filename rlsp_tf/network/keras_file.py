@@ -20,8 +20,8 @@ import numpy as np
 from rlsp_tf.errors import RLSPError, first_line
 from rlsp_tf.network.config import RLSPConfig
 
-LAYERS = {"rlsp_tf>RLSP": "rlsp", "rlsp_tf>CarriedRLSP": "carried_rlsp"}
-"""Layers that hold a network, by registered name, and the group in which Keras saves their weights."""
+LAYER, TRAINED = "rlsp_tf>RLSP", "rlsp_tf>CarriedRLSP"
+"""Registered names of the layer that is a network, and of the one that is trained, in other coordinates."""
 MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 """Names of the files in the archive."""
 LARGEST = 2**30
@@ -48,7 +48,7 @@ class SavedNetwork(NamedTuple):
 
 
 def read_network(path: str | os.PathLike[str]) -> SavedNetwork:
-    """Reads a network that Keras has saved, during a training or after it.
+    """Reads a network that Keras has saved.
 
     Memory use is limited by the size of the unpacked file, even if its headers announce larger arrays.
 
@@ -64,14 +64,14 @@ def read_network(path: str | os.PathLike[str]) -> SavedNetwork:
         path, "no RLSP model, or a damaged one", "convert or download it again"
     )
     with as_one_sentence, zipfile.ZipFile(path) as archive:
-        layer, group = _layer(json.loads(_read(archive, "config.json")))
+        layer = _layer(path, json.loads(_read(archive, "config.json")))
         config = RLSPConfig.from_dict(layer["config"])
         dtype = layer["dtype"]
         policy = dtype["config"]["name"] if isinstance(dtype, dict) else dtype
         with _weights_file(archive) as file:
             weights = []
             for index in range(config.layers + 1):
-                convolution = f"layers/{group}/cell/convolutions/conv2d" + (f"_{index}" if index else "")
+                convolution = "layers/rlsp/cell/convolutions/conv2d" + (f"_{index}" if index else "")
                 inputs, outputs = config.channels(index)
                 for name, shape in (("0", (3, 3, inputs, outputs)), ("1", (outputs,))):
                     dataset = file.get(f"{convolution}/vars/{name}")
@@ -100,20 +100,23 @@ def _as_one_sentence(path: str | os.PathLike[str], problem: str, advice: str) ->
     """Turns any exception raised while a file is read into an RLSPError of one sentence."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, RLSPError):
         raise
     except Exception as error:  # readers of archives and of HDF5 raise whatever their parts do
         raise RLSPError(f"{path}: {problem} ({first_line(error)}); {advice}.") from error
 
 
-def _layer(model: Any) -> tuple[dict[str, Any], str]:
-    """Returns the configuration of the RLSP layer, and the name of the group that holds its weights."""
+def _layer(path: str | os.PathLike[str], model: Any) -> dict[str, Any]:
+    """Returns the configuration of the RLSP layer."""
     layers = model["config"]["layers"]
     kinds = [layer.get("registered_name") or layer["class_name"] for layer in layers]
-    for kind, group in LAYERS.items():
-        if kinds == ["InputLayer", kind]:
-            return layers[1]["config"], group
-    raise ValueError("other layers than one of RLSP")
+    if kinds == ["InputLayer", TRAINED]:
+        raise RLSPError(
+            f"{path}: is the checkpoint of a training; give averaged.keras or best.keras beside it instead."
+        )
+    if kinds != ["InputLayer", LAYER]:
+        raise ValueError("other layers than one of RLSP")
+    return dict(layers[1]["config"])
 
 
 def _read(archive: zipfile.ZipFile, name: str) -> bytes:

@@ -63,6 +63,8 @@ class RLSP(keras.layers.RNN):
 
     unroll: bool
     go_backwards: bool
+    cell_type: type[RLSPCell] = RLSPCell
+    """Class of the cell."""
 
     def __init__(
         self,
@@ -90,7 +92,7 @@ class RLSP(keras.layers.RNN):
             )
         policy = kwargs.pop("dtype", None) or keras.config.dtype_policy()
         super().__init__(
-            RLSPCell(config, dtype=policy, name="cell"),
+            self.cell_type(config, dtype=policy, name="cell"),
             return_sequences=True,
             return_state=return_state,
             unroll=unroll,

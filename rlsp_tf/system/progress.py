@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from rlsp_tf.system.quantities import spoken
+
 FIRST = 5.0
 """Seconds before the first line."""
 EVERY = 30.0
@@ -72,14 +74,3 @@ class ProgressBar(tqdm):
         if state["postfix"]:
             parts.append(state["postfix"])
         return f"{f'{name}: ' if name else ''}{', '.join(parts)}"
-
-
-def spoken(seconds: float) -> str:
-    """Returns a duration as people say it, such as ``"46 s"``, ``"12 min"`` or ``"1 h 20 min"``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours < 10 and minutes else f"{hours} h"

@@ -8,6 +8,7 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.network.model import policy_of, rlsp_layer
 from rlsp_tf.network.weights import load_model
 from rlsp_tf.network.widen import can_widen, widen
+from rlsp_tf.training.centred import network_weights, trained_weights
 from rlsp_tf.training.cpu import parts_of, trains_on_cpu
 from rlsp_tf.training.loss import CLIP_NORM, WarmUpAndDecay, frame_loss
 from rlsp_tf.training.options import TrainingOptions
@@ -85,8 +86,10 @@ def _start_from(init: str, layer: CarriedRLSP) -> None:
         raise RLSPError(
             f"{init}: is another network ({initial.config}); give its --network, or one with more filters."
         )
-    cell = layer.cell
-    cell.set_weights(widen(initial.cell.get_weights(), initial.config, cell.get_weights(), layer.config))
+    cell, config = layer.cell, layer.config
+    untrained = network_weights(cell.get_weights(), config)
+    weights = widen(initial.cell.get_weights(), initial.config, untrained, config)
+    cell.set_weights(trained_weights(weights, config))
 
 
 def _steps_at_once(options: TrainingOptions, group: Group) -> int:

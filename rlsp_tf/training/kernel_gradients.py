@@ -10,17 +10,16 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
-from rlsp_tf.network.cell import RLSPCell
+from rlsp_tf.training.centred import CentredCell, CentredConv2D
 
 FRAMES = 5
 """Frames whose gradients are computed at once. With the few samples of a core, they fit into its cache."""
 
 
 @contextlib.contextmanager
-def lighter_gradients(cell: RLSPCell) -> Iterator[None]:
+def lighter_gradients(cell: CentredCell) -> Iterator[None]:
     """Lets the calls of a cell share gradients of kernels and biases in a block with one unrolled recurrence.
 
     The gradients are complete when that of the first call is computed. So every later call has to depend on
@@ -46,11 +45,11 @@ class _Gathered:
     """The call of a convolution, which collects what the gradients of kernel and bias are computed from.
 
     Args:
-        layer: a convolution on ``(B, H, W, C)`` with a bias and padding ``"same"``, without strides,
-            dilation or activation.
+        layer: a convolution on ``(B, H, W, C)`` with padding ``"same"``, without strides, dilation or
+            activation.
     """
 
-    def __init__(self, layer: keras.layers.Conv2D) -> None:
+    def __init__(self, layer: CentredConv2D) -> None:
         self._layer = layer
         self._weights: tuple[tf.Tensor, tf.Tensor] | None = None
         self._inputs: list[tf.Tensor] = []
@@ -67,7 +66,7 @@ class _Gathered:
         if self._weights is None:
             # They are cast once rather than for every frame.
             dtype = self._layer.compute_dtype
-            self._weights = tf.cast(self._layer.kernel, dtype), tf.cast(self._layer.bias, dtype)
+            self._weights = tf.cast(self._layer.kernel, dtype), tf.cast(self._layer.network_bias(), dtype)
 
         @tf.custom_gradient
         def convolve(*arguments: tf.Tensor) -> Any:

@@ -12,11 +12,13 @@ from keras import ops
 from PIL import Image
 
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.network.model import rlsp_layer
 from rlsp_tf.pixels.metrics import decibels, luma, luma_of
 from rlsp_tf.pixels.resample import enlarge_matrix
 from rlsp_tf.system.files import atomic_file
 from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.system.signals import Stop
+from rlsp_tf.training.centred import network_weights
 from rlsp_tf.training.clips.mixture import MixedSampler
 from rlsp_tf.training.clips.sampler import ClipSampler
 from rlsp_tf.training.run_folder import RunFolder, best_psnr_of, draw_curve
@@ -140,9 +142,8 @@ class LeadCallback(TrainingCallback):
     def _average(self) -> None:
         """Copies the current averages to the averaged model."""
         self._whole.optimizer.finalize_variable_values(self._averaged.trainable_variables)
-        for variable in self._averaged.trainable_variables:
-            # With JAX these are arrays of the optimizer, which predicting would delete.
-            variable.assign(ops.copy(variable.value))
+        layer = rlsp_layer(self._averaged)
+        layer.cell.set_weights(network_weights(layer.cell.get_weights(), layer.config))
 
     def _validate(self) -> dict[str, float]:
         """Returns columns for the log; none after a signal, unless this is the last step."""

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from rlsp_tf.network.cell import RLSPCell
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import RLSP
+from rlsp_tf.training.centred import CentredCell
 
 
 @keras.saving.register_keras_serializable(package="rlsp_tf")
@@ -19,6 +19,8 @@ class CarriedRLSP(RLSP):
     and starts with the state after the previous piece; after ``pieces`` calls, it starts with zeros again.
     Gradients stop at the start of a piece. The state is saved with the weights, so training can be resumed
     in the middle of a sequence.
+
+    The weights are in the coordinates of :mod:`rlsp_tf.training.centred`.
 
     Args:
         config: configuration of the network.
@@ -33,6 +35,8 @@ class CarriedRLSP(RLSP):
     Returns:
         float32 ``(B, T, scale*H, scale*W, C)``; see :class:`rlsp_tf.RLSP`.
     """
+
+    cell_type = CentredCell
 
     def __init__(self, config: RLSPConfig, *, pieces: int = 1, parts: int = 1, **kwargs: Any) -> None:
         super().__init__(config, unroll=True, border="given", return_state=True, **kwargs)
@@ -96,7 +100,7 @@ class CarriedRLSP(RLSP):
         return [ops.concatenate(each, axis=0) for each in zip(*results, strict=True)]
 
 
-def _gradients_for(cell: RLSPCell) -> contextlib.AbstractContextManager[None]:
+def _gradients_for(cell: CentredCell) -> contextlib.AbstractContextManager[None]:
     """Returns a block in which gradients are computed faster, if the backend is TensorFlow."""
     if keras.backend.backend() != "tensorflow":
         return contextlib.nullcontext()

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from rlsp_tf.system.quantities import megabytes, spoken
 from rlsp_tf.ui.orders import Placed
-from rlsp_tf.ui.playable import BEFORE
-from rlsp_tf.ui.uploads import duration
+from rlsp_tf.ui.playable import AFTER_PICTURE, BEFORE, BEFORE_PICTURE
 from rlsp_tf.upscaling.estimate import Estimate
 
 MOST_SHOWN = 50_000_000
@@ -33,7 +33,10 @@ def card(placed: Placed) -> str:
     state = {"done": result, "failed": lambda placed: error(placed.job.error or "")}.get(
         placed.job.state, progress
     )
-    return f"<h3>{html.escape(placed.order.title)}</h3>{state(placed)}"
+    order = placed.order
+    lasts = "" if order.duration is None else f", {order.duration} s long"
+    part = f'<div class="rlsp-note">From {order.start} s on{lasts}</div>' if order.interval else ""
+    return f"<h3>{html.escape(order.title)}</h3>{part}{state(placed)}"
 
 
 def error(sentence: str) -> str:
@@ -55,7 +58,7 @@ def estimate(found: Sequence[Estimate], room: int) -> str:
         return error(f"The result takes about {needed} while it is made, but there is room for {free}.")
     if not size:
         return ""
-    time = duration(sum(each.seconds or 0 for each in found))
+    time = spoken(sum(each.seconds or 0 for each in found))
     return (
         f'<div class="rlsp-estimate">About {time} on this computer, and {megabytes(size)} on its disk</div>'
     )
@@ -75,7 +78,7 @@ def progress(placed: Placed) -> str:
     if told["frames"] >= told["total"]:
         words = ["Putting the file together"]
     elif told["rate"]:
-        words += [f"{told['rate']:.2g} frames a second", f"about {duration(told['left'])} left"]
+        words += [f"{told['rate']:.2g} frames a second", f"about {spoken(told['left'])} left"]
     return f'<progress value="{share:.4f}"></progress><div class="rlsp-note">{", ".join(words)}</div>'
 
 
@@ -85,11 +88,12 @@ def result(placed: Placed) -> str:
     size = path.stat().st_size
     parts = []
     if order.suffix == "png":
-        if size <= MOST_SHOWN:
-            parts = [_picture("before", "Before", placed.source), _picture("after", "After", path)]
+        shown = _copy_of(path, placed.folder / AFTER_PICTURE)
+        if shown.stat().st_size <= MOST_SHOWN:
+            before = _copy_of(placed.source, placed.folder / BEFORE_PICTURE)
+            parts = [_picture("before", "Before", before), _picture("after", "After", shown)]
     else:
-        copy = placed.folder / BEFORE
-        original = copy if copy.is_file() else placed.source
+        original = _copy_of(placed.source, placed.folder / BEFORE)
         if original.is_file():
             parts.append(_video("before", "Before", original, "muted"))
         parts.append(_video("after", "After", path, f"controls{_TOGETHER}"))
@@ -101,6 +105,11 @@ def result(placed: Placed) -> str:
         f'<div class="rlsp-note">{html.escape(_capital(note))}</div>' for note in placed.job.notes
     )
     return f'{pair}<p>{link} <span class="rlsp-note">{megabytes(size)}</span></p>{notes}'
+
+
+def _copy_of(path: Path, copy: Path) -> Path:
+    """Returns the copy of a file that is made for browsers, or the file itself if none was needed."""
+    return copy if copy.is_file() else path
 
 
 def _named(path: Path, name: str) -> Path:
@@ -115,13 +124,6 @@ def _named(path: Path, name: str) -> Path:
     except OSError:
         return path  # a file system without links, or a name that is too long for it
     return named
-
-
-def megabytes(size: float) -> str:
-    """Formats a number of bytes, for example ``8.1 MB``."""
-    if size >= 1e9:
-        return f"{size / 1e9:.1f} GB"
-    return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{max(0.1, size / 1e6):.1f} MB"
 
 
 def _video(name: str, label: str, path: Path, options: str) -> str:

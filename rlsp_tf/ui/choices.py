@@ -1,6 +1,6 @@
 """The choices that the page offers, with plain labels and what they mean to ``rlsp upscale``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,8 +10,10 @@ import av
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.hardware import computes_int8, fastest_precision
 from rlsp_tf.media.encoders import EncoderOptions
+from rlsp_tf.media.interval import Interval
 from rlsp_tf.network.keras_file import read_network
 from rlsp_tf.network.weights import find_weights
+from rlsp_tf.serving.limits import for_clients
 from rlsp_tf.system.files import read_json, write_json
 from rlsp_tf.upscaling.size import Size
 from rlsp_tf.upscaling.upscale import Recipe
@@ -49,6 +51,11 @@ SIZES = {
     "2160p": ("4K", Size(box=(3840, 2160))),
 }
 """Label and size of results by name. Boxes are turned for clips that are higher than wide."""
+_OPTIONS = {
+    "the end of --duration": "its end",
+    "--duration": "length",
+    "--start": "the beginning of the part",
+}
 PICTURE = Kind("Picture (PNG)", "png", EncoderOptions())
 
 
@@ -65,6 +72,7 @@ class Order:
         upright: whether the clip is higher than wide.
         codec, crf, preset: settings of the encoder, see :class:`rlsp_tf.media.encoders.EncoderOptions`.
         rate: frames per second, if the upload has none.
+        start, duration: seconds of the part that is upscaled, see :class:`rlsp_tf.media.interval.Interval`.
     """
 
     title: str
@@ -78,12 +86,22 @@ class Order:
     crf: int = 18
     preset: str | None = None
     rate: float | None = None
+    start: float = 0
+    duration: float | None = None
+
+    @property
+    def interval(self) -> Interval:
+        """The part that is upscaled. Its times are the decimal numbers that were typed."""
+        return Interval(
+            Fraction(str(self.start)), None if self.duration is None else Fraction(str(self.duration))
+        )
 
     @property
     def recipe(self) -> Recipe:
         """The recipe for :func:`rlsp_tf.upscaling.upscale.upscale_clip`."""
         encoder = EncoderOptions(self.codec, self.crf, self.preset, self.rate)
-        return Recipe(encoder=encoder, size=size_of(self.size, upright=self.upright))
+        size = size_of(self.size, upright=self.upright)
+        return Recipe(encoder=encoder, size=size, interval=self.interval)
 
     @property
     def result_name(self) -> str:
@@ -123,6 +141,19 @@ def size_of(name: str, *, upright: bool) -> Size:
     """
     size = SIZES[name][1]
     return replace(size, box=size.box[::-1]) if size.box and upright else size
+
+
+def plain(sentence: str, names: Mapping[Path, str]) -> str:
+    """Returns a sentence of the library in the words of the page.
+
+    Args:
+        sentence: what was assumed, left out, or went wrong.
+        names: what the page calls the files.
+    """
+    sentence = for_clients(sentence, names)
+    for option, words in _OPTIONS.items():
+        sentence = sentence.replace(option, words)
+    return sentence
 
 
 def kinds() -> list[Kind]:

@@ -39,7 +39,7 @@ class Looks:
 
     def pictures(
         self, upload: Upload, model: str, precision: str, at: float, size: tuple[int, int], *, close_up: bool
-    ) -> tuple[Path, Path]:
+    ) -> tuple[tuple[Path, Path], float]:
         """Writes the pictures before and after.
 
         Args:
@@ -48,6 +48,9 @@ class Looks:
             at: seconds since the beginning of the clip.
             size: width and height of the result.
             close_up: whether to cut out the part that the network changes most.
+
+        Returns:
+            The pictures, and the time of their frame in seconds since the beginning of the clip.
 
         Raises:
             RLSPError: if the clip cannot be read.
@@ -63,7 +66,7 @@ class Looks:
         for picture, path in zip(pair, paths, strict=True):
             # Sharp edges of colour are part of what is looked at.
             Image.fromarray(picture).save(path, quality=95, subsampling=0)
-        return paths
+        return paths, moment.seconds
 
     def estimate(self, upload: Upload, order: Order) -> Estimate:
         """Estimates the time and the size of an order.

@@ -1,5 +1,6 @@
 """The page, made of Gradio's components."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,12 @@ import gradio as gr
 
 from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.media.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from rlsp_tf.system.quantities import megabytes, spoken
 from rlsp_tf.ui import cards
 from rlsp_tf.ui.choices import PICTURE, SIZES, Order, kinds, qualities, weights
 from rlsp_tf.ui.looks import Looks
 from rlsp_tf.ui.orders import Orders, Placed
-from rlsp_tf.ui.uploads import Upload, duration, is_picture, uploads_of
+from rlsp_tf.ui.uploads import Upload, is_picture, uploads_of
 
 SECONDS = 1
 """Seconds between two updates of progress."""
@@ -57,7 +59,7 @@ def build(orders: Orders, models: Sequence[str]) -> gr.Blocks:
 def duration_of_keeping(seconds: float) -> str:
     """Formats the time for which results are kept."""
     days = round(seconds / 86400)
-    return f"{days} days" if days > 1 else "a day" if seconds > 43200 else duration(seconds)
+    return f"{days} days" if days > 1 else "a day" if seconds > 43200 else spoken(seconds)
 
 
 class _Form:
@@ -85,6 +87,7 @@ class _Form:
             visible=False,
             elem_id="together",
         )
+        self.refused = gr.HTML(visible=False, elem_id="refused")
         self.error = gr.HTML(visible=False, elem_id="error")
         with gr.Row(visible=False, elem_id="form") as self.row:
             with gr.Column(scale=5, min_width=320):
@@ -95,6 +98,18 @@ class _Form:
                 self.close_up = gr.Checkbox(
                     label="Close-up of the part that changes most", elem_id="close-up"
                 )
+                # The time of the frame that is shown.
+                self.shown = gr.State(0.0)
+                self.part = gr.Checkbox(label="Only a part, from this moment on", elem_id="part")
+                with gr.Row(visible=False) as self.part_row:
+                    self.begin = gr.Number(0, label="Begin, in seconds", min_width=120, elem_id="begin")
+                    self.length = gr.Number(
+                        None,
+                        label="Length, in seconds",
+                        placeholder="to the end",
+                        min_width=120,
+                        elem_id="length",
+                    )
             with gr.Column(scale=4, min_width=320):
                 self.about = gr.Markdown(elem_id="about")
                 self.network = gr.Radio(
@@ -120,7 +135,17 @@ class _Form:
     @property
     def order(self) -> list[Any]:
         """The inputs of an order."""
-        return [self.uploads, self.network, self.quality, self.size, self.kind, self.rate]
+        return [
+            self.uploads,
+            self.network,
+            self.quality,
+            self.size,
+            self.kind,
+            self.rate,
+            self.part,
+            self.begin,
+            self.length,
+        ]
 
 
 def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None:
@@ -131,6 +156,7 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         pictures = len(paths) > 1 and all(map(is_picture, paths))
         shown: dict[Any, Any] = {
             form.together: gr.update(visible=pictures),
+            form.refused: gr.update(visible=False, value=""),
             form.error: gr.update(visible=False, value=""),
             form.row: gr.update(visible=False),
             form.uploads: [],
@@ -141,12 +167,17 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         try:
             if (size := sum(path.stat().st_size for path in paths)) > orders.limits.upload:
                 raise RLSPError(
-                    f"{paths[0].name}: is too large ({cards.megabytes(size)}; "
-                    f"{cards.megabytes(orders.limits.upload)} are allowed here)."
+                    f"{paths[0].name}: is too large ({megabytes(size)}; "
+                    f"{megabytes(orders.limits.upload)} are allowed here)."
                 )
-            uploads = uploads_of(paths, orders.uploads, together=pictures and together == _PICTURES_TOGETHER)
+            frames = pictures and together == _PICTURES_TOGETHER
+            uploads, refused = uploads_of(paths, orders.uploads, together=frames)
         except (RLSPError, OSError) as error:
-            return shown | {form.error: gr.update(visible=True, value=cards.error(_sentence(error)))}
+            uploads, refused = [], [_sentence(error)]
+        if refused:
+            shown[form.refused] = gr.update(visible=True, value="".join(map(cards.error, refused)))
+        if not uploads:
+            return shown
         first = uploads[0]
         names = (
             first.title if len(uploads) == 1 else f"{len(uploads)} files, the first of which is {first.title}"
@@ -158,11 +189,15 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
             form.about: f"**{_plain(names)}**: {first.describe()}",
             form.size: gr.update(choices=_sizes(uploads), value=_sizes(uploads)[0][1]),
             form.at: gr.update(
-                maximum=round(last, 2),
+                # Gradio takes no slider of zero length, even for a single frame, where it is not shown.
+                maximum=round(last, 2) or 1,
                 value=round(last / 3, 2),
                 step=round(max(0.01, last / 500), 2),
                 visible=last > 0 and not first.is_picture,
             ),
+            form.part: gr.update(value=False, visible=len(uploads) == 1 and first.rate is not None),
+            form.part_row: gr.update(visible=False),
+            form.length: None,
             form.kind: gr.update(visible=not all(upload.is_picture for upload in uploads)),
             form.rate: gr.update(visible=first.rate is None and not first.is_picture),
         }
@@ -175,13 +210,23 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         first = uploads[0]
         moment = 0 if first.is_picture else at
         try:
-            paths = looks.pictures(first, network, quality, moment, first.sizes[size], close_up=close_up)
+            paths, seconds = looks.pictures(
+                first, network, quality, moment, first.sizes[size], close_up=close_up
+            )
         except (RLSPError, OSError) as error:
             return {
                 form.slider: None,
                 form.error: gr.update(visible=True, value=cards.error(_sentence(error))),
             }
-        return {form.slider: tuple(map(str, paths)), form.error: gr.update(visible=False)}
+        return {
+            form.slider: tuple(map(str, paths)),
+            form.error: gr.update(visible=False),
+            form.shown: seconds,
+        }
+
+    def choose_part(part: bool, shown: float) -> dict[Any, Any]:
+        # Rounded down, so that the frame that is shown is the first.
+        return {form.part_row: gr.update(visible=part), form.begin: math.floor(shown * 1000) / 1000}
 
     def measure(uploads: list[Upload], *choices: Any) -> dict[Any, Any]:
         if not uploads:
@@ -192,19 +237,10 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
             return {form.estimate: cards.error(_sentence(error))}
         return {form.estimate: cards.estimate(found, orders.room())}
 
-    def start(
-        uploads: list[Upload],
-        network: str,
-        quality: str,
-        size: str,
-        label: str,
-        rate: float,
-        request: gr.Request,
-    ) -> dict[Any, Any]:
+    def start(request: gr.Request, uploads: list[Upload], *choices: Any) -> dict[Any, Any]:
         try:
             for upload in uploads:
-                order = _order(upload, network, quality, size, label, rate)
-                orders.place(_client(request), upload, order)
+                orders.place(_client(request), upload, _order(upload, *choices))
         except (RLSPError, OSError) as error:
             return {form.error: gr.update(visible=True, value=cards.error(_sentence(error)))}
         return {form.files: None, form.uploads: [], form.row: gr.update(visible=False), form.slider: None}
@@ -222,7 +258,10 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
     page.load(restore, form.remembered, form.files, **quiet)
     form.files.change(lambda files: files or [], form.files, form.remembered, **quiet)
     shown = [form.error, form.slider]
-    described = [form.together, form.row, form.uploads, form.about, form.size, form.at, form.kind, form.rate]
+    described = [
+        *(form.refused, form.together, form.row, form.uploads, form.about, form.size, form.at),
+        *(form.part, form.part_row, form.length, form.kind, form.rate),
+    ]
     gr.on(
         [form.files.change, form.together.input],
         drop,
@@ -238,12 +277,14 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         ],
         look,
         form.look,
-        shown,
+        [*shown, form.shown],
         show_progress_on=form.slider,
         **computed,
     )
+    form.part.input(choose_part, [form.part, form.shown], [form.part_row, form.begin], **quiet)
     gr.on(
-        [form.uploads.change, *(each.input for each in form.order[1:])],
+        # The beginning also changes when a part is chosen.
+        [form.uploads.change, form.begin.change, *(each.input for each in form.order[1:])],
         measure,
         form.order,
         [form.estimate],
@@ -265,7 +306,23 @@ def _sizes(uploads: Sequence[Upload]) -> list[tuple[str, str]]:
     return [(words[name], name) for name in common]
 
 
-def _order(upload: Upload, network: str, quality: str, size: str, label: str, rate: float) -> Order:
+def _order(
+    upload: Upload,
+    network: str,
+    quality: str,
+    size: str,
+    label: str,
+    rate: float,
+    part: bool,
+    begin: float | None,
+    length: float | None,
+) -> Order:
+    begin, length = (begin or 0, length) if part else (0, None)
+    if begin < 0 or (upload.seconds and begin >= upload.seconds):
+        lasts = f"; it lasts {spoken(upload.seconds)}" if upload.seconds else ""
+        raise RLSPError(f"{upload.title}: has no frame at {begin} s{lasts}.")
+    if length is not None and length <= 0:
+        raise RLSPError(f"{upload.title}: a part of it must be longer than 0 s.")
     (kind,) = [PICTURE] if upload.is_picture else [kind for kind in kinds() if kind.label == label]
     encoder = kind.encoder
     return Order(
@@ -280,35 +337,61 @@ def _order(upload: Upload, network: str, quality: str, size: str, label: str, ra
         crf=encoder.crf,
         preset=encoder.preset,
         rate=None if upload.rate or upload.is_picture else rate,
+        start=begin,
+        duration=length,
     )
 
 
 def _show_jobs(orders: Orders, form: _Form) -> None:
     """Shows the jobs of the user. They are rendered again only when one starts, ends or is removed."""
     states = gr.State([])
-    timer = gr.Timer(SECONDS)
 
     def ask(request: gr.Request) -> list[tuple[str, str]]:
         return [(placed.job.name, placed.job.state) for placed in orders.of(_client(request))]
 
-    gr.on([timer.tick, form.start.click], ask, None, states, show_progress="hidden", api_visibility="private")
+    gr.on(
+        [gr.Timer(SECONDS).tick, form.start.click],
+        ask,
+        None,
+        states,
+        show_progress="hidden",
+        api_visibility="private",
+    )
 
     @gr.render(inputs=states, triggers=[states.change], show_progress="hidden")
     def show(states: list[tuple[str, str]], request: gr.Request) -> None:
         mine = orders.of(_client(request))
         if mine:
             gr.Markdown("## Your videos and pictures")
+        shown = {}
         for placed in mine:
             with gr.Column(elem_classes="rlsp-job", key=placed.job.name):
-                _show_job(orders, placed, timer)
+                shown[_show_job(orders, placed)] = placed
+        moving = {card: placed for card, placed in shown.items() if not placed.job.is_over}
+
+        def tell() -> Any:
+            # A result comes with its buttons, when all is rendered again; else its player would begin twice.
+            at_work = {card: placed for card, placed in moving.items() if not placed.job.is_over}
+            return {card: cards.card(placed) for card, placed in at_work.items()} or gr.skip()
+
+        # A timer of its own: what is connected here to a component from outside takes the place of all that
+        # was connected to the same event of it before, as of Gradio 6. Its function stays, by its key, when
+        # nothing moves any more, since a browser may call it once again before it knows.
+        gr.Timer(SECONDS, active=bool(moving)).tick(
+            tell,
+            None,
+            [*shown],
+            key="tick",
+            show_progress="hidden",
+            api_visibility="private",
+        )
 
 
-def _show_job(orders: Orders, placed: Placed, timer: gr.Timer) -> None:
+def _show_job(orders: Orders, placed: Placed) -> gr.HTML:
+    """Shows a job with its buttons, and returns the component that holds its card."""
     job, name = placed.job, placed.job.name
     card = gr.HTML(cards.card(placed))
     hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    if not job.is_over:
-        timer.tick(lambda: cards.card(placed), None, card, **hidden)
 
     def remove(request: gr.Request) -> None:
         orders.remove(_client(request), name)
@@ -321,7 +404,8 @@ def _show_job(orders: Orders, placed: Placed, timer: gr.Timer) -> None:
         if job.state == "failed":
             gr.Button("Try again", elem_classes="again", **small).click(again, **hidden)
         label = "Remove" if job.is_over else "Cancel"
-        gr.Button(label, elem_classes=label.lower(), **small).click(remove, **hidden)
+        gr.Button(label, elem_classes=label.lower(), **small).click(remove, key=f"remove {name}", **hidden)
+    return card
 
 
 def _sentence(error: RLSPError | OSError) -> str:

@@ -1,19 +1,25 @@
-"""Copies of clips in a format that every browser plays, shown beside results."""
+"""Copies of clips and pictures in formats that every browser shows."""
 
 from dataclasses import replace
 from pathlib import Path
 
 import av
+import numpy as np
+from PIL import Image
 
 from rlsp_tf.errors import Interrupted
 from rlsp_tf.media.encoders import EncoderOptions
+from rlsp_tf.media.frames import Frame, FrameSource
 from rlsp_tf.media.open import open_sink, open_source
 from rlsp_tf.media.pixel_formats import rgb_from_planes
 from rlsp_tf.pixels.color import eight_bits
 from rlsp_tf.system.signals import Stop
+from rlsp_tf.upscaling.upscale import Recipe
 
 BEFORE = "before.mp4"
-"""Name of such a copy in a job's folder."""
+"""Name of the copy of a clip in a job's folder."""
+BEFORE_PICTURE, AFTER_PICTURE = "before.jpg", "after.jpg"
+"""Names of the copies of a picture and of its result there."""
 SUFFIXES = (".mp4", ".m4v", ".mov", ".webm")
 CODECS = ("h264", "vp8", "vp9", "av1")
 """FFmpeg's names of codecs that browsers play if samples have 8 bits."""
@@ -32,22 +38,22 @@ def is_playable(path: Path) -> bool:
         )
 
 
-def write_playable(source: Path, target: Path, rate: float | None, stop: Stop) -> None:
-    """Writes a silent copy of a clip.
+def write_playable(source: Path, target: Path, recipe: Recipe, stop: Stop) -> None:
+    """Writes a silent copy of what a recipe takes of a clip.
 
     Args:
         source: the clip.
         target: the file to write, an MP4; an existing one is replaced.
-        rate: frames per second, if the clip has none.
+        recipe: says which part of the clip it takes, and its rate if the clip has none.
         stop: ends the work when it becomes true.
 
     Raises:
         Interrupted: if ``stop`` became true.
         RLSPError: if the clip cannot be read, or the copy not written.
     """
-    with open_source(source) as clip:
+    with recipe.open(source) as clip:
         color = clip.color and replace(clip.color, depth=8, subsampling=(2, 2))
-        encoder = EncoderOptions("libx264", 20, "veryfast", None if clip.rate else rate)
+        encoder = EncoderOptions("libx264", 20, "veryfast", None if clip.rate else recipe.encoder.rate)
         sink = open_sink(
             target,
             clip,
@@ -60,8 +66,31 @@ def write_playable(source: Path, target: Path, rate: float | None, stop: Stop) -
         )
         with sink:
             for frame in clip:
-                rgb = rgb_from_planes(frame.planes, clip.color) if clip.color else frame.planes[0]
-                rgb = eight_bits(rgb / 257) if rgb.dtype == "uint16" else rgb
-                sink.write(replace(frame, planes=(rgb,), alpha=None))
+                sink.write(replace(frame, planes=(_rgb(frame, clip),), alpha=None))
                 if stop:
                     raise Interrupted(f"{target}: stopped by {stop.signal}.")
+
+
+def write_picture(source: Path, target: Path) -> None:
+    """Writes a copy of a picture that is loaded faster, as JPEG; what is transparent becomes black.
+
+    Args:
+        source: the picture.
+        target: the file to write.
+
+    Raises:
+        RLSPError: if the picture cannot be read.
+    """
+    with open_source(source) as clip:
+        (frame,) = clip
+        rgb = _rgb(frame, clip)
+        if frame.alpha is not None:
+            rgb = eight_bits(rgb * (frame.alpha[..., None] / (2**clip.depth - 1)))
+    # Sharp edges of colour are part of what is looked at.
+    Image.fromarray(rgb).save(target, quality=95, subsampling=0, icc_profile=frame.profile)
+
+
+def _rgb(frame: Frame, clip: FrameSource) -> np.ndarray:
+    """Returns the RGB of a frame in 8 bits."""
+    rgb = rgb_from_planes(frame.planes, clip.color) if clip.color else frame.planes[0]
+    return eight_bits(rgb / 257) if rgb.dtype == np.uint16 else rgb

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.media.frames import FrameSource
 from rlsp_tf.media.images import is_animated, is_image
 from rlsp_tf.media.open import open_source
-from rlsp_tf.serving.limits import for_clients
-from rlsp_tf.ui.choices import SIZES, size_of
+from rlsp_tf.system.quantities import spoken
+from rlsp_tf.ui.choices import SIZES, plain, size_of
 
 NETWORK_SCALE = 4
 MOST_TIMES = 5
@@ -57,13 +57,13 @@ class Upload:
         """Describes the clip, for example ``480x270, 30 s, 25 frames a second``."""
         words = [f"{self.width}x{self.height}"]
         if self.rate is not None:
-            words += [duration(self.seconds), f"{self.rate:.4g} frames a second"]
+            words += [spoken(self.seconds), f"{self.rate:.4g} frames a second"]
         elif len(self.files) > 1:
             words.append(f"{len(self.files)} pictures")
         return ", ".join(words)
 
 
-def uploads_of(files: Sequence[Path], folder: Path, *, together: bool) -> list[Upload]:
+def uploads_of(files: Sequence[Path], folder: Path, *, together: bool) -> tuple[list[Upload], list[str]]:
     """Examines files that were dropped.
 
     Args:
@@ -71,32 +71,28 @@ def uploads_of(files: Sequence[Path], folder: Path, *, together: bool) -> list[U
         folder: folder in which a new one is made for pictures that belong together.
         together: whether several pictures are the frames of one video.
 
+    Returns:
+        The uploads, and a sentence about each file that cannot be read, which calls it by its name.
+
     Raises:
-        RLSPError: if one cannot be read; the sentence calls it by its name.
+        RLSPError: if the pictures cannot be the frames of a video.
     """
     if together and len(files) > 1:
         if others := [file.name for file in files if not is_picture(file)]:
             raise RLSPError(f"{others[0]}: is not a picture; drop videos one at a time.")
-        return [_look(_linked(files, folder), files)]
-    return [_look(file, [file]) for file in files]
+        return [_look(_linked(files, folder), files)], []
+    uploads, refused = [], []
+    for file in files:
+        try:
+            uploads.append(_look(file, [file]))
+        except RLSPError as error:
+            refused.append(str(error))
+    return uploads, refused
 
 
 def is_picture(file: Path) -> bool:
     """Returns whether a file is an image without animation."""
     return is_image(file) and not is_animated(file)
-
-
-def duration(seconds: float) -> str:
-    """Formats a duration, for example ``1 min 5 s``."""
-    if seconds < 0.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 600:
-        return f"{whole // 60} min {whole % 60} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def put(source: Path, target: Path) -> None:
@@ -120,11 +116,13 @@ def clear(folder: Path, seconds: float) -> None:
 
 @contextlib.contextmanager
 def called(path: Path, title: str) -> Iterator[None]:
-    """Replaces a path by its title in the messages of errors that the block raises."""
+    """Calls a clip by its title, and the images in a folder by their names, in errors of the block."""
     try:
         yield
-    except RLSPError as error:
-        raise RLSPError(for_clients(str(error), {path: title})) from error
+    except (RLSPError, OSError) as error:
+        sentence = describe_os_error(error) if isinstance(error, OSError) else str(error)
+        files = {file: file.name for file in path.iterdir()} if path.is_dir() else {}
+        raise RLSPError(plain(sentence, {**files, path: title})) from error
 
 
 def _look(source: Path, files: Sequence[Path]) -> Upload:

@@ -18,11 +18,16 @@ from filelock import FileLock
 
 from rlsp_tf.errors import Interrupted, RLSPError, describe_os_error
 from rlsp_tf.inference.load import load_step
-from rlsp_tf.media.open import open_source
-from rlsp_tf.serving.limits import for_clients
 from rlsp_tf.system.signals import Stop
-from rlsp_tf.ui.choices import PICTURE, Order
-from rlsp_tf.ui.playable import BEFORE, is_playable, write_playable
+from rlsp_tf.ui.choices import PICTURE, Order, plain
+from rlsp_tf.ui.playable import (
+    AFTER_PICTURE,
+    BEFORE,
+    BEFORE_PICTURE,
+    is_playable,
+    write_picture,
+    write_playable,
+)
 from rlsp_tf.upscaling.upscale import upscale_clip
 from rlsp_tf.upscaling.work_folder import WorkFolder
 
@@ -61,15 +66,15 @@ def main(folder: Path, target: Path, most: int) -> None:
         except Interrupted:
             sys.exit(130)
         except RLSPError as error:
-            tell(error=for_clients(str(error), names))
+            tell(error=plain(str(error), names))
         except OSError as error:
-            tell(error=for_clients(describe_os_error(error), names))
+            tell(error=plain(describe_os_error(error), names))
 
 
 def _upscale(order: Order, folder: Path, target: Path, most: int, stop: Stop, tell: Any) -> dict[str, Any]:
     step = load_step(order.model, precision=order.precision)
     source = order.source(folder)
-    with open_source(source) as clip:
+    with order.recipe.open(source) as clip:
         total = clip.frames
     work = WorkFolder(target)
     frames, told = 0, 0.0
@@ -94,10 +99,13 @@ def _upscale(order: Order, folder: Path, target: Path, most: int, stop: Stop, te
         except _TooLarge:
             work.remove()
             raise
-    if order.suffix != PICTURE.suffix and not is_playable(source):
-        write_playable(source, folder / BEFORE, order.rate, stop)
+    if order.suffix == PICTURE.suffix:
+        write_picture(source, folder / BEFORE_PICTURE)
+        write_picture(target, folder / AFTER_PICTURE)
+    elif order.interval or not is_playable(source):
+        write_playable(source, folder / BEFORE, order.recipe, stop)
     names = {source: order.title, target: "the result"}
-    return {"notes": [for_clients(note, names) for note in notes], "frames": frames or total or 1}
+    return {"notes": [plain(note, names) for note in notes], "frames": frames or total or 1}
 
 
 class _TooLarge(RLSPError):

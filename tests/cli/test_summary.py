@@ -9,8 +9,8 @@ from helpers.commands import run_command
 from helpers.networks import small_model
 from helpers.videos import make_video
 from rlsp_tf.cli.main import main
-from rlsp_tf.cli.summary import megabytes
 from rlsp_tf.system import progress
+from rlsp_tf.system.quantities import megabytes
 from rlsp_tf.upscaling import estimate
 
 

@@ -12,7 +12,7 @@ from rlsp_tf.ui.uploads import uploads_of
 def place_and_die(folder, film, order):
     """Places an order for a film, and kills its own process once frames are finished."""
     with Orders(folder, Limits()) as orders:
-        (upload,) = uploads_of([film], orders.uploads, together=False)
+        (upload,), _ = uploads_of([film], orders.uploads, together=False)
         orders.place("", upload, order)
         while not orders.of("")[0].job.frames:
             time.sleep(0.05)

@@ -10,7 +10,8 @@ import pytest
 
 from rlsp_tf.inference.hardware import computes_int8
 from rlsp_tf.network.config import RLSPConfig
-from rlsp_tf.network.model import build_model
+from rlsp_tf.network.model import RLSP, build_model
+from rlsp_tf.training.centred import CentredCell
 
 SMALL = RLSPConfig(filters=6, layers=3)
 needs_bytes = pytest.mark.skipif(not computes_int8(), reason="this processor does not multiply bytes")
@@ -30,6 +31,12 @@ def small_model(rng: np.random.Generator, config: RLSPConfig = SMALL, **kwargs: 
     model = build_model(config, **kwargs)
     random_weights(model, rng)
     return model
+
+
+class CentredRLSP(RLSP):
+    """The layer in the coordinates of training, with the gradients of the backend."""
+
+    cell_type = CentredCell
 
 
 def echo(gain: float) -> keras.Model:

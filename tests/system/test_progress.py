@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from rlsp_tf.system import progress
-from rlsp_tf.system.progress import ProgressBar, spoken
+from rlsp_tf.system.progress import ProgressBar
 
 
 class Terminal(io.StringIO):
@@ -88,20 +88,3 @@ def test_a_terminal_has_a_bar(monkeypatch):
         pass
     assert "\r" in terminal.getvalue()
     assert "film: 100%" in terminal.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.4, "0 s"),
-        (46, "46 s"),
-        (89.4, "89 s"),
-        (120, "2 min"),
-        (3541, "59 min"),
-        (3590, "1 h"),
-        (4800, "1 h 20 min"),
-        (86400, "24 h"),
-    ],
-)
-def test_durations_as_people_say_them(seconds, words):
-    assert spoken(seconds) == words

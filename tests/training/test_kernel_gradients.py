@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from helpers.networks import SMALL, random_weights
-from rlsp_tf.network.model import RLSP
+from helpers.networks import SMALL, CentredRLSP, random_weights
 from rlsp_tf.training.kernel_gradients import lighter_gradients
 from rlsp_tf.training.truncated import CarriedRLSP
 
@@ -23,7 +22,7 @@ def layer_of(kind, clip, precision="float32", **kwargs):
 
 
 def plain_layer(clip, precision="float32"):
-    return layer_of(RLSP, clip, precision, border="given", unroll=True)
+    return layer_of(CentredRLSP, clip, precision, border="given", unroll=True)
 
 
 def gradients(layer, clip):

@@ -75,6 +75,19 @@ def test_progress_is_told(placed, values, share, words):
     assert [each.get("value") for each in page.all("progress")] == [share]
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"start": 0.667}, "From 0.667 s on"),
+        ({"duration": 2}, "From 0 s on, 2 s long"),
+        ({"start": 3600.125, "duration": 0.4}, "From 3600.125 s on, 0.4 s long"),
+    ],
+)
+def test_a_part_is_told(placed, values, words):
+    page = Parsed(cards.card(replace(placed, order=replace(placed.order, **values))))
+    assert page.text == f"{TITLE}{words}Waiting for its turn"
+
+
 def test_a_failure_is_told(placed):
     page = Parsed(cards.card(replace(placed, job=replace(placed.job, state="failed", error="<i> is bad."))))
     assert page.text == f"{TITLE}<i> is bad."
@@ -101,7 +114,7 @@ def test_a_result_plays_beside_the_original_and_is_downloaded(placed):
     assert link["download"] == TITLE.replace(".mp4", "-4x.mp4")
     assert ("muted" in before, "controls" in before) == (True, False)
     assert ("muted" in after, "controls" in after) == (False, True)
-    assert "1.3 MB" in page.text
+    assert "1.26 MB" in page.text
     assert page.text.endswith("a <note>")
 
 
@@ -116,7 +129,13 @@ def test_pictures_are_shown_unless_they_are_huge(placed, monkeypatch):
     order = Order("a.jpg", ("clip.jpg",), "7-48", "auto", "png")
     page = done(placed, order=order)
     assert [each["alt"] for each in page.all("img")] == ["Before", "After"]
-    monkeypatch.setattr(cards, "MOST_SHOWN", 1_000_000)
+    for name in ("before.jpg", "after.jpg"):
+        (placed.folder / name).write_bytes(bytes(200_000))
+    page = done(placed, order=order)
+    assert [Path(each["src"]).name for each in page.all("img")] == ["before.jpg", "after.jpg"]
+    # The copies are for the page only.
+    assert page.all("a")[0]["download"] == "a-4x.png"
+    monkeypatch.setattr(cards, "MOST_SHOWN", 100_000)
     page = done(placed, order=order)
     assert not page.all("img")
     assert len(page.all("a")) == 1
@@ -137,10 +156,3 @@ def test_an_estimate_says_time_size_and_room(placed):
     )
     # What is short is not measured.
     assert cards.estimate([estimated(placed)], 10**12) == ""
-
-
-@pytest.mark.parametrize(
-    ("size", "words"), [(1, "0.1 MB"), (9_940_000, "9.9 MB"), (99_500_001, "100 MB"), (2**40, "1099.5 GB")]
-)
-def test_sizes_are_said_as_people_say_them(size, words):
-    assert cards.megabytes(size) == words

@@ -1,11 +1,14 @@
 """What the page lets people choose, and what it means to the library."""
 
+from fractions import Fraction
+
 import av
 import pytest
 
 from helpers.networks import SMALL, small_model
 from helpers.videos import make_video
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.interval import Interval
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.system.files import write_json
 from rlsp_tf.ui import choices
@@ -64,12 +67,17 @@ def test_weights_are_compared_to_the_first(tmp_path, rng):
 
 def test_an_order_is_the_same_when_it_is_read_again(tmp_path):
     order = Order(
-        "a.png", ("frames/1.png", "frames/2.png"), "7-48", "int8", "mov", "1080p", "prores_ks", 0, None, 12.5
+        "a.png",
+        ("frames/1.png", "frames/2.png"),
+        *("7-48", "int8", "mov", "1080p"),
+        **{"codec": "prores_ks", "crf": 0, "rate": 12.5, "start": 0.667, "duration": 2},
     )
     order.write(tmp_path)
     assert Order.read(tmp_path) == order
     assert order.source(tmp_path) == tmp_path / "frames"
     assert order.result_name == "a-1080p.mov"
+    # What was typed is a decimal number, which a float only comes near.
+    assert Order.read(tmp_path).recipe.interval == Interval(Fraction(667, 1000), Fraction(2))
 
 
 @pytest.mark.parametrize("value", [[], {}, {"title": "a"}, {"title": "a", "files": ["b"], "more": 1}])

@@ -19,15 +19,16 @@ from helpers.networks import SMALL, small_model
 from helpers.synthetic import make_clip
 from helpers.videos import make_video
 from rlsp_tf.errors import Interrupted
+from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.network.weights import load_model
 from rlsp_tf.serving.limits import Refused
 from rlsp_tf.system.signals import Stop
 from rlsp_tf.ui.choices import Order
 from rlsp_tf.ui.limits import Limits
 from rlsp_tf.ui.orders import Orders
-from rlsp_tf.ui.playable import is_playable, write_playable
+from rlsp_tf.ui.playable import is_playable, write_picture, write_playable
 from rlsp_tf.ui.uploads import uploads_of
-from rlsp_tf.upscaling.upscale import upscale
+from rlsp_tf.upscaling.upscale import Recipe, upscale
 from rlsp_tf.upscaling.work_folder import JOURNAL, WorkFolder
 
 FRAMES = 400
@@ -92,7 +93,7 @@ def workers():
 def test_an_order_goes_on_in_whatever_way_its_page_ends(tmp_path, film, order, expected):
     limits = Limits()
     with Orders(tmp_path, limits) as orders:
-        (upload,) = uploads_of([film], orders.uploads, together=False)
+        (upload,), _ = uploads_of([film], orders.uploads, together=False)
         orders.place("anna", upload, order)
         (placed,) = orders.of("anna")
         assert not orders.of("ben")
@@ -135,7 +136,7 @@ def test_an_order_goes_on_in_whatever_way_its_page_ends(tmp_path, film, order, e
 @pytest.mark.slow
 def test_what_cannot_be_done_is_said_without_names_of_the_server(tmp_path, film, model, order):
     with Orders(tmp_path, Limits(result=1000)) as orders:
-        (upload,) = uploads_of([film], orders.uploads, together=False)
+        (upload,), _ = uploads_of([film], orders.uploads, together=False)
         orders.place("", upload, order)
         failed = end_of(orders)
         assert failed.job.error.startswith("film.mkv: the result is larger than 1e-06 GB, the limit here")
@@ -152,12 +153,16 @@ def test_what_cannot_be_done_is_said_without_names_of_the_server(tmp_path, film,
         picture = tmp_path / "picture.png"
         clip = make_clip(1, 9, 14)
         iio.imwrite(picture, clip[0])
-        (upload,) = uploads_of([picture], orders.uploads, together=False)
+        (upload,), _ = uploads_of([picture], orders.uploads, together=False)
         orders.place("", upload, Order("picture.png", (), model, "float32", "png"))
         done = end_of(orders)
         assert done.job.state == "done"
         upscale(picture, tmp_path / "expected.png", load_model(model, precision="float32"))
         np.testing.assert_array_equal(iio.imread(done.result), iio.imread(tmp_path / "expected.png"))
+        assert [iio.imread(done.folder / f"{name}.jpg").shape for name in ("before", "after")] == [
+            (9, 14, 3),
+            (36, 56, 3),
+        ]
         # Soon it is removed.
         wait_for(lambda: not done.folder.exists())
         assert not orders.of("")
@@ -173,10 +178,48 @@ def test_a_worker_ends_with_a_page_that_is_killed(tmp_path, film, order):
         assert end_of(orders).job.state == "done"
 
 
+@pytest.mark.slow
+def test_a_part_begins_and_ends_with_its_frames_beside_those_of_the_original(tmp_path, film, model, order):
+    part = {"start": 1.001, "duration": 0.4}
+    with Orders(tmp_path, Limits()) as orders:
+        (upload,), _ = uploads_of([film], orders.uploads, together=False)
+        orders.place("", upload, replace(order, **part))
+        done = end_of(orders)
+        assert (done.job.state, done.job.total) == ("done", 10)
+        step = load_model(model, precision="float32")
+        upscale(film, tmp_path / "expected.mp4", step, codec="libx264", preset="ultrafast", **part)
+        np.testing.assert_array_equal(frames_of(done.result), frames_of(tmp_path / "expected.mp4"))
+        before = frames_of(done.folder / "before.mp4").astype(float)
+        # No other frame of the film is as near as the one at 1.04 s and those that follow; CRF 20.
+        near = [np.abs(before - frames_of(film)[begin : begin + 10]).mean() for begin in range(20, 35)]
+        assert range(20, 35)[np.argmin(near)] == 26
+
+        orders.remove("", done.job.name)
+        orders.place("", upload, replace(order, start=1.001, duration=0.001))
+        sentence = (
+            "film.mkv: has no frame between the beginning of the part and its end; give a longer length."
+        )
+        assert end_of(orders).job.error == sentence
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_what_is_transparent_in_a_picture_is_black_in_its_copy(tmp_path, depth):
+    (clip,) = make_clip(1, 32, 48)
+    alpha = np.zeros((32, 48), np.uint8)
+    alpha[:, :24] = 255
+    picture = np.dstack([clip, alpha])
+    if depth == 16:
+        picture = picture.astype(np.uint16) * 257
+    iio.imwrite(tmp_path / "picture.png", picture, plugin="opencv")
+    write_picture(tmp_path / "picture.png", tmp_path / "copy.jpg")
+    copy = iio.imread(tmp_path / "copy.jpg").astype(float)
+    assert np.abs(copy - clip * (alpha[..., None] / 255)).mean() < 3  # JPEG of quality 95
+
+
 def test_a_copy_ends_when_it_should(tmp_path, film):
     stop = Stop(minutes=0)
     with pytest.raises(Interrupted):
-        write_playable(film, tmp_path / "before.mp4", None, stop)
+        write_playable(film, tmp_path / "before.mp4", Recipe(), stop)
     assert not [*tmp_path.iterdir()]
 
 
@@ -186,7 +229,8 @@ def test_pictures_become_a_copy_that_plays(tmp_path):
     for index, frame in enumerate(clip):
         iio.imwrite(tmp_path / "frames" / f"{index}.png", frame)
     assert not is_playable(tmp_path / "frames")
-    write_playable(tmp_path / "frames", tmp_path / "before.mp4", 12, Stop())
+    recipe = Recipe(encoder=EncoderOptions(rate=12))
+    write_playable(tmp_path / "frames", tmp_path / "before.mp4", recipe, Stop())
     assert is_playable(tmp_path / "before.mp4")
     with av.open(tmp_path / "before.mp4") as container:
         assert container.streams.video[0].average_rate == 12

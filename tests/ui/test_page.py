@@ -1,5 +1,6 @@
 """The page as a browser shows it, from the drop to the download."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import requests
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 pytest.importorskip("gradio", reason="needs rlsp_tf[ui]")
@@ -154,6 +156,27 @@ def test_from_the_drop_to_the_download(chromium, tmp_path, film, model):
 
 
 @pytest.mark.slow
+def test_a_part_begins_with_the_frame_that_is_shown(chromium, tmp_path, film, model):
+    with showing(tmp_path / "kept", model) as (_, address):
+        visit(chromium, address).send_keys(str(film))
+        one(chromium, "#look img")
+        one(chromium, "#part input").click()
+        begin = one(chromium, "#begin input")
+        # The frame that is shown at a third of the 2 s, from its own time on.
+        wait(chromium, lambda browser: begin.get_attribute("value") == "0.64")
+        length = one(chromium, "#length input")
+        length.send_keys("-1")
+        assert "must be longer than 0 s" in one(chromium, "#estimate .rlsp-error").text
+        length.send_keys(Keys.BACKSPACE, Keys.BACKSPACE, "0.2")
+        wait(chromium, lambda browser: not browser.find_elements(By.CSS_SELECTOR, "#estimate .rlsp-error"))
+        one(chromium, "#start").click()
+        one(chromium, ".rlsp-job .remove")
+        assert "From 0.64 s on, 0.2 s long" in one(chromium, ".rlsp-job").text
+        (job,) = (tmp_path / "kept" / "jobs").iterdir()
+        assert [len(frames_of(job / name)) for name in ("before.mp4", "result.mp4")] == [5, 5]
+
+
+@pytest.mark.slow
 def test_work_goes_on_after_a_reload_and_a_restart(chromium, tmp_path, model):
     film = make_video(tmp_path / "long.mp4", range(1500), time_base=Fraction(1, 25), size=(128, 96))
     with showing(tmp_path / "kept", model) as (command, address):
@@ -198,12 +221,14 @@ def test_what_is_wrong_is_said_on_the_page_at_any_width(tmp_path, film, model):
         )
         for file in (tmp_path / "text.mp4", cut):
             visit(browser, address).send_keys(str(file))
-            sentence = wait(browser, lambda browser: one(browser, "#error").text)
+            sentence = wait(browser, lambda browser: one(browser, "#refused").text)
             assert sentence.startswith(f"{file.name}: ")
             assert str(tmp_path) not in sentence
             one(browser, "#drop [aria-label='Clear']").click()
-            wait(browser, lambda browser: not browser.find_elements(By.CSS_SELECTOR, "#error .rlsp-error"))
-        visit(browser, address).send_keys(str(single))
+            wait(browser, lambda browser: not browser.find_elements(By.CSS_SELECTOR, "#refused .rlsp-error"))
+        # One that cannot be read does not keep the others from going on.
+        visit(browser, address).send_keys(f"{cut}\n{single}")
+        assert one(browser, "#refused").text.startswith("cut.mp4: ")
         assert sizes(browser, "#look img", "naturalWidth", "naturalHeight") == [[256, 192]] * 2
         one(browser, "#start").click()
         one(browser, ".rlsp-job .download")
@@ -245,8 +270,13 @@ def test_the_example_of_hosting_builds_the_page(tmp_path, monkeypatch):
     monkeypatch.setenv("RLSP_PASSWORD", "long enough")
     listen = launching.listen
     monkeypatch.setattr(launching, "listen", lambda host, port, command: listen(host, 0, command))
-    with pytest.raises(KeyboardInterrupt):
+
+    async def host():
         runpy.run_path(str(ROOT / "docs" / "app.py"))
+
+    # Gradio makes an event loop for each of its locks, and never closes it, unless one is running.
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(host())
     assert (shown["title"], shown["server_name"]) == ("rlsp", "0.0.0.0")
     assert shown["auth"] == [("anna", "long enough")]
     assert shown["share"] is False
