@@ -20,6 +20,8 @@ from rlsp_tf.system.backends import chosen_backend
 from rlsp_tf.system.cores import cores
 from rlsp_tf.system.progress import ProgressBar
 
+GRACE = 2
+"""Seconds in which an idle worker ends by itself, and frees what it shares with the system."""
 REST = 0.3
 """Seconds of rest before each turn: threads of the previous worker keep cores busy for up to 0.2 s."""
 INSTRUCTIONS = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni")
@@ -83,6 +85,7 @@ class Worker:
     def close(self) -> None:
         """Ends the process."""
         self._connection.close()
+        self._process.join(GRACE)
         self._process.terminate()
         self._process.join()
 

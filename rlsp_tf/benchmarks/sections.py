@@ -249,10 +249,10 @@ def _serve(result: Result) -> list[str]:
     for each in result["rounds"]:
         latency = each["latency"]
         numbers = (each["rate"], latency["p50"], latency["p99"], latency["worst"])
-        memory = f"{sum(each['memory'].values()) / 1e6:.0f}"
+        memory = f"{sum(after for *_, after in each['memory'].values()) / 1e6:.0f}"
         lost = str(each["lost"] + each["wrong"])
         texts = [*(f"{number:.2f}" for number in numbers), f"{each['streams']:.1f}"]
-        files = f"{sum(each['files'].values()):.0f}"
+        files = str(sum(after for *_, after in each["files"].values()))
         rows.append([str(each["clients"]), *texts, str(each["refused"]), lost, memory, files])
     enemies = ""
     if result["hostile"]:
@@ -266,7 +266,25 @@ def _serve(result: Result) -> list[str]:
         f"and two frames on their way, for {result['seconds']:g} s.{enemies}",
         "",
         *markdown_table(rows),
+        *(_serve_attacked(result["rounds"]) if result["hostile"] else []),
         *(_serve_compared(result["compared"]) if result["compared"] else []),
+    ]
+
+
+def _serve_attacked(rounds: Sequence[Result]) -> list[str]:
+    rows = [["clients", "", "before", "most", "after"], ["---:", "---", *["---:"] * 3]]
+    for each in rounds:
+        for process in ("front", "replicas"):
+            memory = (f"{value / 1e6:.0f}" for value in each["memory"][process])
+            rows.append([str(each["clients"]), f"memory of the {process} [MB]", *memory])
+            rows.append([str(each["clients"]), f"files of the {process}", *map(str, each["files"][process])])
+    return [
+        "",
+        f"Meanwhile the server logged {sum(each['log'] for each in rounds)} bytes, and "
+        f"{sum(each['broken'] for each in rounds)} connections of clients that are not hostile broke. Its "
+        "memory and open files:",
+        "",
+        *markdown_table(rows),
     ]
 
 

@@ -1,10 +1,11 @@
 """Measures how many frames per second a running ``rlsp serve`` answers, for more and more clients."""
 
+import contextlib
 import math
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from rlsp_tf.system.progress import ProgressBar
 
 CLIENTS = (1, 2, 4, 8, 16)
 SECONDS = 20.0
+SAMPLE_SECONDS = 5
+"""Seconds between two looks at the memory of the server."""
 GAIN = 1.05
 """The server is saturated if more clients do not bring this many times the frames per second."""
 
@@ -60,9 +63,10 @@ def benchmark_serve(
         [{"clients", "frames", "rate": frames per second, "latency": {"p50", "p99", "worst"} in seconds,
         "streams": mean size of a batch, "refused": refused requests, "broken": connections that broke,
         "lost": frames that were accepted but never returned, "wrong": frames of another size, "attacks": how
-        many there were of each kind, "memory": bytes by process, "files": open files and connections by
-        process}], "saturated": the number of clients from which on more clients gain less than a twentieth,
-        or ``None``}``.
+        many there were of each kind, "memory": {"front": bytes ``[before, most, after]``, "replicas"},
+        "files": the same of open files and connections, "log": bytes that the server has logged}],
+        "saturated": the number of clients from which on more clients gain less than a twentieth, or
+        ``None``}``.
 
     Raises:
         RLSPError: if there is no such server, it has no room for the clients, or it ends meanwhile.
@@ -86,10 +90,9 @@ def benchmark_serve(
         for count in bar:
             bar.set_postfix_str(str(count))
             _round(url, clip, count, min(5.0, seconds), expected)
-            before = metrics_of(url)
-            with HostileClients(url, hostile) as enemies:
+            with _Samples(url) as samples, HostileClients(url, hostile) as enemies:
                 tallies, took = _round(url, clip, count, seconds, expected)
-            after = metrics_of(url)
+            before, after = samples.metrics[0], samples.metrics[-1]
             steps = after["rlsp_streams_count"] - before["rlsp_streams_count"]
             streams = after["rlsp_streams_sum"] - before["rlsp_streams_sum"]
             latencies = sorted(each for tally in tallies for each in tally.latencies)
@@ -112,8 +115,9 @@ def benchmark_serve(
                     "lost": sum(tally.sent - tally.received for tally in tallies),
                     "wrong": sum(tally.wrong for tally in tallies),
                     "attacks": dict(enemies.attacks),
-                    "memory": _by_process(after, "rlsp_resident_bytes"),
-                    "files": _by_process(after, "rlsp_open_files"),
+                    "memory": samples.by_process("rlsp_resident_bytes"),
+                    "files": samples.by_process("rlsp_open_files"),
+                    "log": int(after["rlsp_log_bytes_total"] - before["rlsp_log_bytes_total"]),
                 }
             )
     rates = [each["rate"] for each in rounds]
@@ -162,8 +166,36 @@ def _round(
     return tallies, time.perf_counter() - began
 
 
-def _by_process(metrics: Mapping[str, float], name: str) -> dict[str, int]:
-    return {process: int(metrics[f'{name}{{process="{process}"}}']) for process in ("front", "replicas")}
+class _Samples:
+    """The counters of a server at the beginning of a block, every few seconds, and at its end."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._ended = url, threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> "_Samples":
+        self.metrics = [metrics_of(self._url)]
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.metrics.append(metrics_of(self._url))
+
+    def _run(self) -> None:
+        while not self._ended.wait(SAMPLE_SECONDS):
+            # A server that is attacked may refuse this once.
+            with contextlib.suppress(requests.RequestException):
+                self.metrics.append(metrics_of(self._url))
+
+    def by_process(self, name: str) -> dict[str, list[int]]:
+        """For each process a value before, the largest one, and the one after."""
+        values = {}
+        for process in ("front", "replicas"):
+            own = [int(each[f'{name}{{process="{process}"}}']) for each in self.metrics]
+            values[process] = [own[0], max(own), own[-1]]
+        return values
 
 
 def _clip(size: tuple[int, int]) -> np.ndarray:

@@ -160,6 +160,11 @@ def about_server(url: str) -> dict[str, Any]:
 
 
 def metrics_of(url: str) -> dict[str, float]:
-    """The counters of a server, by their names with labels."""
-    text = requests.get(f"{url}/metrics", timeout=60).text
-    return {name: float(value) for name, value in re.findall(r"^([^#\s]\S*) (\S+)$", text, re.M)}
+    """The counters of a server, by their names with labels.
+
+    Raises:
+        requests.RequestException: if it does not answer, or refuses to.
+    """
+    answer = requests.get(f"{url}/metrics", timeout=60)
+    answer.raise_for_status()
+    return {name: float(value) for name, value in re.findall(r"^([^#\s]\S*) (\S+)$", answer.text, re.M)}

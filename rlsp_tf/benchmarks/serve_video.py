@@ -20,6 +20,7 @@ from rlsp_tf.media.pixel_formats import rgb8_from_planes
 from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.serving.wire import PLANES, RAW, encode_frame
 from rlsp_tf.system.progress import ProgressBar
+from rlsp_tf.upscaling.upscale import Recipe
 
 ROUNDS = 3
 FRAMES = 90
@@ -28,8 +29,14 @@ FEW = 15
 """Frames at the beginning that do not count."""
 PRECISIONS = {8: "int8", 16: "auto", 32: "float32"}
 """The precision that computes with so many bits on this machine."""
-FAST = "ultrafast"
-"""The preset with which encoding takes least: frames of sessions are not encoded at all."""
+LIKE_SESSIONS = "rlsp upscale --preset ultrafast --bars compute --repeats compute"
+"""The command that does what a session does, which knows of no bars when its first frame comes and does not
+encode, for which this preset takes least."""
+USUAL = "rlsp upscale"
+RECIPES = {
+    LIKE_SESSIONS: Recipe(encoder=EncoderOptions(preset="ultrafast"), bars="compute", repeats="compute"),
+    USUAL: Recipe(),
+}
 
 
 def side_by_side(
@@ -65,16 +72,17 @@ def side_by_side(
             cut(Path(video), path, count)
         arguments = (os.fspath(video), os.fspath(model or name), PRECISIONS[first["bits"]])
         upscaling = [
-            Worker(name, UpscaleTimer, *arguments, EncoderOptions(preset=preset), folder, FRAMES, FEW)
-            for name, preset in ((f"rlsp upscale --preset {FAST}", FAST), ("rlsp upscale", None))
+            Worker(name, UpscaleTimer, *arguments, recipe, folder, FRAMES, FEW)
+            for name, recipe in RECIPES.items()
         ]
-        fast, usual = upscaling
+        like_sessions, usual = upscaling
         turns = {
-            fast.name: (lambda: fast.call("run"), None),
-            "a session of planes": (_Session(url, video, about, PLANES).run, fast.name),
-            "a session of RGB": (_Session(url, video, about, RAW).run, fast.name),
-            usual.name: (lambda: usual.call("run"), None),
-            "POST /videos": (lambda: _post(url, clips), usual.name),
+            LIKE_SESSIONS: (lambda: like_sessions.call("run"), None),
+            "a session of planes": (_Session(url, video, about, PLANES).run, LIKE_SESSIONS),
+            "a session of RGB": (_Session(url, video, about, RAW).run, LIKE_SESSIONS),
+            USUAL: (lambda: usual.call("run"), None),
+            "POST /videos": (lambda: _post(url, "/videos", clips), USUAL),
+            "POST /videos/stream": (lambda: _post(url, "/videos/stream", clips), USUAL),
         }
         results: dict[str, list[dict[str, float]]] = {name: [] for name in turns}
         try:
@@ -167,11 +175,11 @@ class _Session:
         }
 
 
-def _post(url: str, clips: dict[int, Path]) -> dict[str, float]:
+def _post(url: str, path: str, clips: dict[int, Path]) -> dict[str, float]:
     seconds, used = [], []
     for count in (FEW, FRAMES):
         data, before, began = clips[count].read_bytes(), _cpu_of(url), time.perf_counter()
-        answer = requests.post(f"{url}/videos", data=data, params={"container": "mkv"}, timeout=3600)
+        answer = requests.post(f"{url}{path}", data=data, timeout=3600)
         if not answer.ok:
             raise RLSPError(answer.json()["error"])
         seconds.append(time.perf_counter() - began)

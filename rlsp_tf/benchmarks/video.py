@@ -71,8 +71,8 @@ def benchmark_video(
     """
     result = heading("video", command, ("av",))
     with tempfile.TemporaryDirectory() as folder:
-        encoder = EncoderOptions(codec, preset=preset)
-        arguments = (os.fspath(video), os.fspath(model), precision, encoder, folder)
+        recipe = Recipe(encoder=EncoderOptions(codec, preset=preset))
+        arguments = (os.fspath(video), os.fspath(model), precision, recipe, folder)
         worker = Worker("upscaling", VideoTimer, *arguments, frames, few)
         try:
             (turns,) = take_turns([worker], rounds, progress=progress)
@@ -110,7 +110,7 @@ class VideoTimer:
 
     Args:
         video, model, precision: see :func:`benchmark_video`.
-        encoder: how videos are encoded.
+        recipe: how the video is upscaled.
         folder: folder for output files.
         frames, few: see :func:`benchmark_video`.
 
@@ -126,12 +126,12 @@ class VideoTimer:
         video: str,
         model: str,
         precision: str,
-        encoder: EncoderOptions,
+        recipe: Recipe,
         folder: str,
         frames: int,
         few: int,
     ) -> None:
-        self._encoder, self._few = encoder, few
+        self._recipe, self._few = recipe, few
         self._folder = Path(folder)
         self._step = load_step(model, precision=precision)
         with VideoSource(Path(video)) as source:
@@ -218,12 +218,12 @@ class VideoTimer:
             width=scale * source.width,
             height=scale * source.height,
             force=True,
-            encoder=self._encoder,
+            encoder=self._recipe.encoder,
         )
 
     def _upscale(self, video: Path) -> Path:
         target = self._folder / "large.mkv"
-        upscale_clip(video, target, self._step, Recipe(encoder=self._encoder), force=True)
+        upscale_clip(video, target, self._step, self._recipe, force=True)
         return target
 
     def _cut(self, frames: int) -> Path:

@@ -14,7 +14,7 @@ from rlsp_tf.media.images import FolderSink, FolderSource, ImageSink, is_animate
 from rlsp_tf.media.inputs import STDIN
 from rlsp_tf.media.interval import Interval
 from rlsp_tf.media.video_reader import VideoSource
-from rlsp_tf.media.video_writer import STDOUT, VideoSink
+from rlsp_tf.media.video_writer import STDOUT, VideoSink, is_pipe
 from rlsp_tf.pixels.color import ColorSpec
 from rlsp_tf.system.files import check_apart
 
@@ -30,6 +30,7 @@ __all__ = [
     "VideoSink",
     "VideoSource",
     "becomes_video",
+    "is_pipe",
     "open_sink",
     "open_source",
 ]

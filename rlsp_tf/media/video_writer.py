@@ -53,6 +53,11 @@ STDOUT = Path("standard output")
 """Stands for the program's standard output, and is its name in messages."""
 
 
+def is_pipe(path: Path) -> bool:
+    """Whether what is written goes out at once and cannot be changed: :data:`STDOUT`, or a named pipe."""
+    return path is STDOUT or path.is_fifo()
+
+
 class VideoSink:
     """Encodes frames into a video file.
 
@@ -66,7 +71,7 @@ class VideoSink:
 
     Args:
         path: the file to write. Its suffix selects the container, see ``VIDEO_FORMATS``. :data:`STDOUT` gets
-            Matroska, frame by frame.
+            Matroska. It and named pipes get what is encoded at once.
         source: the clip that the frames are made from.
         width: width of the frames, in pixels.
         height: height of the frames, in pixels.
@@ -123,7 +128,7 @@ class VideoSink:
         if path is STDOUT:
             if sys.stdout.isatty():
                 raise UsageError(f"{path}: is a terminal; pipe it into a program or a file.")
-        else:
+        elif not is_pipe(self.path):
             check_target(self.path, force=force)
             if self.path.exists() and source.path.exists() and self.path.samefile(source.path):
                 raise RLSPError(f"{self.path}: is the input; give the output another name.")
@@ -228,7 +233,7 @@ class VideoSink:
         try:
             with contextlib.ExitStack() as stack:
                 temporary = self.path
-                if temporary is not STDOUT:
+                if not is_pipe(temporary):
                     temporary = stack.enter_context(atomic_file(self.path, force=self._force))
                 output = open_output(temporary, self.format, self.time_base, self._source)
                 self._output = stack.enter_context(output)

@@ -29,7 +29,14 @@ from rlsp_tf.serving.prometheus import Metrics
 from rlsp_tf.serving.rate_limit import RateLimit
 from rlsp_tf.serving.refusals import log, on_exception
 from rlsp_tf.serving.sessions import Backend, Sessions, check_model, shutting_down
-from rlsp_tf.serving.transfer import BlockResponse, HeldFileResponse, body_of
+from rlsp_tf.serving.transfer import (
+    BLOCK,
+    BlockResponse,
+    HeldFileResponse,
+    HeldStreamResponse,
+    body_of,
+    open_pipe,
+)
 from rlsp_tf.serving.wire import MEDIA_TYPES, PLANES, Answer, max_bytes
 
 CONTAINERS = {"mp4": "video/mp4", "mkv": "video/x-matroska"}
@@ -100,6 +107,7 @@ class App:
             Route("/sessions/{session}/frames/{index}", work(self._frame), methods=["PUT"]),
             Route("/sessions/{session}", work(self._flush), methods=["DELETE"]),
             Route("/videos", work(self._video), methods=["POST"]),
+            Route("/videos/stream", work(self._stream), methods=["POST"]),
             Route("/jobs", work(self._submit), methods=["POST"]),
             Route("/jobs/{job}", read(self._job)),
             Route("/jobs/{job}", work(self._remove), methods=["DELETE"]),
@@ -257,12 +265,17 @@ class App:
         if job.began and job.ended:
             self.metrics.video_seconds.observe(job.ended - job.began)
 
-    def _options_of_video(self, request: Request) -> tuple[str, str]:
-        """Returns the model and the container that a request for a video asks for."""
+    def _model_for_video(self, request: Request) -> str:
+        """Returns the model that a request for a video asks for."""
         if self.sessions.draining:
             raise shutting_down()
         model = request.query_params.get("model", self._default)
         check_model(model, self._models)
+        return model
+
+    def _options_of_video(self, request: Request) -> tuple[str, str]:
+        """Returns the model and the container that a request for a video asks for."""
+        model = self._model_for_video(request)
         container = request.query_params.get("container", "mp4")
         if container not in CONTAINERS:
             raise Refused(f"the result can be {' or '.join(CONTAINERS)}, not {container[:40]!r}.", 400)
@@ -315,6 +328,36 @@ class App:
             self.metrics.bytes.labels("out").inc(target.stat().st_size)
             headers = {"X-Notes": json.dumps(notes)} if notes else None
             response = HeldFileResponse(target, media_type=CONTAINERS[container], headers=headers)
+            response.held = held.pop_all()
+        return response
+
+    async def _stream(self, request: Request) -> Response:
+        model = self._model_for_video(request)
+        with contextlib.ExitStack() as held:
+            held.enter_context(self._videos.one(request.state.client))
+            folder = Path(held.enter_context(tempfile.TemporaryDirectory(dir=self._folder)))
+            source, target = folder / "source", folder / "result.mkv"
+            await self._receive(request, source)
+            reader = await open_pipe(target, held)
+            work = asyncio.create_task(self._work(request, source, target, model))
+            held.callback(work.cancel)
+            first = asyncio.create_task(reader.read(BLOCK))
+            held.callback(first.cancel)
+            # Until something is there to be sent, a failure can be answered with its status.
+            await asyncio.wait({work, first}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                work.result()
+
+            async def blocks() -> AsyncIterator[bytes]:
+                block = await first
+                while block:
+                    self.metrics.bytes.labels("out").inc(len(block))
+                    yield block
+                    block = await reader.read(BLOCK)
+                _, frames = await work
+                self.metrics.frames.labels("video").inc(frames)
+
+            response = HeldStreamResponse(blocks(), media_type=CONTAINERS["mkv"])
             response.held = held.pop_all()
         return response
 

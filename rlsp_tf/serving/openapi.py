@@ -60,6 +60,7 @@ REFUSALS = {
     500: "The server failed, by a fault of its own.",
     503: "The server is busy or shutting down; Retry-After says when to try again.",
 }
+RETRY_AFTER = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
 EVERYWHERE = (401, 403, 429, 500, 503)
 """Errors that any request can be answered with."""
 
@@ -129,6 +130,13 @@ OPERATIONS: dict[str, dict[str, Any]] = {
         "summary": "Upscales a video; the answer comes when all of it is done.",
         "answers": {200: _VIDEOS},
         **_UPLOAD,
+        "refusals": (*_UPLOAD["refusals"], 415),
+    },
+    "stream": {
+        "summary": "Upscales a video; the answer, Matroska, is sent while it is made.",
+        "answers": {200: {"video/x-matroska": BINARY}},
+        **_UPLOAD,
+        "query": [_MODEL],
         "refusals": (*_UPLOAD["refusals"], 415),
     },
     "submit": {
@@ -216,6 +224,8 @@ def _describe(name: str, path: str) -> dict[str, Any]:
     }
     for status in sorted({*known.get("refusals", ()), *EVERYWHERE}):
         responses[str(status)] = {"description": REFUSALS[status], "content": _json("Error")}
+        if status in (429, 503):
+            responses[str(status)]["headers"] = RETRY_AFTER
     operation = {
         "operationId": name,
         "summary": known["summary"],

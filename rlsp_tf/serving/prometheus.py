@@ -14,6 +14,8 @@ from prometheus_client import (
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 """Upper bounds of the histograms of durations, in seconds."""
+LOGGED = Counter("rlsp_log_bytes", "Bytes of the log.", registry=None)
+"""Bytes that this process has logged. Loggers are of the whole process, so this is, too."""
 REPLICA = "ray::ServeReplica"
 """The beginning of the title of a replica's process."""
 
@@ -57,6 +59,7 @@ class Metrics:
         self.sessions = Gauge("rlsp_sessions", "Open sessions.", registry=registry)
         self.expired = Counter("rlsp_expired", "Sessions expired without a flush.", registry=registry)
         self.bytes = Counter("rlsp_bytes", "Bytes of bodies.", ("direction",), registry=registry)
+        registry.register(LOGGED)
         self._memory = Gauge(
             "rlsp_resident_bytes", "Memory of the processes.", ("process",), registry=registry
         )

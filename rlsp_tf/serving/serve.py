@@ -155,6 +155,8 @@ def _ray(folder: Path, replicas: int) -> Iterator[float]:
         # The switch for systems on which Ray has no clusters: all its ports are on 127.0.0.1 then, those of
         # its metrics too, which ask for no token.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        # Otherwise a process of Ray looks every tenth of a second whether there should be other replicas.
+        os.environ.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "1")
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
@@ -167,6 +169,9 @@ def _ray(folder: Path, replicas: int) -> Iterator[float]:
             log_to_driver=False,
             logging_level=logging.ERROR,
             _temp_dir=os.fspath(folder / "ray"),
+            # By default a replica is at niceness 15, where everything else on the machine goes first, its own
+            # clients too.
+            _system_config={"worker_niceness": 0},
         )
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0].rstrip(".")

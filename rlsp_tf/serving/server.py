@@ -19,6 +19,7 @@ from rlsp_tf.errors import RLSPError
 from rlsp_tf.serving.app import App
 from rlsp_tf.serving.connections import LimitedConfig, LimitedProtocol
 from rlsp_tf.serving.limits import LOOPBACK
+from rlsp_tf.serving.prometheus import LOGGED
 from rlsp_tf.serving.refusals import log
 
 BACKLOG = 512
@@ -156,13 +157,22 @@ class OncePerMinute(logging.Filter):
         return True
 
 
+class CountingFormatter(logging.Formatter):
+    """Formats lines, and counts their bytes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        LOGGED.inc(len(line.encode()) + 1)
+        return line
+
+
 def log_to_stderr() -> None:
     """Makes the server, uvicorn and asyncio log to standard error, each warning at most once a minute."""
     for name in ("rlsp.serve", "rlsp.serve.requests", "uvicorn.error", "asyncio"):
         handler = logging.StreamHandler()
         # Lines about requests may be JSON, so nothing comes before them.
         prefix = "" if name == "rlsp.serve.requests" else "rlsp: "
-        handler.setFormatter(logging.Formatter(f"{prefix}%(message)s"))
+        handler.setFormatter(CountingFormatter(f"{prefix}%(message)s"))
         handler.addFilter(OncePerMinute())
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO if name.startswith("rlsp") else logging.WARNING)

@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from rlsp_tf.errors import RLSPError
 from rlsp_tf.serving.limits import Limits, Refused
+from rlsp_tf.serving.refusals import log
 
 BLOCK = 2**16
 """Bytes of an answer that are handed to the connection at a time. The next block waits until the client has
@@ -43,6 +47,42 @@ class HeldFileResponse(FileResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.held:
             await super().__call__(scope, receive, send)
+
+
+class HeldStreamResponse(StreamingResponse):
+    """Blocks that are sent as they come, and something that is held until then.
+
+    If they end with an ``RLSPError``, the connection is closed before the end of the answer, so that the
+    client sees that it is not complete.
+    """
+
+    held: contextlib.ExitStack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.held:
+            try:
+                await self.stream_response(send)
+            except RLSPError as error:
+                log.warning("an answer ended early: %s", error)
+
+
+async def open_pipe(path: Path, held: contextlib.ExitStack) -> asyncio.StreamReader:
+    """Makes a named pipe, to read what another process writes into it.
+
+    The other process waits while what it has written is not read.
+
+    Args:
+        path: the pipe.
+        held: closes it when it ends.
+    """
+    os.mkfifo(path, 0o600)
+    # Otherwise this would wait until the other process opens it, too.
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
+    reader = asyncio.StreamReader(BLOCK)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
+    held.callback(transport.close)
+    return reader
 
 
 async def body_of(request: Request, most: int, limits: Limits) -> AsyncIterator[bytes]:

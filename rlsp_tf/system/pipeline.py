@@ -79,6 +79,9 @@ class _Stage:
         except BaseException as error:
             self.error = error
         finally:
+            # It refers to the object that this stage belongs to, which would keep all that it holds until the
+            # next garbage collection, such as an encoder with its frames.
+            del self._work
             if self.error is not None:
                 self.stopped.set()
 

@@ -30,7 +30,7 @@ from rlsp_tf.inference.upscaler import PreparedFrame, StreamingUpscaler
 from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.frames import Frame, FrameSink, FrameSource
 from rlsp_tf.media.interval import Interval
-from rlsp_tf.media.open import STDIN, STDOUT, ImageSink, becomes_video, open_sink, open_source
+from rlsp_tf.media.open import STDIN, STDOUT, ImageSink, becomes_video, is_pipe, open_sink, open_source
 from rlsp_tf.media.resize import Resizer
 from rlsp_tf.media.samples import sample_frames
 from rlsp_tf.system.pipeline import Background, Prefetch
@@ -183,7 +183,7 @@ def upscale(
     Args:
         source: a video, a folder of images, or an image; ``"-"`` for a video from standard input.
         target: a video (judged by its suffix), a new folder, or, for an image, an image; ``"-"`` for Matroska
-            on standard output. A run that reads or writes a pipe cannot be resumed.
+            on standard output; a named pipe. A run that reads or writes a pipe cannot be resumed.
         model: the network, see :class:`rlsp_tf.StreamingUpscaler`; or what :func:`rlsp_tf.load_model` or the
             command takes: a ``.keras`` file, an export, or the name of weights.
         precision: number format of the convolutions of a network that is given by its file or name, see
@@ -276,14 +276,14 @@ def upscale_clip(
     source = STDIN if os.fspath(source) == "-" else Path(source)
     target = STDOUT if os.fspath(target) == "-" else Path(target)
     step = KerasStep(model) if isinstance(model, keras.Model) else model
-    if resume and not force and source is not STDIN and target is not STDOUT:
+    if resume and not force and source is not STDIN and not is_pipe(target):
         finished = published(target, lambda: recipe.run(source, step, scene_cuts))
         if finished is not None:
             return finished
     with recipe.open(source) as frames:
         make = partial(recipe.sink, frames, step.config.scale)
         whole = make(target, force=force)
-        if isinstance(whole, ImageSink) or source is STDIN or target is STDOUT:
+        if isinstance(whole, ImageSink) or source is STDIN or is_pipe(target):
             sink: FrameSink = whole
         else:
             sink = SegmentedSink(

@@ -111,6 +111,19 @@ def test_a_reader_that_ends_early_is_said(film, model):
     process.stderr.close()
 
 
+def test_a_named_pipe_gets_what_standard_output_gets(film, model, tmp_path):
+    os.mkfifo(tmp_path / "pipe.mkv")
+    process = begin(film, tmp_path / "pipe.mkv", "--model", model, "--codec", "ffv1", stderr=subprocess.PIPE)
+    content = (tmp_path / "pipe.mkv").read_bytes()
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    done = run_command(["upscale", film, "-", "--model", model, "--codec", "ffv1"], check=True)
+    # Matroska has a number of its own for each file.
+    assert len(content) == len(done.stdout)
+    assert (tmp_path / "pipe.mkv").is_fifo()
+    assert not list(tmp_path.glob("*.rlsp"))
+
+
 def test_frames_of_a_pipe_become_images(film, model, tmp_path):
     with film.open("rb") as file:
         run_command(["upscale", "-", tmp_path / "frames", "--model", model], stdin=file, check=True)

@@ -54,7 +54,8 @@ class StandIn:
             if self.stopped.is_set():
                 raise Interrupted("the video: was stopped.")
             await asyncio.sleep(0.01)
-        Path(target).write_bytes(ANSWER)
+        # It may be a pipe, which is read by this thread.
+        await asyncio.to_thread(Path(target).write_bytes, ANSWER)
         return [], 1
 
     async def stop(self, job):

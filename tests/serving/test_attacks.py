@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import shutil
 import signal
 import ssl
@@ -26,6 +27,7 @@ pytest.importorskip("uvicorn", reason="needs rlsp_tf[serve]")
 
 from helpers.served import ANSWER, BEGIN, LIMITS, Client, wait_until
 from rlsp_tf.benchmarks.hostile import HostileClients
+from rlsp_tf.cli.main import main
 from rlsp_tf.serving import folder as serve_folder
 from rlsp_tf.serving.access import Access, read_tokens
 from rlsp_tf.serving.folder import server_folder
@@ -199,6 +201,20 @@ def test_the_hostile_clients_of_the_benchmark_keep_nobody_out(serving):
             time.sleep(0.1)
     session = client.begin()
     assert client.ask("PUT", f"{session}/frames/0", FRAME, RAW).status == 204
+
+
+def test_the_benchmark_tells_what_they_have_done(serving, capsys):
+    server = serving(replace(LIMITS, connections=256))
+    words = ["--clients", "1", "--seconds", "1", "--size", "16x16", "--hostile", "4"]
+    assert main(["benchmark", "serve", "--url", f"http://127.0.0.1:{server.port}", *words]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"Meanwhile 4 hostile clients made \d+ attacks\.", said)
+    assert re.search(
+        r"the server logged \d+ bytes, and \d+ connections of clients that are not hostile", said
+    )
+    assert re.search(r"\| 1 \| memory of the front \[MB\] \| [1-9]\d* \| [1-9]\d* \| [1-9]\d* \|", said)
+    # There are none.
+    assert "| 1 | files of the replicas | 0 | 0 | 0 |" in said
 
 
 class TestSlowness:
@@ -432,16 +448,19 @@ class TestLog:
         """In a process of its own, since loggers are of the whole process."""
         code = """
 import logging
+from rlsp_tf.serving.prometheus import Metrics
 from rlsp_tf.serving.server import log_to_stderr
 log_to_stderr()
 for _ in range(3):
     logging.getLogger("rlsp.serve").warning("too many")
     logging.getLogger("rlsp.serve.requests").info('{"status": 200}')
     logging.getLogger("asyncio").error("socket.accept() out of system resource")
+print(Metrics().text().decode())
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         lines = ["rlsp: too many", '{"status": 200}', "rlsp: socket.accept() out of system resource"]
         assert done.stderr.splitlines() == [*lines, lines[1], lines[1]]
+        assert f"rlsp_log_bytes_total {len(done.stderr)}.0\n" in done.stdout
 
     def test_requests_are_logged_without_what_could_break_a_line(self, serving, log):
         client = Client(serving(log_format="json").port)

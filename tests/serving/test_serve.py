@@ -28,7 +28,7 @@ from helpers.networks import small_model
 from helpers.streams import upscaled
 from helpers.synthetic import make_clip
 from helpers.videos import make_video, packets
-from rlsp_tf.benchmarks.serve_video import side_by_side
+from rlsp_tf.benchmarks.serve_video import LIKE_SESSIONS, side_by_side
 from rlsp_tf.cli.main import main
 from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.pixels.color import ColorSpec
@@ -212,6 +212,19 @@ def test_a_video_comes_back_as_rlsp_upscale_makes_it(server, model, tmp_path):
     wait_until(lambda: not list(server.folder.glob("rlsp-*/videos/*")))
 
 
+def test_the_client_of_streams_gets_the_same(server, model, tmp_path):
+    make_video(tmp_path / "in.mp4", audio=("aac",))
+    upscale(tmp_path / "in.mp4", tmp_path / "own.mkv", model)
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(# stream_client\.py.*?)```", page, re.DOTALL)
+    (tmp_path / "client.py").write_text(code.replace("http://127.0.0.1:8000", server.url))
+    subprocess.run([sys.executable, "client.py", "in.mp4", "served.mkv"], cwd=tmp_path, check=True)
+    difference = np.abs(decoded(tmp_path / "served.mkv").astype(int) - decoded(tmp_path / "own.mkv"))
+    assert difference.mean() < 0.01
+    assert packets(tmp_path / "served.mkv", "audio") == packets(tmp_path / "own.mkv", "audio")
+    wait_until(lambda: not list(server.folder.glob("rlsp-*/videos/*")))
+
+
 def wait_until(true):
     deadline = time.monotonic() + 60
     while not true():
@@ -364,8 +377,8 @@ def test_a_client_is_compared_with_rlsp_upscale(server, file, tmp_path, capsys, 
     assert main([*words, "--json", str(json_file)]) == 0
     contenders = json.loads(json_file.read_text())["compared"]["contenders"]
     assert [each["to"] for each in contenders.values()] == [
-        *(None, "rlsp upscale --preset ultrafast", "rlsp upscale --preset ultrafast"),
-        *(None, "rlsp upscale"),
+        *(None, LIKE_SESSIONS, LIKE_SESSIONS),
+        *(None, "rlsp upscale", "rlsp upscale"),
     ]
     said = capsys.readouterr().out
     for name, each in contenders.items():

@@ -1,8 +1,10 @@
 """Stages that overlap: order kept, bounded, and ended together whichever of them fails."""
 
+import gc
 import itertools
 import threading
 import time
+import weakref
 
 import pytest
 from hypothesis import given
@@ -31,6 +33,23 @@ def test_items_pass_in_order(items):
     taken = []
     run(items, taken.append)
     assert taken == items
+
+
+def test_nothing_is_kept_when_the_work_is_done():
+    """Encoders and decoders hold much memory, and a server makes one after the other."""
+
+    class Encoder(list):
+        pass
+
+    gc.disable()
+    try:
+        encoder = Encoder()
+        run(iter("frames"), encoder.append)
+        kept = weakref.ref(encoder)
+        del encoder
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_none_and_exceptions_are_items_like_others():
