@@ -181,12 +181,12 @@ def add_precision(parser: argparse.ArgumentParser, help: str = "as for rlsp upsc
     parser.add_argument("--precision", choices=choices, default="auto", help=help)
 
 
-def add_degradation(parser: argparse.ArgumentParser, default: str | None = "paper") -> None:
+def add_degradation(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """Adds ``--degradation``, a :class:`rlsp_tf.media.degradations.Degradation`.
 
     Args:
         parser: where to add it.
-        default: its name, or ``None``, for a command that takes that of the paper if nothing else is given.
+        several: whether it can be given more than once. Then it is a list, or ``None`` if it is not given.
     """
 
     def named(name: str) -> "Degradation":
@@ -200,10 +200,14 @@ def add_degradation(parser: argparse.ArgumentParser, default: str | None = "pape
     parser.add_argument(
         "--degradation",
         type=named,
-        default=default,
+        action="append" if several else "store",
+        default=None if several else "paper",
         metavar="NAME",
         help="how low-resolution frames are made: paper; video, which varies like the videos that people "
-        "have; or crf0 to crf51, which adds compression by x264 at that CRF to paper (default: paper)",
+        "have; crf0 to crf51, which adds compression by x264 at that CRF to paper; or x265-crf23, vp9-crf23, "
+        "mpeg4-crf23 and the like, other codecs as strong as that"
+        + ("; can be given more than once" if several else "")
+        + " (default: paper)",
     )
 
 

@@ -74,6 +74,7 @@ sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full
 
   rlsp evaluate --model 7-48 --hr vid4/
   rlsp evaluate --model 7-48 --model mine.keras --hr vid4/ --report report/
+  rlsp evaluate --model 7-48 --hr vid4/ --degradation paper --degradation crf23 --degradation vp9-crf28
   rlsp evaluate --model 7-48 --hr vid4/ --lr vid4-bicubic/
   rlsp evaluate --sr their_frames/calendar --hr vid4/calendar --protocol duf --json calendar.json""",
     )
@@ -102,7 +103,7 @@ sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full
         choices=("rlsp", "duf", "full"),
         help="how to measure; can be given more than once (default: rlsp)",
     )
-    add_degradation(parser, default=None)
+    add_degradation(parser, several=True)
     parser.add_argument(
         "--precision",
         action="append",
@@ -119,7 +120,7 @@ sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full
     parser.add_argument(
         "--json",
         metavar="FILE",
-        help="write every number as JSON; a list of objects if there are several protocols",
+        help="write every number as JSON; a list of objects if there are several protocols or degradations",
     )
     parser.add_argument("--csv", metavar="FILE", help="write every number as CSV")
     parser.add_argument(
@@ -135,15 +136,16 @@ sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full
 def _evaluate(arguments: argparse.Namespace) -> None:
     if not arguments.model and not arguments.sr:
         raise UsageError("nothing to measure; give --model or --sr.")
-    if arguments.report and len(arguments.protocol or ()) > 1:
-        raise UsageError("--report shows one protocol; give --protocol only once.")
+    for option in ("protocol", "degradation"):
+        if arguments.report and len(getattr(arguments, option) or ()) > 1:
+            raise UsageError(f"--report shows one {option}; give --{option} only once.")
     if arguments.lr is not None and arguments.degradation is not None:
         raise UsageError("--lr gives low resolution and --degradation makes it; leave one of them out.")
     for option in ("precision", "warm_start"):
         if getattr(arguments, option) is not None and not arguments.model:
             raise UsageError(f"--{option.replace('_', '-')} is for models; give --model, or leave it out.")
-    for option in ("model", "sr", "protocol", "precision"):
-        given = getattr(arguments, option) or []
+    for option in ("model", "sr", "protocol", "precision", "degradation"):
+        given = [getattr(each, "name", each) for each in getattr(arguments, option) or []]
         if twice := [each for each in dict.fromkeys(given) if given.count(each) > 1]:
             raise UsageError(f"--{option} {twice[0]} is given twice; leave one of them out.")
     if arguments.model:
@@ -160,7 +162,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         lr=arguments.lr,
         warm_start=arguments.warm_start or 0,
         protocols=[PROTOCOLS[name] for name in arguments.protocol or ("rlsp",)],
-        degradation=arguments.degradation or PAPER,
+        degradations=arguments.degradation or (PAPER,),
         json_file=arguments.json,
         csv_file=arguments.csv,
         markdown_file=arguments.markdown,

@@ -12,7 +12,7 @@ from typing import Any
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.evaluation.evaluate import Results, evaluate
 from rlsp_tf.evaluation.page import OURS, PictureRecorder, format_metric, write_page
-from rlsp_tf.media.degradations import PAPER
+from rlsp_tf.media.degradations import PAPER, Degradation
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.pixels.metrics import METRICS, EvaluationProtocol
 from rlsp_tf.system import files
@@ -59,6 +59,7 @@ PUBLISHED = (
 def evaluate_to_files(
     hr: str | PathLike[str],
     *,
+    degradations: Sequence[Degradation] = (PAPER,),
     json_file: str | PathLike[str] | None = None,
     csv_file: str | PathLike[str] | None = None,
     markdown_file: str | PathLike[str] | None = None,
@@ -73,10 +74,11 @@ def evaluate_to_files(
 
     Args:
         hr: the ground truth; see :func:`rlsp_tf.evaluation.evaluate.evaluate`.
+        degradations: how low resolution is made; everything is measured with each of them.
         json_file: file for :func:`write_results_json`.
         csv_file: file for :func:`write_csv`.
         markdown_file: file for :func:`write_markdown`.
-        report: folder for :func:`rlsp_tf.evaluation.page.write_page`, which shows the first protocol.
+        report: folder for :func:`rlsp_tf.evaluation.page.write_page`, for the first results.
         force: replace files and a folder that exist.
         progress: whether to show on standard error how far it is, and notes.
         options: further arguments of :func:`rlsp_tf.evaluation.evaluate.evaluate`.
@@ -98,18 +100,24 @@ def evaluate_to_files(
         check_apart(report, *clips)
     recorder = PictureRecorder() if report else None
     results: list[Results] = []
-
-    def keep(latest: list[Results]) -> None:
-        results[:] = latest
-
     failure: Exception | None = None
-    try:
-        evaluate(hr, recorder=recorder, finished=keep, progress=progress, **options)
-    except Exception as error:  # raised again below
-        failure = error
+    for degradation in degradations:
+        done = len(results)
+
+        def keep(latest: list[Results], done: int = done) -> None:
+            results[done:] = latest
+
+        try:
+            evaluate(
+                hr, degradation=degradation, recorder=recorder, finished=keep, progress=progress, **options
+            )
+        except Exception as error:  # raised again below
+            failure = error
+            break
     if results:
         print(text_tables(results))
-        for note in results[0]["notes"] if progress else ():
+        notes = dict.fromkeys(note for result in results for note in result["notes"])
+        for note in notes if progress else ():
             print(f"rlsp: note: {note}", file=sys.stderr)
         for write, file in files:
             write(file, results, force=force)
@@ -120,7 +128,7 @@ def evaluate_to_files(
 
 
 def write_results_json(path: str | PathLike[str], results: Sequence[Results], *, force: bool = False) -> None:
-    """Writes results as JSON: one object for one protocol, otherwise a list of objects.
+    """Writes results as JSON: one object for one protocol and degradation, otherwise a list of objects.
 
     JSON has no infinity, so it is written as the string ``"inf"``, which most languages can convert to a
     number. Metrics that were not measured are ``null``.
@@ -150,10 +158,11 @@ def write_csv(path: str | PathLike[str], results: Sequence[Results], *, force: b
     """
     with atomic_file(path, force=force) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["protocol", "model", "precision", "sequence", "frame", *METRICS])
+        writer.writerow(["protocol", "degradation", "model", "precision", "sequence", "frame", *METRICS])
         for result in results:
             for model in result["models"]:
-                about = [result["protocol"]["name"], model["name"], model["precision"]]
+                names = [result[what]["name"] for what in ("protocol", "degradation")]
+                about = [*names, model["name"], model["precision"]]
                 lines = [(None, None, model["mean"])]
                 for sequence in model["sequences"]:
                     lines.append((sequence["name"], None, sequence))
@@ -166,21 +175,29 @@ def text_tables(results: Sequence[Results]) -> str:
     """Formats results as aligned tables for a terminal."""
     parts = []
     for result in results:
-        table = _table(result)
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = []
-        for label, *cells in table:
-            aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
-            lines.append("  ".join([label.ljust(widths[0]), *aligned]))
+        lines = _aligned(_table(result))
         protocol = EvaluationProtocol(**result["protocol"])
         lines.insert(0, f"Protocol {protocol.name}: {protocol.describe()}.")
         lines.insert(1, f"Degradation {result['degradation']['description']}.")
         parts.append("\n".join([*lines, *_missing(result), "PSNR [dB] / SSIM of luma."]))
+    for name, table in _means(results).items():
+        parts.append("\n".join([f"Means, protocol {name}:", *_aligned(table)]))
     return "\n\n".join(parts)
 
 
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for label, *cells in table:
+        aligned = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        lines.append("  ".join([label.ljust(widths[0]), *aligned]))
+    return lines
+
+
 def write_markdown(path: str | PathLike[str], results: Sequence[Results], *, force: bool = False) -> None:
-    """Writes results as Markdown: a table for every protocol, the models and the versions.
+    """Writes results as Markdown: a table for every protocol and degradation, the models and the versions.
+
+    If there are several degradations, a table of their means comes first.
 
     Args:
         path, results, force: as in :func:`write_results_json`.
@@ -203,6 +220,9 @@ def write_markdown(path: str | PathLike[str], results: Sequence[Results], *, for
         "`hr[t] - hr[t-1]` in luma: it falls if errors flicker, and does not change with errors that stand "
         "still.",
     ]
+    for name, (header, *rows) in _means(results).items():
+        lines += ["", f"## Means, protocol `{name}`", ""]
+        lines += markdown_table([header, ["---", *["---:"] * (len(header) - 1)], *rows])
     for result in results:
         protocol = EvaluationProtocol(**result["protocol"])
         header, *rows = _table(result)
@@ -243,6 +263,20 @@ def _table(result: Results) -> list[list[str]]:
         cells = [format_metric(mean[metric], metric) for mean in means]
         table.append([label, *cells, *[_NOTHING] * len(published)])
     return table
+
+
+def _means(results: Sequence[Results]) -> dict[str, list[list[str]]]:
+    """Means of every model, a row for every degradation, by protocol; nothing for a single degradation."""
+    if len({result["degradation"]["name"] for result in results}) < 2:
+        return {}
+    tables: dict[str, list[list[str]]] = {}
+    for result in results:
+        models = result["models"]
+        table = tables.setdefault(
+            result["protocol"]["name"], [["degradation", *(model["name"] for model in models)]]
+        )
+        table.append([result["degradation"]["name"], *(_cell(model["mean"]) for model in models)])
+    return tables
 
 
 def _cell(numbers: Results) -> str:

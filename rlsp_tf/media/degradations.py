@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -103,8 +103,8 @@ class Degradation:
         """A sentence without its full stop, for headings."""
         if self == PAPER:
             return "paper: Gaussian blur of 1.5 pixels, every 4th pixel"
-        if self == replace(PAPER, name=self.name, codecs=self.codecs, crf=self.crf):
-            return f"{self.name}: as in the paper, then x264 at CRF {self.crf[0]}, preset medium"
+        if self == replace(PAPER, name=self.name, codecs=self.codecs[:1], crf=self.crf[:1] * 2):
+            return f"{self.name}: as in the paper, then {self.draw(np.random.default_rng(0)).codec}"
         codecs = ", ".join(f"{name} {share:.0%}" for name, share in self.codecs)
         return (
             f"{self.name}: {', '.join(self.kernels)}, Gaussians of {self.sigmas[0]:g} to {self.sigmas[1]:g} "
@@ -150,15 +150,18 @@ VIDEO = Degradation(
     crf=(15, 35),
     varied=True,
 )
-NAMES = "paper, video, or crf0 to crf51, such as crf23"
+NAMES = (
+    "paper, video, crf0 to crf51, such as crf23, or with another codec x265-crf23, vp9-crf23 or mpeg4-crf23"
+)
 
 
 def degradation_named(name: str) -> Degradation:
     """The degradation of a name.
 
     Args:
-        name: ``"paper"``; ``"video"``, which is varied as the videos are that people have; or ``"crf23"``
-            and the like: as in the paper, then encoded by x264 at that CRF with its own preset.
+        name: ``"paper"``; ``"video"``, which is varied as the videos are that people have; ``"crf23"`` and
+            the like: as in the paper, then encoded by x264 at that CRF with its own preset; or
+            ``"vp9-crf23"`` and the like: by another codec, as strongly as x264 at that CRF.
 
     Raises:
         RLSPError: if there is no such name.
@@ -166,10 +169,12 @@ def degradation_named(name: str) -> Degradation:
     for known in (PAPER, VIDEO):
         if name == known.name:
             return known
-    crf = re.fullmatch(r"crf(\d{1,2})", name)
-    if crf is None or int(crf[1]) > WORST_CRF:
+    found = re.fullmatch(r"(?:(x265|vp9|mpeg4)-)?crf(\d{1,2})", name)
+    if found is None or int(found[2]) > WORST_CRF:
         raise RLSPError(f"{name}: no degradation of this name; there are {NAMES}.")
-    return replace(PAPER, name=f"crf{int(crf[1])}", codecs=(("x264", 1.0),), crf=(int(crf[1]), int(crf[1])))
+    codec, crf = cast(CodecName, found[1] or "x264"), int(found[2])
+    name = f"{found[1]}-crf{crf}" if found[1] else f"crf{crf}"
+    return replace(PAPER, name=name, codecs=((codec, 1.0),), crf=(crf, crf))
 
 
 class DegradingStream:

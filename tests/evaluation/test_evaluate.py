@@ -421,7 +421,8 @@ def test_low_resolution_through_a_codec_is_that_of_the_whole_clip(hr, model, cli
     degradation = degradation_named("crf25")
     (result,) = evaluate(hr, models=[model], protocols=[EXACT], degradation=degradation, recorder=recorder)
     assert (
-        result["degradation"]["description"] == "crf25: as in the paper, then x264 at CRF 25, preset medium"
+        result["degradation"]["description"]
+        == "crf25: as in the paper, then x264 at CRF 25, preset medium, a key frame every 250 frames"
     )
     recipe = degradation.draw(np.random.default_rng(0))
     for name, clip in clips.items():

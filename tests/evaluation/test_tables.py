@@ -84,11 +84,11 @@ def test_json_is_legal_and_complete(results, tmp_path):
 def test_csv_has_every_number_once(results, tmp_path):
     write_csv(tmp_path / "all.csv", results)
     with (tmp_path / "all.csv").open(encoding="utf-8", newline="") as file:
-        lines = {tuple(list(line.values())[:5]): line for line in csv.DictReader(file)}
+        lines = {tuple(list(line.values())[:6]): line for line in csv.DictReader(file)}
     expected = {}
     for result in results:
         for model in result["models"]:
-            key = (result["protocol"]["name"], model["name"], model["precision"] or "")
+            key = (result["protocol"]["name"], "paper", model["name"], model["precision"] or "")
             expected[(*key, "", "")] = model["mean"]
             for sequence in model["sequences"]:
                 expected[(*key, sequence["name"], "")] = sequence
@@ -155,7 +155,9 @@ def test_nothing_is_replaced_without_force(results, tmp_path):
             write(path, results)
         assert path.read_text() == "mine"
         write(path, results, force=True)
-        assert path.read_text("utf-8").startswith(('[\n {\n  "protocol"', "protocol,model", "# Results"))
+        assert path.read_text("utf-8").startswith(
+            ('[\n {\n  "protocol"', "protocol,degradation", "# Results")
+        )
 
 
 # The command
@@ -203,6 +205,29 @@ def test_several_protocols_and_precisions_in_one_run(hr, model, capsys):
     assert full.startswith("Protocol full")
     assert duf.startswith("Protocol duf")
     assert re.search(r"bicubic +small float32 +small bfloat16\n", full)
+
+
+def test_several_degradations_have_a_table_each_and_one_of_means(hr, model, tmp_path, capsys):
+    out = tmp_path / "out.md"
+    names = ("paper", "crf30", "mpeg4-crf30")
+    arguments = [part for name in names for part in ("--degradation", name)]
+    assert run("--model", model, "--hr", hr / "walk", *arguments, "--markdown", out) == 0
+    *tables, together = capsys.readouterr().out.strip().split("\n\n")
+    heading, header, *rows = together.splitlines()
+    assert (heading, header.split()) == ("Means, protocol rlsp:", ["degradation", "bicubic", "small"])
+    assert [row.split()[0] for row in rows] == list(names)
+    for name, table, row in zip(names, tables, rows, strict=True):
+        (alone,) = evaluate(hr / "walk", models=[model], degradation=degradation_named(name))
+        assert table == text_tables([alone])
+        cells = [
+            f"{mean['psnr_y']:.3f} / {mean['ssim_y']:.4f}" for mean in (m["mean"] for m in alone["models"])
+        ]
+        assert re.split(r"\s{2,}", row) == [name, *cells]
+    page = out.read_text("utf-8")
+    assert page.index("## Means, protocol `rlsp`") < page.index("degradation `paper`")
+    assert [f"degradation `{name}`" in page for name in names] == [True] * 3
+    assert run("--model", model, "--hr", hr / "walk", *arguments, "--report", tmp_path / "page") == 2
+    assert "--report shows one degradation; give --degradation only once." in capsys.readouterr().err
 
 
 def test_an_error_leaves_the_other_sequences(hr, tmp_path, capsys):

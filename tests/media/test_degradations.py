@@ -40,9 +40,12 @@ def test_names_lead_to_degradations_that_say_what_they_are():
     assert degradation_named("paper") == PAPER
     assert degradation_named("video") == VIDEO
     assert str(PAPER) == "paper: Gaussian blur of 1.5 pixels, every 4th pixel"
-    assert str(degradation_named("crf23")) == "crf23: as in the paper, then x264 at CRF 23, preset medium"
+    coded = "as in the paper, then {} at CRF {}{}, a key frame every 250 frames".format
+    assert str(degradation_named("crf23")) == "crf23: " + coded("x264", 23, ", preset medium")
+    assert str(degradation_named("x265-crf28")) == "x265-crf28: " + coded("x265", 28, ", preset veryfast")
+    assert str(degradation_named("vp9-crf18")) == "vp9-crf18: " + coded("vp9", 18, "")
     assert json.loads(json.dumps(VIDEO.to_dict())) == VIDEO.to_dict()
-    for name in ("jpeg", "crf52", "crf", "crf1.5"):
+    for name in ("jpeg", "crf52", "crf", "crf1.5", "vp9", "av1-crf23"):
         with pytest.raises(RLSPError, match=f"{name}: no degradation of this name; there are {NAMES}"):
             degradation_named(name)
 
