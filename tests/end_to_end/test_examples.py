@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PARSERS = {"rlsp": build_parser(), "rlsp-convert": build_convert_parser()}
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "checkpoints/README.md")]
 # These record the command that wrote them.
-WRITTEN = ("BENCHMARKS.md", "RELIABILITY.md", "RESULTS.md")
+WRITTEN = ("BENCHMARKS.md", "COMPRESSED.md", "RELIABILITY.md", "RESULTS.md")
 PAGES += [page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in WRITTEN]
 
 
