@@ -2,6 +2,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 import zipfile
 from dataclasses import replace
 from fractions import Fraction
+from importlib.metadata import packages_distributions, requires
 from importlib.util import find_spec
 
 import av
@@ -29,7 +31,9 @@ from rlsp_tf.training.clips.mixture import Mixture
 from rlsp_tf.training.clips.photographs import HELD_OUT, by_chance, find_photographs
 from rlsp_tf.training.clips.sampler import ClipSampler
 from rlsp_tf.training.offline_kit import (
+    EXPECTED,
     LEAST_FRAMES,
+    PACKAGES,
     _pack_photographs,
     excerpt,
     finish,
@@ -77,15 +81,19 @@ def folder(tmp_path_factory):
     return folder
 
 
-def without_tensorflow(folder):
-    """An environment in which TensorFlow cannot be imported, whatever is installed."""
-    (folder / "without").mkdir()
-    (folder / "without" / "tensorflow.py").write_text("raise ImportError('not on this machine')")
+def elsewhere(folder):
+    """An environment like the other machine: of what rlsp_tf requires, it has the kit and ``EXPECTED``."""
+    (folder / "elsewhere").mkdir()
+    required = {re.match(r"[\w.-]+", each)[0].lower() for each in requires("rlsp_tf") if "extra" not in each}
+    for module, packages in packages_distributions().items():
+        if module not in EXPECTED and {each.lower() for each in packages} & (required - set(PACKAGES)):
+            (folder / "elsewhere" / f"{module}.py").write_text("raise ImportError('not on this machine')")
+    assert (folder / "elsewhere" / "tensorflow.py").is_file()
     return {
         **os.environ,
         "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(folder / "without"),
+        "PYTHONPATH": str(folder / "elsewhere"),
     }
 
 
@@ -166,7 +174,7 @@ def test_a_kit_is_the_same_whenever_it_is_packed(folder, tmp_path):
         notes = pack(folder / "data", kit, packages=())
         time.sleep(1.1)  # the clock of archives ticks in seconds
     assert default_held_out(["a", "b", "images", "z"]) == ["z"]
-    assert notes[0].startswith("z: 2")
+    assert notes[3].startswith("z: 2")
     assert notes[0].endswith("of 60 frames, to validate on")
     assert notes[1:4] == [f"{name} frames" for name in ("a: 60 of 60", "b: 60 of 60", "images: 30 of 30")]
     files = [{path.relative_to(kit): path for path in kit.rglob("*") if path.is_file()} for kit in kits]
@@ -231,7 +239,7 @@ def test_a_kit_trains_without_tensorflow_survives_kill_9_and_tensorflow_goes_on(
     kit, run = tmp_path / "kit", tmp_path / "run"
     pack(folder / "data", kit, photographs=folder / "photos", packages=())
     environment = {
-        **without_tensorflow(tmp_path),
+        **elsewhere(tmp_path),
         "PYTHON": sys.executable,
         "RLSP_WORK": str(tmp_path / "work"),
     }
@@ -287,9 +295,7 @@ def test_a_loss_that_is_no_number_stops_jax_with_the_batches_saved(folder, tmp_p
     cache = tmp_path / "cache"
     command = [sys.executable, "-m", "rlsp_tf", "train", "--data", str(folder / "data"), "--out", "run"]
     command += ["--cache", str(cache), "--init", "nan.keras", "--batch", "2", "--frames", "3", "--crop", "8"]
-    run = subprocess.run(
-        command, cwd=tmp_path, env=without_tensorflow(tmp_path), capture_output=True, text=True
-    )
+    run = subprocess.run(command, cwd=tmp_path, env=elsewhere(tmp_path), capture_output=True, text=True)
     assert run.returncode == 1
     assert "run: the loss is not finite at step 10; its batch was saved as" in run.stderr
     training, _ = split_clips(index_clips([folder / "data"], cache=cache)[0], None)
