@@ -175,8 +175,8 @@ def test_a_kit_is_the_same_whenever_it_is_packed(folder, tmp_path):
         time.sleep(1.1)  # the clock of archives ticks in seconds
     assert default_held_out(["a", "b", "images", "z"]) == ["z"]
     assert notes[3].startswith("z: 2")
-    assert notes[0].endswith("of 60 frames, to validate on")
-    assert notes[1:4] == [f"{name} frames" for name in ("a: 60 of 60", "b: 60 of 60", "images: 30 of 30")]
+    assert notes[3].endswith("of 60 frames, to validate on")
+    assert notes[:3] == [f"{name} frames" for name in ("a: 60 of 60", "b: 60 of 60", "images: 30 of 30")]
     files = [{path.relative_to(kit): path for path in kit.rglob("*") if path.is_file()} for kit in kits]
     assert files[0].keys() == files[1].keys()
     assert all(path.read_bytes() == files[1][name].read_bytes() for name, path in files[0].items())
