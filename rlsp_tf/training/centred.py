@@ -3,7 +3,7 @@ r"""The cell in the coordinates in which it is trained.
 Frames and feedback are numbers of 0..255, most of them far from zero. In the coordinates of the network, a
 small change of a kernel therefore moves its output by tens of grey levels, up or down everywhere, while a
 step of Adam moves a bias by a thousandth of one. Filters are pushed below zero, where ReLU keeps them for
-good: of the 48 filters of a first layer that was trained so, 44 had an output of zero everywhere.
+good: of the 48 filters of a first layer that was trained so, 44 had an output of zero in nearly all pixels.
 
 With ``UNIT`` grey levels as the unit, and as the zero of frames and feedback, kernels stay as they are, and
 the bias ``c`` that is trained belongs to the bias ``b`` of the network by::

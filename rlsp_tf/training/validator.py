@@ -20,6 +20,9 @@ LARGEST = (256, 384)
 """Largest height and width of an excerpt, in high-resolution pixels; it is the middle of the frame."""
 SILENT_FRAMES = 5
 """Number of frames of each excerpt in which silent filters are looked for."""
+SILENT_SHARE = 0.001
+"""Share of pixels in which a silent filter may have an output above zero. Zeros that surround frames are
+black, which makes many filters respond at their edges that do so nowhere else."""
 MARGIN = 8
 """Low-resolution pixels around an excerpt of a photograph that are rendered and then cut off."""
 
@@ -109,22 +112,22 @@ class Validator:
         return np.stack([model.predict_on_batch(clip[None])[0] for clip in self.lr])
 
     def silent(self, model: keras.Model) -> int:
-        """Counts the filters whose output is zero everywhere in the first frames, with the state carried.
+        """Counts the filters that are zero nearly everywhere in the first frames, with the state carried.
 
-        Filters that have fallen silent get no gradients any more, so a network of which many are silent
-        learns little, however long it is trained; a lower learning rate keeps more of them.
+        Filters that have fallen silent get hardly any gradients, so a network of which many are silent learns
+        little, however long it is trained; a lower learning rate keeps more of them.
         """
         cell = rlsp_layer(model).cell
         frames = np.moveaxis(self.lr[:, : SILENT_FRAMES + 2], 1, 0)
-        window_size = cell.config.window
+        size = cell.config.window
         state = cell.get_initial_state(*frames.shape[1:4])
-        largest: list[np.ndarray] = []
-        for t in range(len(frames) - window_size + 1):
-            window = ops.convert_to_tensor(np.concatenate(frames[t : t + window_size], axis=-1), "float32")
-            outputs = [ops.convert_to_numpy(each).max((0, 1, 2)) for each in cell.activations(window, state)]
-            largest = [np.maximum(*pair) for pair in zip(largest or outputs, outputs, strict=True)]
+        shares = []
+        for t in range(len(frames) - size + 1):
+            window = ops.convert_to_tensor(np.concatenate(frames[t : t + size], axis=-1), "float32")
+            outputs = [ops.convert_to_numpy(each) for each in cell.activations(window, state)]
+            shares.append(np.concatenate([(each > 0).mean((0, 1, 2)) for each in outputs]))
             state = cell(window, state)[1]
-        return sum(int((each <= 0).sum()) for each in largest)
+        return int((np.mean(shares, axis=0) <= SILENT_SHARE).sum())
 
     def zeroed(self, model: keras.Model) -> np.ndarray:
         """Returns the output for all clips with zeros as the state before every frame."""

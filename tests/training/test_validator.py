@@ -98,7 +98,7 @@ def test_photographs_move_always_alike(tmp_path):
 
 
 @pytest.mark.parametrize("layers", [2, 3])
-def test_filters_that_are_zero_everywhere_are_counted(validator, rng, layers):
+def test_filters_that_are_zero_nearly_everywhere_are_counted(validator, rng, layers):
     model = small_model(rng, RLSPConfig(filters=6, layers=layers))
     # Without negative weights, no filter is silent.
     weights = [np.abs(weight) / 10 for weight in model.get_weights()]
