@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ from helpers.commands import Command
 from helpers.networks import random_weights
 from helpers.runs import read_log, state
 from helpers.synthetic import make_clip
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, UsageError
 from rlsp_tf.media.degradations import VIDEO, degradation_named
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import build_model, rlsp_layer
@@ -191,6 +192,40 @@ def test_another_backend_trains_without_tensorflow_and_tensorflow_goes_on(folder
     for variable, other in zip(model.optimizer.variables, expected.optimizer.variables, strict=True):
         scale = np.abs(other.numpy()).max()
         np.testing.assert_allclose(variable.numpy(), other.numpy(), atol=1e-2 * scale, err_msg=variable.path)
+
+
+@pytest.mark.skipif(find_spec("jax") is None, reason="needs JAX")
+def test_a_run_whose_samples_are_reused_goes_on_where_it_was_stopped(folder, tmp_path):
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
+    places = ["--data", folder / "data", "--cache", folder / "cache"]
+    options = (
+        "--network 3-8 --batch 2 --frames 3 --crop 8 --precision float32 --steps 20 --every 10 --reuse 4"
+    )
+
+    def run(out, *more):
+        command = [sys.executable, "-m", "rlsp_tf", "train", *places, *options.split(), "--out", out, *more]
+        return subprocess.run(
+            [*map(str, command)], env=environment, capture_output=True, text=True, check=False
+        )
+
+    whole = run(tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    stopped = run(tmp_path / "stopped", "--minutes", "0")
+    assert 0 < int(read_log(tmp_path / "stopped")[-1]["step"]) < 20, stopped.stderr
+    went_on = run(tmp_path / "stopped", "--resume")
+    assert went_on.returncode == 0, went_on.stderr
+    expected, actual = state(tmp_path / "whole"), state(tmp_path / "stopped")
+    assert expected.keys() == actual.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(actual[name], array, err_msg=name)
+
+
+def test_samples_are_reused_where_that_is_possible(folder):
+    with pytest.raises(RLSPError, match="--reuse needs KERAS_BACKEND=jax and a single device; leave it out"):
+        quick(folder, "reused", replace(QUICK, reuse=2))
+    assert not (folder / "reused").exists()
+    with pytest.raises(UsageError, match="--reuse cannot be combined with --pieces; leave one of them out"):
+        replace(QUICK, reuse=2, pieces=2)
 
 
 def test_a_run_holds_all_that_is_needed_to_repeat_it(folder):
