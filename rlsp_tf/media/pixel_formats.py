@@ -15,6 +15,7 @@ from rlsp_tf.pixels.color import (
     ChromaLocation,
     ColorSpec,
     Matrix,
+    eight_bits,
     from_codes,
     rgb_to_ycbcr,
     to_codes,
@@ -241,6 +242,20 @@ def rgb_from_planes(planes: tuple[np.ndarray, ...], spec: ColorSpec) -> np.ndarr
     dtype = np.uint8 if spec.depth == 8 else np.uint16
     most = np.iinfo(dtype).max
     return np.clip(np.rint(rgb * (most / 255)), 0, most).astype(dtype)
+
+
+def eight_bit_rgb(planes: tuple[np.ndarray, ...], spec: ColorSpec | None) -> np.ndarray:
+    """Returns the RGB of a frame in 8 bits, with cubic interpolation of chroma.
+
+    Args:
+        planes: the planes of a frame of a clip; see :class:`rlsp_tf.media.frames.Frame`.
+        spec: the colour format of the clip; ``None`` if its only plane is RGB, uint8 or uint16.
+
+    Returns:
+        uint8 ``(H, W, 3)``.
+    """
+    rgb = rgb_from_planes(planes, spec) if spec else planes[0]
+    return eight_bits(rgb / 257) if rgb.dtype == np.uint16 else rgb
 
 
 def rgb8_from_planes(planes: Sequence[np.ndarray], spec: ColorSpec) -> np.ndarray:

@@ -7,8 +7,7 @@ import numpy as np
 from rlsp_tf.media.frames import FrameSource
 from rlsp_tf.media.images import FolderSource, read_image
 from rlsp_tf.media.open import STDIN, VideoSource
-from rlsp_tf.media.pixel_formats import rgb_from_planes
-from rlsp_tf.pixels.color import eight_bits
+from rlsp_tf.media.pixel_formats import eight_bit_rgb
 
 COUNT = 16
 """Number of frames in a sample."""
@@ -29,20 +28,15 @@ def sample_frames(source: FrameSource, count: int = COUNT) -> Iterator[np.ndarra
     """
     if isinstance(source, FolderSource):
         for file in source.files[:: -(-len(source.files) // count)]:
-            yield _rgb(source, (read_image(file),))
+            yield eight_bit_rgb((read_image(file),), source.color)
     elif source.path is not STDIN:
         with VideoSource(source.path) as video:
             first = next(iter(video))
-            yield _rgb(video, first.planes)
+            yield eight_bit_rgb(first.planes, video.color)
             length = (video.frames or 0) / ((video.rate or 1) * video.time_base)
             for index in range(1, count if length else 1):
                 video.seek((first.pts or 0) + round(length * index / count))
                 frame = next(iter(video), None)
                 if frame is None:
                     return
-                yield _rgb(video, frame.planes)
-
-
-def _rgb(source: FrameSource, planes: tuple[np.ndarray, ...]) -> np.ndarray:
-    rgb = rgb_from_planes(planes, source.color) if source.color else planes[0]
-    return eight_bits(rgb / 257) if rgb.dtype == np.uint16 else rgb
+                yield eight_bit_rgb(frame.planes, video.color)

@@ -11,8 +11,7 @@ import numpy as np
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.frames import VIDEO_SUFFIXES, FrameSource
 from rlsp_tf.media.images import is_grey, is_image
-from rlsp_tf.media.pixel_formats import rgb_from_planes
-from rlsp_tf.pixels.color import eight_bits
+from rlsp_tf.media.pixel_formats import eight_bit_rgb
 
 
 def find_sequences(path: str | PathLike[str]) -> dict[str, Path]:
@@ -70,12 +69,12 @@ def rgb_frames(source: FrameSource) -> Iterator[np.ndarray]:
     for index, frame in enumerate(source):
         names.append(frame.name)
         _check_numbers(source, [name for name in names if name])
-        rgb = rgb_from_planes(frame.planes, source.color) if source.color else frame.planes[0]
+        rgb = eight_bit_rgb(frame.planes, source.color)
         if rgb.shape[:2] != (source.height, source.width):
             raise RLSPError(
                 f"{source.path}: frame {index} has another size than the first; split the clip there."
             )
-        yield eight_bits(rgb / 257) if rgb.dtype == np.uint16 else rgb
+        yield rgb
 
 
 def _check_numbers(source: FrameSource, names: list[str]) -> None:

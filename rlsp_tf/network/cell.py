@@ -118,16 +118,17 @@ class RLSPCell(keras.layers.Layer):
 
     def call(self, inputs: Any, states: Any) -> tuple[Any, list[Any]]:
         """Computes one time step; the class docstring describes arguments and result."""
-        config = self.config
         window = ops.cast(inputs, "float32")
-        *_, features, hidden = self.activations(window, states)
-        first = 3 * config.frames_before
-        change = ops.cast(self.convolutions[-1](features), "float32")
-        feedback = change + self.residual(window[..., first : first + 3])
-        return depth_to_space(feedback, config.scale), [hidden, feedback]
+        return self.finish(window, self.activations(window, states))
 
     def activations(self, window: Any, states: Any) -> list[Any]:
-        """Returns the outputs of all layers but the last, after the ReLU; arguments as for :meth:`call`."""
+        """Returns the outputs of all layers but the last, after the ReLU, in the compute dtype.
+
+        The first ones have shape ``(B, H, W, filters)``, the last one ``(B, H, W, state_filters)``.
+
+        Args:
+            window, states: ``inputs`` and ``states`` of :meth:`call`.
+        """
         hidden, feedback = states
         features = self.enter([ops.cast(part, self.compute_dtype) for part in (window, hidden, feedback)])
         _, *trunk, to_hidden, _ = self.convolutions
@@ -135,6 +136,20 @@ class RLSPCell(keras.layers.Layer):
         for layer in trunk:
             outputs.append(ops.relu(layer(outputs[-1])))
         return [*outputs, ops.relu(to_hidden(outputs[-1]))]
+
+    def finish(self, window: Any, activations: Sequence[Any]) -> tuple[Any, list[Any]]:
+        """Computes the rest of a step; the result is as that of :meth:`call`.
+
+        Args:
+            window: tensor as ``inputs`` of :meth:`call`, in float32.
+            activations: what :meth:`activations` returns for the window.
+        """
+        config = self.config
+        *_, features, hidden = activations
+        first = 3 * config.frames_before
+        change = ops.cast(self.convolutions[-1](features), "float32")
+        feedback = change + self.residual(window[..., first : first + 3])
+        return depth_to_space(feedback, config.scale), [hidden, feedback]
 
     def enter(self, parts: Sequence[Any]) -> Any:
         """Joins the inputs of a step on the channel axis and applies the first convolution.

@@ -55,7 +55,7 @@ TRAIN_SH = """\
 # Trains RLSP on a machine with Python @PYTHON@, JAX, h5py, Pillow and OpenCV. Nothing is downloaded.
 #
 #   ./train.sh MINUTES RUN [options of rlsp train]
-#   ./train.sh 10 run --network 7-48 --batch 16 --crop 64 --frames 10 --steps 200000
+#   ./train.sh 10 run --network 7-48 --batch 32 --crop 48 --frames 12 --reuse 10 --steps 34000
 #
 # Everything together, including unpacking and saving, takes MINUTES. The folder RUN gets the log (log.csv),
 # the best weights (best.keras) and a checkpoint (last.keras). If it holds a run, the run is continued.

@@ -124,9 +124,11 @@ class Validator:
         shares = []
         for t in range(len(frames) - size + 1):
             window = ops.convert_to_tensor(np.concatenate(frames[t : t + size], axis=-1), "float32")
-            outputs = [ops.convert_to_numpy(each) for each in cell.activations(window, state)]
-            shares.append(np.concatenate([(each > 0).mean((0, 1, 2)) for each in outputs]))
-            state = cell(window, state)[1]
+            outputs = cell.activations(window, state)
+            _, state = cell.finish(window, outputs)
+            shares.append(
+                np.concatenate([(ops.convert_to_numpy(each) > 0).mean((0, 1, 2)) for each in outputs])
+            )
         return int((np.mean(shares, axis=0) <= SILENT_SHARE).sum())
 
     def zeroed(self, model: keras.Model) -> np.ndarray:

@@ -4,14 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
-import numpy as np
 from PIL import Image
 
 from rlsp_tf.errors import Interrupted
 from rlsp_tf.media.encoders import EncoderOptions
-from rlsp_tf.media.frames import Frame, FrameSource
 from rlsp_tf.media.open import open_sink, open_source
-from rlsp_tf.media.pixel_formats import rgb_from_planes
+from rlsp_tf.media.pixel_formats import eight_bit_rgb
 from rlsp_tf.pixels.color import eight_bits
 from rlsp_tf.system.signals import Stop
 from rlsp_tf.upscaling.upscale import Recipe
@@ -66,7 +64,7 @@ def write_playable(source: Path, target: Path, recipe: Recipe, stop: Stop) -> No
         )
         with sink:
             for frame in clip:
-                sink.write(replace(frame, planes=(_rgb(frame, clip),), alpha=None))
+                sink.write(replace(frame, planes=(eight_bit_rgb(frame.planes, clip.color),), alpha=None))
                 if stop:
                     raise Interrupted(f"{target}: stopped by {stop.signal}.")
 
@@ -83,14 +81,8 @@ def write_picture(source: Path, target: Path) -> None:
     """
     with open_source(source) as clip:
         (frame,) = clip
-        rgb = _rgb(frame, clip)
+        rgb = eight_bit_rgb(frame.planes, clip.color)
         if frame.alpha is not None:
             rgb = eight_bits(rgb * (frame.alpha[..., None] / (2**clip.depth - 1)))
     # Sharp edges of colour are part of what is looked at.
     Image.fromarray(rgb).save(target, quality=95, subsampling=0, icc_profile=frame.profile)
-
-
-def _rgb(frame: Frame, clip: FrameSource) -> np.ndarray:
-    """Returns the RGB of a frame in 8 bits."""
-    rgb = rgb_from_planes(frame.planes, clip.color) if clip.color else frame.planes[0]
-    return eight_bits(rgb / 257) if rgb.dtype == np.uint16 else rgb
