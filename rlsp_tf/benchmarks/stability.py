@@ -138,6 +138,8 @@ def measure_differences(
         frame = rgb.astype(np.float32) if step.config.output == "rgb" else luma(rgb).numpy()
         with np.errstate(over="ignore", invalid="ignore"):
             away = np.abs(output.numpy() - _bicubic(frame, step.config.scale)).reshape(len(rgb), -1)
+            # Whether a sum with infinities is infinite or no number differs between processors.
+            away[np.isnan(away)] = np.inf
             rms = np.sqrt(np.mean(np.square(away, dtype=np.float64), axis=1))
             found.append((away.max(axis=1), rms, limit(frame).numpy()))
 

@@ -36,8 +36,9 @@ def benchmark_train(
 
     Both do the same work: batches of 4 samples of 10 frames of 32x32 low-resolution pixels, the forward
     pass, back-propagation through time, and Adam. The authors' graph runs in float32, as it was made, and is
-    fed from memory. rlsp_tf runs as in ``rlsp train``: in bfloat16, with clips sampled at the same time,
-    gradients clipped and weights averaged. Each has a process of its own and rests while the other works.
+    fed from memory. rlsp_tf runs as in ``rlsp train``: in the precision that is fastest here, with clips
+    sampled at the same time, gradients clipped and weights averaged. Each has a process of its own and rests
+    while the other works.
 
     Args:
         authors: the ``.meta`` file of one of the authors' checkpoints; its size decides the network.
@@ -76,7 +77,7 @@ def benchmark_train(
         "step": f"batch {BATCH}, {FRAMES} frames, {CROP}x{CROP} low-resolution pixels",
         "network": f"7-{theirs.about['filters']}",
         "authors": _summary("the authors' graph, float32, fed from memory", their_rates),
-        "ours": _summary("rlsp train, bfloat16, clips sampled meanwhile", own_rates),
+        "ours": _summary(f"rlsp train, {ours.about['precision']}, clips sampled meanwhile", own_rates),
         "ratio": ratio(own_rates, their_rates),
         "waiting": statistics.median(each["waiting"] for each in rounds[1]),
     }
@@ -145,15 +146,17 @@ class OurTraining:
 
     def __init__(self, filters: int, roots: list[str], cache: str | None) -> None:
         prepare_training(BATCH)
+        from rlsp_tf.inference.hardware import training_precision
         from rlsp_tf.network.config import RLSPConfig
         from rlsp_tf.training.build import compile_model
         from rlsp_tf.training.material import clip_sampler
         from rlsp_tf.training.options import TrainingOptions
 
-        self.about: dict[str, Any] = {}
+        precision = training_precision()
+        self.about: dict[str, Any] = {"precision": precision}
         clips, _ = index_clips(roots, cache=cache)
         options = TrainingOptions(
-            network=RLSPConfig(filters=filters), batch=BATCH, frames=FRAMES, crop=CROP, precision="bfloat16"
+            network=RLSPConfig(filters=filters), batch=BATCH, frames=FRAMES, crop=CROP, precision=precision
         )
         self._sampler = clip_sampler(clips, options)
         self._model = compile_model(options)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import fields
 
 from rlsp_tf.cli.common import add_command, add_degradation, number, start_tensorflow
 from rlsp_tf.cli.summary import add_quiet
@@ -122,9 +123,10 @@ several machines, set these variables on each of them; docs/scale.md has an exam
     )
     parser.add_argument(
         "--precision",
-        choices=("bfloat16", "float32"),
-        default="bfloat16",
-        help="precision of the convolutions; everything else is float32 (default: %(default)s)",
+        choices=("auto", "bfloat16", "float32"),
+        default="auto",
+        help="precision of the convolutions; everything else is float32; auto is bfloat16 where this machine "
+        "computes in it, and float32 elsewhere (default: %(default)s)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="seed of initial weights and samples (default: %(default)s)"
@@ -137,7 +139,11 @@ several machines, set these variables on each of them; docs/scale.md has an exam
         "lossy formats (default: %(default)s)",
     )
     parser.add_argument(
-        "--val", nargs="+", metavar="NAME", help="names of the clips to validate on (default: every fifth)"
+        "--val",
+        nargs="+",
+        dest="held_out",
+        metavar="NAME",
+        help="names of the clips to validate on (default: every fifth)",
     )
     parser.add_argument(
         "--every",
@@ -177,38 +183,30 @@ def _train_here(arguments: argparse.Namespace) -> None:
         prepare_training(arguments.batch)
         start_tensorflow()
     group = join_group()  # has to come before anything is computed, such as the weights of --init
+    from rlsp_tf.inference.hardware import training_precision
     from rlsp_tf.training.clips.mixture import Mixture
     from rlsp_tf.training.options import TrainingOptions, network_of
     from rlsp_tf.training.train import train
 
+    chosen = {
+        field.name: getattr(arguments, field.name)
+        for field in fields(TrainingOptions)
+        if field.name in arguments
+    }
     photos = bool(arguments.photos)
-    mixture = Mixture(
+    chosen["mixture"] = Mixture(
         photo_share=0.7 * photos if arguments.photo_share is None else arguments.photo_share,
         flat_share=0.03 * photos if arguments.flat_share is None else arguments.flat_share,
         degradation=arguments.degradation,
         paper_share=arguments.paper_share,
     )
+    chosen["network"] = network_of(arguments.network, arguments.output, arguments.init)
+    if arguments.precision == "auto":
+        chosen["precision"] = training_precision()
     result = train(
         arguments.data,
         arguments.out,
-        TrainingOptions(
-            network=network_of(arguments.network, arguments.output, arguments.init),
-            batch=arguments.batch,
-            frames=arguments.frames,
-            pieces=arguments.pieces,
-            curriculum=arguments.curriculum,
-            crop=arguments.crop,
-            steps=arguments.steps,
-            learning_rate=arguments.learning_rate,
-            precision=arguments.precision,
-            seed=arguments.seed,
-            halve=arguments.halve,
-            held_out=None if arguments.val is None else tuple(arguments.val),
-            init=arguments.init,
-            every=arguments.every,
-            mixture=mixture,
-            reuse=arguments.reuse,
-        ),
+        TrainingOptions(**chosen),
         photographs=arguments.photos,
         cache=arguments.cache,
         minutes=arguments.minutes,

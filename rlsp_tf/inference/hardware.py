@@ -3,6 +3,7 @@
 import shutil
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from rlsp_tf.system.cores import cores
 
@@ -28,6 +29,15 @@ def fastest_precision() -> str:
         # NVIDIA: tensor cores for float16 since Volta (7.0), for bfloat16 since Ampere (8.0).
         return "bfloat16" if min(gpus) >= (8, 0) else "float16" if min(gpus) >= (7, 0) else "float32"
     return "bfloat16" if backend() == "tensorflow" and BFLOAT16_FLAGS & cpu_flags() else "float32"
+
+
+def training_precision() -> Literal["bfloat16", "float32"]:
+    """Returns the fastest precision in which a network can be trained on this machine.
+
+    That is :func:`fastest_precision`, but ``"float32"`` in place of ``"float16"``, whose gradients would
+    vanish unless the loss were scaled.
+    """
+    return "bfloat16" if fastest_precision() == "bfloat16" else "float32"
 
 
 def computes_int8() -> bool:

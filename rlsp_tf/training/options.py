@@ -1,5 +1,6 @@
 """The options of a training: the network, its samples, and how it is optimized."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -64,10 +65,10 @@ class TrainingOptions:
     crop: int = 32
     steps: int = 100_000
     learning_rate: float = 1e-3
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     halve: Halving = "auto"
-    held_out: tuple[str, ...] | None = None
+    held_out: Sequence[str] | None = None
     init: str | None = None
     every: int = 1000
     mixture: Mixture = CLIPS_ONLY

@@ -19,6 +19,9 @@ from rlsp_tf.training.options import TrainingOptions
 from rlsp_tf.training.run_folder import RunFolder, differences
 from rlsp_tf.training.workers.group import Group
 
+MAY_CHANGE = {"steps": None, "precision": None}
+"""Options that may change while a run goes on: another machine may be fast in another precision."""
+
 
 def open_run(
     path: str | os.PathLike[str], options: TrainingOptions, material: Material, *, resume: bool
@@ -27,7 +30,8 @@ def open_run(
 
     Args:
         path: the folder.
-        options: options of the training; all but ``steps`` have to be those that the run began with.
+        options: options of the training; all but those in ``MAY_CHANGE`` have to be those that the run began
+            with.
         material: clips and photographs; their content has to be that which the run began with.
         resume: whether the folder may hold a run.
 
@@ -42,7 +46,7 @@ def open_run(
         raise RLSPError(f"{run.path}: holds a run already; give --resume to continue it, or another folder.")
     # Options that did not exist when the run began have their defaults.
     old, new = {**TrainingOptions().to_dict(), **run.read_config()}, options.to_dict()
-    if changed := differences({**old, "steps": None}, {**new, "steps": None}):
+    if changed := differences({**old, **MAY_CHANGE}, {**new, **MAY_CHANGE}):
         raise RLSPError(f"{run.path}: began with other options: {'; '.join(changed)}. Give another folder.")
     for use, before in run.read_clips().items():
         now = {clip["name"]: clip["sha256"] for clip in material.index.get(use, [])}
@@ -103,7 +107,7 @@ def record_start(
         write_contact_sheet(run.path / "samples.png", material.sampler)
     # Last, because the run counts as begun when this file is there.
     run.write_json("config.json", options.to_dict())
-    run.note_sitting({"step": step, **_environment(group)})
+    run.note_sitting({"step": step, "precision": options.precision, **_environment(group)})
     return rows
 
 

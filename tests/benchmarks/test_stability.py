@@ -97,7 +97,8 @@ def test_what_is_no_number_is_unstable(tmp_path):
     model.set_weights([*others, np.full_like(bias, np.inf)])
     clips = {"black": lambda t: np.zeros((4, 4, 3), np.uint8)}
     found = measure_differences(KerasStep(model), clips, 3)
-    assert np.isinf(found.largest).all()
+    assert np.isposinf(found.largest).all()
+    assert np.isposinf(found.rms).all()
 
 
 def test_an_export_runs_as_it_is(tmp_path):

@@ -3,7 +3,7 @@ import tensorflow as tf
 
 from helpers.networks import small_model
 from rlsp_tf.inference import hardware as precision
-from rlsp_tf.inference.hardware import computes_int8, cpu_flags, fastest_precision
+from rlsp_tf.inference.hardware import computes_int8, cpu_flags, fastest_precision, training_precision
 from rlsp_tf.inference.load import load_step
 
 
@@ -53,6 +53,7 @@ def test_the_oldest_gpu_decides(monkeypatch, capabilities, expected):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(range(len(details))))
     monkeypatch.setattr(tf.config.experimental, "get_device_details", details.__getitem__)
     assert fastest_precision() == expected
+    assert training_precision() == ("float32" if expected == "float16" else expected)
 
 
 def test_models_are_loaded_in_it_where_auto_is_asked_for(tmp_path, rng, monkeypatch):

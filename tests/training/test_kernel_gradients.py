@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from helpers.networks import SMALL, CentredRLSP, random_weights
+from rlsp_tf.inference.hardware import training_precision
 from rlsp_tf.training.kernel_gradients import lighter_gradients
 from rlsp_tf.training.truncated import CarriedRLSP
 
@@ -45,6 +46,9 @@ def test_they_are_those_of_every_frame_added_up(clip, frames, parts):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
 
 
+@pytest.mark.skipif(
+    training_precision() != "bfloat16", reason="sums of an emulated bfloat16 are themselves in bfloat16"
+)
 def test_reduced_precision_costs_no_more_than_frame_by_frame(clip):
     exact = gradients(plain_layer(clip), clip)
 

@@ -18,6 +18,7 @@ from helpers.networks import random_weights
 from helpers.runs import read_log, state
 from helpers.synthetic import make_clip
 from rlsp_tf.errors import RLSPError, UsageError
+from rlsp_tf.inference.hardware import training_precision
 from rlsp_tf.media.degradations import VIDEO, degradation_named
 from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.network.model import build_model, rlsp_layer
@@ -109,6 +110,8 @@ def test_a_run_that_is_stopped_and_killed_goes_on_as_if_nothing_had_happened(dat
     assert code == -signal.SIGKILL
     finish(run)
 
+    # Without --precision it is the one that is fastest here.
+    assert json.loads((run / "config.json").read_text())["precision"] == training_precision()
     sittings = [json.loads(line)["step"] for line in (run / "sittings.jsonl").read_text().splitlines()]
     assert sittings[:2] == [0, int(stopped[1])]
     assert sittings[2] >= 40
@@ -319,6 +322,15 @@ def test_a_run_of_an_older_version_goes_on(folder):
     (run / "log.csv").write_text("".join(",".join(row[i] for i in kept) + "\n" for row in lines))
     assert quick(folder, "older", options, minutes=0, resume=True)["step"] == 2
     assert [row["step"] for row in read_log(run)] == ["1", "2"]
+
+
+def test_a_run_goes_on_in_the_precision_of_another_machine(folder):
+    options = replace(QUICK, steps=1000)
+    for precision, step in (("float32", 1), ("bfloat16", 2)):
+        stopped = quick(folder, "moved", replace(options, precision=precision), minutes=0, resume=True)
+        assert stopped["step"] == step
+    sittings = (folder / "moved" / "sittings.jsonl").read_text().splitlines()
+    assert [json.loads(sitting)["precision"] for sitting in sittings] == ["float32", "bfloat16"]
 
 
 def test_averaged_weights_are_kept_wherever_a_run_ends(folder):
