@@ -2,6 +2,7 @@
 
 import argparse
 import ipaddress
+from collections.abc import Callable
 from pathlib import Path
 
 from rlsp_tf.cli.common import (
@@ -117,92 +118,39 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
+    """Adds an option for each limit that has one; its value is ``limit_`` and the name of the field."""
     group = parser.add_argument_group("limits")
-    group.add_argument(
-        "--client-share",
-        type=number(0, 1, above=True),
-        default=DEFAULT_LIMITS.client_share,
-        metavar="PART",
-        help="part of the sessions, queue, videos, jobs and connections that one client may have; 1 if all "
-        "requests come from one program of yours (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-connections",
-        type=positive,
-        default=DEFAULT_LIMITS.connections,
-        metavar="N",
-        help="open connections (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-rate",
-        type=positive,
-        default=DEFAULT_LIMITS.rate,
-        metavar="N",
-        help="requests per second from one client; each frame is one (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-sessions",
-        type=positive,
-        default=DEFAULT_LIMITS.sessions,
-        metavar="N",
-        help="open sessions (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-idle",
-        type=number(above=True),
-        default=DEFAULT_LIMITS.idle,
-        metavar="SECONDS",
-        help="time without an accepted frame after which a session expires (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-queue",
-        type=positive,
-        default=DEFAULT_LIMITS.queue,
-        metavar="N",
-        help="frames of all sessions that are computed or wait for it (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-pixels",
-        type=positive,
-        default=DEFAULT_LIMITS.pixels,
-        metavar="N",
-        help="pixels of a frame before it is upscaled (default: %(default)s, 960x540)",
-    )
-    group.add_argument(
-        "--max-videos",
-        type=positive,
-        default=DEFAULT_LIMITS.videos,
-        metavar="N",
-        help="videos at a time, transfers included (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-upload",
-        type=number(above=True),
-        default=DEFAULT_LIMITS.upload / 2**20,
-        metavar="MB",
-        help="size of a video, in 2^20 bytes (default: %(default)g)",
-    )
-    group.add_argument(
-        "--max-seconds",
-        type=number(above=True),
-        default=DEFAULT_LIMITS.seconds,
-        metavar="SECONDS",
-        help="duration of a video (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-jobs",
-        type=positive,
-        default=DEFAULT_LIMITS.jobs,
-        metavar="N",
-        help="jobs, from the upload until they are removed (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max-job-age",
-        type=number(),
-        default=DEFAULT_LIMITS.job_age,
-        metavar="SECONDS",
-        help="time after its end until a job is removed with its result (default: %(default)s)",
-    )
+
+    def add(option: str, kind: Callable[[str], float], unit: str, help: str) -> None:
+        field = option.removeprefix("max-").replace("-", "_")
+        default = getattr(DEFAULT_LIMITS, field)
+        group.add_argument(
+            f"--{option}",
+            dest=f"limit_{field}",
+            type=kind,
+            default=default,
+            metavar=unit,
+            help=f"{help} (default: {f'{default / 2**20:g}' if kind is _megabytes else default})",
+        )
+
+    share = "part of the sessions, queue, videos, jobs and connections that one client may have; 1 if all "
+    add("client-share", number(0, 1, above=True), "PART", f"{share}requests come from one program of yours")
+    add("max-connections", positive, "N", "open connections")
+    add("max-rate", positive, "N", "requests per second from one client; each frame is one")
+    add("max-sessions", positive, "N", "open sessions")
+    idle = "time without an accepted frame after which a session expires"
+    add("max-idle", number(above=True), "SECONDS", idle)
+    add("max-queue", positive, "N", "frames of all sessions that are computed or wait for it")
+    add("max-pixels", positive, "N", "pixels of a frame before it is upscaled; 518400 are 960x540")
+    add("max-videos", positive, "N", "videos at a time, transfers included")
+    add("max-upload", _megabytes, "MB", "size of a video, in 2^20 bytes")
+    add("max-seconds", number(above=True), "SECONDS", "duration of a video")
+    add("max-jobs", positive, "N", "jobs, from the upload until they are removed")
+    add("max-job-age", number(), "SECONDS", "time after its end until a job is removed with its result")
+
+
+def _megabytes(text: str) -> int:
+    return int(number(above=True)(text) * 2**20)
 
 
 def _network(text: str) -> str:
@@ -232,18 +180,11 @@ def _serve(arguments: argparse.Namespace) -> None:
         precision=arguments.precision,
         replicas=arguments.replicas,
         limits=Limits(
-            rate=arguments.max_rate,
-            sessions=arguments.max_sessions,
-            idle=arguments.max_idle,
-            queue=arguments.max_queue,
-            pixels=arguments.max_pixels,
-            videos=arguments.max_videos,
-            upload=int(arguments.max_upload * 2**20),
-            seconds=arguments.max_seconds,
-            jobs=arguments.max_jobs,
-            job_age=arguments.max_job_age,
-            client_share=arguments.client_share,
-            connections=arguments.max_connections,
+            **{
+                name.removeprefix("limit_"): value
+                for name, value in vars(arguments).items()
+                if name.startswith("limit_")
+            }
         ),
         proxies=arguments.trusted_proxy or LOOPBACK,
         hosts=arguments.allowed_host,
