@@ -55,10 +55,10 @@ and stability checks that the output of a network stays near its input over long
         "rlsp_tf.benchmarks.train:benchmark_train",
         help="training steps per second, compared with the authors' training graph",
         description="""\
-Training steps per second of rlsp train (bfloat16, with clips sampled at the same time) and of the
-training graph that the paper's authors published (float32, fed from memory), with batches of 4 samples
-of 10 frames of 32x32 low-resolution pixels. The .meta file of the authors' checkpoint is enough, since
-speed does not depend on weights.
+Training steps per second of rlsp train (in the precision that is fastest here, with clips sampled at
+the same time) and of the training graph that the paper's authors published (float32, fed from memory),
+with batches of 4 samples of 10 frames of 32x32 low-resolution pixels. The .meta file of the authors'
+checkpoint is enough, since speed does not depend on weights.
 
   rlsp benchmark train --authors ckpt_rlsp_48.meta --data clips/""",
     )

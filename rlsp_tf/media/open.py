@@ -109,8 +109,8 @@ def open_sink(
                 "ignored."
             )
         return video
-    if isinstance(source, VideoSource) and source.companions is not None:
-        source.companions = deque(maxlen=0)  # images have no place for them
+    if isinstance(source, VideoSource) and source.decoder.companions is not None:
+        source.decoder.companions = deque(maxlen=0)  # images have no place for them
     sink: FolderSink | ImageSink
     if not path.is_dir() and is_image(path):
         if source.frames != 1:

@@ -15,7 +15,8 @@ from av.stream import Disposition
 from rlsp_tf.media.clock import Clock
 from rlsp_tf.media.inputs import open_input
 from rlsp_tf.media.stream_convert import SoundConversion, TextConversion, conversion_of
-from rlsp_tf.media.video_reader import INTERLEAVED, LONGEST_SUBTITLE, VideoSource
+from rlsp_tf.media.video_decoder import INTERLEAVED, LONGEST_SUBTITLE
+from rlsp_tf.media.video_reader import VideoSource
 
 _OF_ONE_FILE = (
     *("major_brand", "minor_version", "compatible_brands", "encoder", "ENCODER", "vendor_id"),
@@ -41,7 +42,9 @@ Part = int | str
 
 def parts_of(source: VideoSource) -> list[Part]:
     """Returns everything that accompanies a video."""
-    streams = [stream.index for stream in source.container.streams if stream.index != source.stream_index]
+    streams = [
+        stream.index for stream in source.decoder.container.streams if stream.index != source.stream_index
+    ]
     return [METADATA, TIME_CODE, CHAPTERS, *streams]
 
 
@@ -56,7 +59,7 @@ def accompaniment(source: VideoSource, format: str) -> list[str]:
         A description of each stream that is copied or converted, such as ``"sound (aac)"``.
     """
     kept = []
-    for stream in source.container.streams:
+    for stream in source.decoder.container.streams:
         if stream.index == source.stream_index or stream.type == "data":
             continue
         name, converted = _name_of(stream), ""
@@ -74,7 +77,7 @@ class StreamCopy:
 
     The input is opened a second time and read alongside the video, so that memory does not grow with the
     length of the clip, however its streams are interleaved. A pipe cannot be opened twice; its packets are
-    taken from ``source.companions``.
+    taken from ``source.decoder.companions``.
 
     Of an interval, what belongs to its time is copied: packets of sound that begin in it, and subtitles and
     chapters that last into it, shortened. If it begins later than the file, times are counted from its first
@@ -106,8 +109,8 @@ class StreamCopy:
         most: int | None = None,
     ) -> None:
         self._path, self._output, self._notes, self._most = source.path, output, notes, most
-        self._arrived = source.companions
-        self._input = open_input(source.path) if self._arrived is None else source.container
+        self._arrived = source.decoder.companions
+        self._input = open_input(source.path) if self._arrived is None else source.decoder.container
         self._begins, self._ends = source.begins, source.ends
         if source.begins is not None and source.indexed:
             earlier = round((source.begins - LONGEST_SUBTITLE) / source.time_base)

@@ -427,7 +427,7 @@ def open_output(path: Path, format: str, time_base: Fraction, source: FrameSourc
         options["video_track_timescale"] = str(unit)
         options["movie_timescale"] = str(unit * -(-1000 // unit))
         # The usual metadata of MP4 has a fixed list of names; the names of cameras need another place.
-        names = source.container.metadata if isinstance(source, VideoSource) else ()
+        names = source.decoder.container.metadata if isinstance(source, VideoSource) else ()
         if any(name.startswith("com.") or name in ("make", "model") for name in names):
             options["movflags"] = "use_metadata_tags"
     url = "pipe:1" if path is STDOUT else f"file:{path}"

@@ -184,5 +184,5 @@ def _size_along(frames: FrameSource, video: VideoSink | None) -> float:
     """Returns about how many bytes the sound of a clip takes."""
     if video is None or not isinstance(frames, VideoSource):
         return 0
-    rates = [stream.bit_rate or 0 for stream in frames.container.streams.audio]
+    rates = [stream.bit_rate or 0 for stream in frames.decoder.container.streams.audio]
     return sum(rates) / 8 * float((frames.frames or 0) / video.rate)

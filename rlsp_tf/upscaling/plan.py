@@ -174,7 +174,7 @@ def make_plan(
             in_segment += _frames_in(outputs.add(replace(frame, planes=(), alpha=None), entered))
             if frames_left(in_segment, recipe.segment, at_cut=False) <= 0:
                 in_segment = 0
-        seekable = isinstance(frames, VideoSource) and not frames.restamped
+        seekable = isinstance(frames, VideoSource) and not frames.decoder.restamped
         ends = [(start, step.config.frames_after if run_up else 0) for start, _, _, run_up in found[1:]]
         ranges = tuple(
             Range(

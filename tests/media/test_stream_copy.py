@@ -196,7 +196,7 @@ def test_sound_after_a_restart_of_the_clock_waits_for_its_time(tmp_path, monkeyp
     path.write_bytes(part.read_bytes() * 2)
     found = []
     with VideoSource(path) as source, av.open(str(tmp_path / "copy.mkv"), "w") as output:
-        video = output.add_stream_from_template(source.container.streams.video[0], opaque=True)
+        video = output.add_stream_from_template(source.decoder.container.streams.video[0], opaque=True)
         with StreamCopy(source, output, video, ".mkv", []) as others:
             output.start_encoding()
             monkeypatch.setattr(others, "mux", found.append)

@@ -98,7 +98,7 @@ class _Clip:
         self.path = source.path
         self.height, self.width = source.height, source.width
         if isinstance(source, VideoSource):
-            stream = source.container.streams[source.stream_index]
+            stream = source.decoder.stream
             self.announced = int(stream.frames)
             self.lossy = bool(stream.codec_context.codec.lossy)
         else:
@@ -114,7 +114,7 @@ class _Clip:
             else:
                 (rgb,) = frame.planes
                 yield eight_bits(rgb / 257) if rgb.dtype == np.uint16 else rgb
-        if isinstance(source, VideoSource) and source.is_damaged_within:
+        if isinstance(source, VideoSource) and source.decoder.is_damaged_within:
             raise RLSPError(f"{self.path}: is damaged; replace or remove it.")
 
 

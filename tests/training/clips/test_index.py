@@ -206,7 +206,7 @@ def test_a_frame_of_more_pixels_than_are_read_is_skipped(tmp_path, cache, monkey
     folder = tmp_path / "data"
     write_folder(folder / "good", make_clip(2, 32, 32))
     make_video(folder / "large.mp4", range(0, 4 * 3600, 3600), size=(64, 64))
-    monkeypatch.setattr("rlsp_tf.media.video_reader.MOST_PIXELS", 64 * 64 - 1)
+    monkeypatch.setattr("rlsp_tf.media.video_decoder.MOST_PIXELS", 64 * 64 - 1)
     clips, notes = index(folder, cache=cache)
     assert [clip.name for clip in clips] == ["good"]
     assert "large.mp4: claims frames of 64x64" in notes
