@@ -25,7 +25,7 @@ class HostileClients:
     On this machine each has an address of its own, as on a network: all of 127.0.0.0/8 are this machine.
 
     Args:
-        url: of the server.
+        url: address of the server, such as ``"http://127.0.0.1:8000"``.
         count: how many.
 
     Attributes:

@@ -49,7 +49,7 @@ class FrameClient:
     connection has broken.
 
     Args:
-        url: of the server.
+        url: address of the server.
         frames: the frames as they are sent, which are repeated.
         size: their width and height.
         media_type: their format.

@@ -1,10 +1,12 @@
 """What the commands of ``rlsp benchmark`` share: common options, and how a measurement is run."""
 
 import argparse
+import os
 from importlib import import_module
 
 from rlsp_tf.cli.common import add_command, command_line, start_tensorflow
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.system.quiet import quiet_tensorflow
 
 
 def add_measurement(
@@ -45,7 +47,10 @@ def _measure(arguments: argparse.Namespace) -> None:
     if arguments.tensorflow:
         start_tensorflow()
     module, name = arguments.function.split(":")
-    result = getattr(import_module(module), name)(**options, progress=True, command=command_line())
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with quiet_tensorflow():  # some measurements import it, though they compute in other processes
+        measure = getattr(import_module(module), name)
+    result = measure(**options, progress=True, command=command_line())
     from rlsp_tf.benchmarks.report import describe
 
     print(describe(result))

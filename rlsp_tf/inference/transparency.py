@@ -19,7 +19,7 @@ def enlarge_alpha(
         alpha: ``(H, W)``, 0 to ``2**depth - 1``.
         scale: how many times larger the result is.
         depth: bits per sample of ``alpha``.
-        target_depth: of the result.
+        target_depth: bits per sample of the result.
         geometry: see :class:`rlsp_tf.inference.color_path.ColorPath`.
 
     Returns:

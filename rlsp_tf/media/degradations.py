@@ -38,7 +38,7 @@ class SampledDegradation:
         noise: standard deviation of noise, in grey levels.
         grain: whether noise is grain; see ``GRAINY``.
         codec: what encodes the frames last, if anything does.
-        seed: of the noise.
+        seed: seed of the noise.
     """
 
     kernel: str = "gaussian"
@@ -236,7 +236,7 @@ def kernel_taps(kernel: str, scale: int, sigma: float = SIGMA) -> np.ndarray:
         kernel: ``"gaussian"``; ``"area"``, a mean over ``scale`` pixels; ``"bicubic"``, Keys' kernel as
             wide as the scale; or ``"lanczos"``, likewise with three lobes.
         scale: how many times smaller the result is to be.
-        sigma: of the Gaussian, in low-resolution pixels.
+        sigma: standard deviation of the Gaussian, in low-resolution pixels.
     """
     reach = 4 * scale
     offsets = np.arange(-reach, reach + 1)
@@ -260,8 +260,8 @@ def filter_and_skip(frame: np.ndarray, taps: np.ndarray, scale: int) -> np.ndarr
     """Filters both axes of a frame ``(H, W, 3)`` and takes every ``scale``-th pixel, from the first on.
 
     Args:
-        frame: of any type.
-        taps: of the filter, an odd number; beyond the edges the edge pixel is repeated.
+        frame: pixels of any type.
+        taps: weights of the filter, an odd number of them; beyond the edges the edge pixel is repeated.
         scale: how many times smaller the result is.
 
     Returns:

@@ -46,7 +46,7 @@ class CheckAccess:
 
     Args:
         app: the application.
-        access: who may use it.
+        access: tokens and names with which the server may be used.
         rate: limit on requests with a wrong token from each address, so that tokens cannot be guessed.
     """
 

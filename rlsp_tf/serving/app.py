@@ -65,7 +65,7 @@ class App:
         folder: folder for videos while they are uploaded, computed and sent.
         jobs_folder: folder for jobs, which continue when a server with the same folder is started again;
             by default a part of ``folder``.
-        access: who may use the server; by default everybody.
+        access: tokens and names with which the server may be used; by default there are no tokens.
         log_format: format in which requests are logged; by default they are not logged.
 
     Attributes:

@@ -54,7 +54,7 @@ def jobs_folder(path: Path, option: str = "--jobs") -> Iterator[Path]:
 
     Args:
         path: the folder.
-        option: by which another one is given, for the message.
+        option: the option that names another folder, for the message.
 
     Raises:
         RLSPError: if it cannot be made or written, or another server uses it.

@@ -86,7 +86,7 @@ class Replica:
         """See :meth:`rlsp_tf.serving.engine.Engine.reload`.
 
         Args:
-            key: by which Ray chooses the replica.
+            key: text from which Ray chooses the replica.
             turn: the number of the reload. A second call with the same number gives the same answer.
 
         Returns:

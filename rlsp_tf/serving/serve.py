@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, first_line
 from rlsp_tf.serving.limits import DEFAULT_LIMITS, LOOPBACK, Limits
 from rlsp_tf.system.cores import cores
 from rlsp_tf.system.listener import listen
@@ -173,10 +173,10 @@ def _ray(folder: Path, replicas: int) -> Iterator[float]:
             # clients too.
             _system_config={"worker_niceness": 0},
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+    except Exception as error:  # Ray raises Exception itself if one of its processes is not up in time
         raise RLSPError(
-            f"{folder}: Ray cannot start here ({reason}); set TMPDIR to a short path with room on the disk."
+            f"{folder}: Ray cannot start here ({first_line(error)}); set TMPDIR to a short path with room on "
+            "the disk, and try again when the machine is less busy."
         ) from error
     try:
         yield ray.cluster_resources().get("GPU", 0)

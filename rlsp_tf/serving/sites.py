@@ -20,7 +20,7 @@ def check_site(headers: Headers, hosts: Collection[str] | None) -> None:
         hosts: names of the server in lower case, besides ``localhost`` and IP addresses; ``None`` for any.
 
     Raises:
-        Refused: with 403 if it does.
+        Refused: with 403, if the host is not one of the server, or the page comes from another site.
     """
     host = headers.get("host", "")
     name = _name_of(host)

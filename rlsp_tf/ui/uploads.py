@@ -28,7 +28,7 @@ class Upload:
         title: the name that the file has for its owner.
         files: the files; several are the frames of one video.
         source: the clip, a file or a folder with links to all files.
-        width, height: of its frames.
+        width, height: size of its frames in pixels.
         frames: how many there are; ``None`` if unknown.
         rate: frames per second; ``None`` for pictures.
         sizes: width and height of the result by the name of a size, for the sizes that make sense.

@@ -353,8 +353,12 @@ def start_ray(address: str | None, workers: int | None) -> Any:
             logging_level=logging.ERROR,
             runtime_env={"env_vars": {**ONE_CORE, "TF_CPP_MIN_LOG_LEVEL": "2"}},
         )
-    except (ConnectionError, ValueError, TimeoutError) as error:
+    except Exception as error:  # Ray raises Exception itself if one of its processes is not up in time
+        reason = first_line(error)
         raise RLSPError(
-            f"{address}: no Ray cluster answers there ({first_line(error)}); check the address."
+            f"{address}: no Ray cluster answers there ({reason}); check the address."
+            if address
+            else f"Ray cannot start here ({reason}); try again when the machine is less busy, or leave out "
+            "--engine ray."
         ) from error
     return ray

@@ -16,7 +16,7 @@ class Geometry(NamedTuple):
     """The form of the frames of a result.
 
     Attributes:
-        width, height: in pixels.
+        width, height: size in pixels.
         square: whether pixels that were not square have become so.
     """
 

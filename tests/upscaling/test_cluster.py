@@ -14,8 +14,10 @@ from helpers.commands import run_command
 from helpers.networks import SMALL, small_model
 from helpers.videos import make_video, packets
 from rlsp_tf.cli.main import main
+from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.media.encoders import EncoderOptions
+from rlsp_tf.serving.serve import serve
 from rlsp_tf.system.storage import Storage
 from rlsp_tf.upscaling.upscale import Recipe, upscale_clip
 
@@ -250,3 +252,14 @@ def test_an_address_where_nothing_answers_is_said(film, model, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("rlsp: error: 127.0.0.1:1: no Ray cluster answers there")
+
+
+def test_ray_that_is_not_up_in_time_is_said(monkeypatch):
+    def init(**options):
+        raise Exception("The current node timed out during startup. This could happen because ...\nmore")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(RLSPError, match=r"^Ray cannot start here \(The current .*\.\.\); try again when"):
+        ray_engine.start_ray(None, 2)
+    with pytest.raises(RLSPError, match=r": Ray cannot start here \(The current .*\.\.\); set TMPDIR to"):
+        serve({"7-48": "7-48"})
