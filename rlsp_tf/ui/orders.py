@@ -91,31 +91,40 @@ class Orders:
         self._thread.join()
         self._loop.close()
 
-    def place(self, client: str, upload: Upload, order: Order) -> str:
-        """Queues an order.
+    def place(self, client: str, *ordered: tuple[Upload, Order]) -> list[str]:
+        """Queues orders: all of them, or none if one cannot be queued.
 
         Args:
             client: name of the user.
-            upload: the clip.
-            order: what is made of it; ``files`` is filled in.
+            ordered: clips, each with what is made of it; ``files`` of the orders is filled in.
 
         Returns:
-            The name of the job.
+            The names of the jobs.
 
         Raises:
             RLSPError: if there are too many jobs.
         """
+        names: list[str] = []
+        try:
+            for upload, order in ordered:
+                names.append(self._wait(self._submit(client, upload, order)))
+        except BaseException:
+            for name in names:
+                self.remove(client, name)
+            raise
+        return names
+
+    async def _submit(self, client: str, upload: Upload, order: Order) -> str:
         names = [
             f"clip{file.suffix.lower()}" if len(upload.files) == 1 else f"frames/{file.name}"
             for file in upload.files
         ]
 
         async def receive(path: Path) -> None:
-            folder = path.parent
-            await asyncio.to_thread(_receive, upload, replace(order, files=tuple(names)), folder)
+            filled = replace(order, files=tuple(names))
+            await asyncio.to_thread(_receive, upload, filled, path.parent)
 
-        job = self._wait(self._jobs.submit(client, _NETWORK, order.suffix, receive))
-        return job.name
+        return (await self._jobs.submit(client, _NETWORK, order.suffix, receive)).name
 
     def of(self, client: str) -> list[Placed]:
         """Returns the orders of a client, the latest first."""

@@ -239,8 +239,8 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
 
     def start(request: gr.Request, uploads: list[Upload], *choices: Any) -> dict[Any, Any]:
         try:
-            for upload in uploads:
-                orders.place(_client(request), upload, _order(upload, *choices))
+            ordered = [(upload, _order(upload, *choices)) for upload in uploads]
+            orders.place(_client(request), *ordered)
         except (RLSPError, OSError) as error:
             return {form.error: gr.update(visible=True, value=cards.error(_sentence(error)))}
         return {form.files: None, form.uploads: [], form.row: gr.update(visible=False), form.slider: None}

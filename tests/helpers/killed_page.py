@@ -13,7 +13,7 @@ def place_and_die(folder, film, order):
     """Places an order for a film, and kills its own process once frames are finished."""
     with Orders(folder, Limits()) as orders:
         (upload,), _ = uploads_of([film], orders.uploads, together=False)
-        orders.place("", upload, order)
+        orders.place("", (upload, order))
         while not orders.of("")[0].job.frames:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -94,7 +94,7 @@ def test_an_order_goes_on_in_whatever_way_its_page_ends(tmp_path, film, order, e
     limits = Limits()
     with Orders(tmp_path, limits) as orders:
         (upload,), _ = uploads_of([film], orders.uploads, together=False)
-        orders.place("anna", upload, order)
+        orders.place("anna", (upload, order))
         (placed,) = orders.of("anna")
         assert not orders.of("ben")
         with pytest.raises(Refused):
@@ -133,17 +133,31 @@ def test_an_order_goes_on_in_whatever_way_its_page_ends(tmp_path, film, order, e
     assert film.is_file()
 
 
+def test_orders_that_belong_together_are_all_queued_or_none(tmp_path, model):
+    picture = tmp_path / "picture.png"
+    iio.imwrite(picture, make_clip(1, 9, 14)[0])
+    with Orders(tmp_path, Limits(jobs=2)) as orders:
+        (upload,), _ = uploads_of([picture], orders.uploads, together=False)
+        ordered = upload, Order("picture.png", (), model, "float32", "png")
+        with pytest.raises(Refused, match="2"):
+            orders.place("", ordered, ordered, ordered)
+        assert not orders.of("")
+        assert not [*(tmp_path / "jobs").iterdir()]
+        names = orders.place("", ordered, ordered)
+        assert [placed.job.name for placed in reversed(orders.of(""))] == names
+
+
 @pytest.mark.slow
 def test_what_cannot_be_done_is_said_without_names_of_the_server(tmp_path, film, model, order):
     with Orders(tmp_path, Limits(result=1000)) as orders:
         (upload,), _ = uploads_of([film], orders.uploads, together=False)
-        orders.place("", upload, order)
+        orders.place("", (upload, order))
         failed = end_of(orders)
         assert failed.job.error.startswith("film.mkv: the result is larger than 1e-06 GB, the limit here")
         assert not WorkFolder(failed.result).path.exists()
         orders.remove("", failed.job.name)
 
-        orders.place("", replace(upload, title="gone.mkv"), replace(order, model="missing.keras"))
+        orders.place("", (replace(upload, title="gone.mkv"), replace(order, model="missing.keras")))
         failed = end_of(orders)
         assert "missing.keras: no such file or weight set" in failed.job.error
         assert str(tmp_path) not in failed.job.error
@@ -154,7 +168,7 @@ def test_what_cannot_be_done_is_said_without_names_of_the_server(tmp_path, film,
         clip = make_clip(1, 9, 14)
         iio.imwrite(picture, clip[0])
         (upload,), _ = uploads_of([picture], orders.uploads, together=False)
-        orders.place("", upload, Order("picture.png", (), model, "float32", "png"))
+        orders.place("", (upload, Order("picture.png", (), model, "float32", "png")))
         done = end_of(orders)
         assert done.job.state == "done"
         upscale(picture, tmp_path / "expected.png", load_model(model, precision="float32"))
@@ -183,7 +197,7 @@ def test_a_part_begins_and_ends_with_its_frames_beside_those_of_the_original(tmp
     part = {"start": 1.001, "duration": 0.4}
     with Orders(tmp_path, Limits()) as orders:
         (upload,), _ = uploads_of([film], orders.uploads, together=False)
-        orders.place("", upload, replace(order, **part))
+        orders.place("", (upload, replace(order, **part)))
         done = end_of(orders)
         assert (done.job.state, done.job.total) == ("done", 10)
         step = load_model(model, precision="float32")
@@ -195,7 +209,7 @@ def test_a_part_begins_and_ends_with_its_frames_beside_those_of_the_original(tmp
         assert range(20, 35)[np.argmin(near)] == 26
 
         orders.remove("", done.job.name)
-        orders.place("", upload, replace(order, start=1.001, duration=0.001))
+        orders.place("", (upload, replace(order, start=1.001, duration=0.001)))
         sentence = (
             "film.mkv: has no frame between the beginning of the part and its end; give a longer length."
         )
