@@ -60,6 +60,7 @@ def test_what_needs_no_network_loads_neither_tensorflow_nor_keras(code):
     assert run.stdout.split() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     ["import rlsp_tf, keras", "import keras, rlsp_tf", "import rlsp_tf; rlsp_tf.RLSPCell; import keras"],

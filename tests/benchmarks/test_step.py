@@ -60,7 +60,9 @@ def authors(tmp_path_factory):
 
 
 @pytest.fixture(
-    scope="module", params=[("3-6",), pytest.param(("2-7", "3-6"), marks=pytest.mark.slow)], ids=" ".join
+    scope="module",
+    params=[pytest.param(names, marks=pytest.mark.slow) for names in (("3-6",), ("2-7", "3-6"))],
+    ids=" ".join,
 )
 def networks(request):
     """What the command is told to time; every network costs half a minute."""
@@ -171,6 +173,7 @@ class Changed(Ours):
         kernel.assign(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "complaint"),
     [
@@ -191,6 +194,7 @@ class Coarse(Changed):
         super().load()
 
 
+@pytest.mark.slow
 def test_eight_bits_that_cost_too_much_are_left_out(only_float32):
     result = benchmark_step(["2-7"], others=[Contender("A rival", Coarse, "int8")], **QUICK)
     (sheet,) = result["networks"]

@@ -181,6 +181,7 @@ class TestSentences:
             main(["upscale", str(tmp_path / "no.mp4"), str(tmp_path / "x.mp4"), "--model", model, "--debug"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_killed_run_leaves_no_file_under_the_final_name(
     number: signal.Signals, data: Path, model: str, tmp_path: Path

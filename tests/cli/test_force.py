@@ -149,6 +149,7 @@ def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
     assert (tmp_path / "pipe.json").is_fifo()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["degrade", "compare", "demo", "evaluate", "export"])
 def test_no_command_removes_what_it_did_not_write(command, frames, tmp_path, capsys):
     model = tmp_path / "net.keras"
@@ -167,6 +168,7 @@ def test_no_command_removes_what_it_did_not_write(command, frames, tmp_path, cap
     assert everything(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_an_export_replaces_an_export(tmp_path):
     model = tmp_path / "net.keras"
     small_model(np.random.default_rng(0), SMALL).save(model)

@@ -48,6 +48,7 @@ def test_a_pipe_gives_what_a_file_gives(film, model, tmp_path):
     assert not list(tmp_path.glob("*.rlsp"))
 
 
+@pytest.mark.slow
 def test_frames_go_out_while_others_still_come_in(film, model):
     process = begin(
         *("-", "-", "--model", model, "--codec", "ffv1", "--warm-start", 0, "--scene-cuts", "off"),

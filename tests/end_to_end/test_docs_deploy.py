@@ -66,6 +66,7 @@ def same_rounded(actual, expected):
     assert not (off > 0)[~near_half].any()
 
 
+@pytest.mark.slow
 def test_the_python_client(folder, luma):
     (folder / "client.py").write_text(code("python", "# client.py"))
     run(folder, sys.executable, "client.py", "saved", "lr/*.png", "out")
@@ -99,6 +100,7 @@ def test_the_c_plus_plus_client(folder, luma):
     assert run(folder, "./client", "saved", 14, 10, SMALL.filters, input=b"") == b""
 
 
+@pytest.mark.slow
 def test_the_shell_client(folder, luma):
     command = code("sh", "saved_model_cli run").replace("rlsp-7-48", "saved").replace("clip.npy", "batch.npy")
     np.save(folder / "batch.npy", np.load(folder / "clip.npy")[None])

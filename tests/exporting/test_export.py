@@ -85,6 +85,7 @@ def test_the_card_says_what_was_found(folder):
             assert found["psnr"] == pytest.approx(found["psnr_float32"], abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "precision", "size"),
     [
@@ -191,6 +192,7 @@ def test_onnx_files_are_of_the_current_standard(folder):
     assert shape == ["batch", "height", "width", 9]
 
 
+@pytest.mark.slow
 def test_the_commands(folder, tmp_path, capsys):
     for kind, target in NAMES.items():
         command = ["export", str(folder / "y.keras"), str(tmp_path / target), "--format", kind]

@@ -84,6 +84,7 @@ def test_no_more_frames_are_taken_than_it_takes():
     assert len(list(clip)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["y", "rgb"])
 @pytest.mark.parametrize(
     ("area", "size"), [(AREA, (52, 50)), (Area(0, 40, 14, 36), (40, 50)), (Area(10, 30, 8, 40), (44, 48))]

@@ -43,6 +43,7 @@ def planes_like(y, spec, chroma=128):
     return (y.astype(dtype), flat, flat)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["y", "rgb"])
 @pytest.mark.parametrize(("depth", "matrix"), [(8, "bt601"), (8, "bt709"), (10, "bt601"), (10, "bt2020")])
 def test_every_code_of_a_flat_field_comes_out_as_it_went_in(depth, matrix, output):

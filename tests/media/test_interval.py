@@ -15,6 +15,7 @@ from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.images import FolderSource, write_png
 from rlsp_tf.media.interval import Interval, clock_time, packets_from_key_frame
 from rlsp_tf.media.open import open_sink, open_source
+from rlsp_tf.media.video_decoder import VideoDecoder
 from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.media.video_writer import VideoSink
 
@@ -120,14 +121,14 @@ def test_real_files(name, data):
 def test_what_comes_before_is_not_decoded(tmp_path, monkeypatch):
     """Neither with an index nor without one, where time stamps are in order."""
     decoded = []
-    decode = VideoSource._decode
+    decode = VideoDecoder._decode
 
     def counted(self, packets):
         for frame in decode(self, packets):
             decoded.append(frame)
             yield frame
 
-    monkeypatch.setattr(VideoSource, "_decode", counted)
+    monkeypatch.setattr(VideoDecoder, "_decode", counted)
     for suffix in (".mp4", ".mkv", ".ts"):
         path = make_video(
             tmp_path / f"film{suffix}",

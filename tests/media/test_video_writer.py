@@ -49,6 +49,7 @@ def test_real_videos_keep_every_time_stamp_and_every_bit_of_sound(data, name, su
     assert (after.time_base, after.rate, after.frames) == (before.time_base, before.rate, before.frames)
 
 
+@pytest.mark.slow
 def test_a_long_real_video_is_copied_in_little_memory(data, tmp_path):
     path, target = data / "video" / "tears_of_steel_800x332.webm", tmp_path / "copy.mkv"
     status = Path("/proc/self/statm")

@@ -159,6 +159,7 @@ def test_precision_is_chosen_at_loading(tmp_path: Path, rng: np.random.Generator
     assert 0 < np.abs(output - exact).max() < 255 / 2**5  # bfloat16 carries 8 bits, lost over 9 layers
 
 
+@pytest.mark.slow
 def test_jax_gives_the_same_numbers(tmp_path: Path, rng: np.random.Generator) -> None:
     pytest.importorskip("jax", reason="JAX is not installed: pip install jax")
     models = {precision: small_model(rng, precision=precision) for precision in ("float32", "bfloat16")}

@@ -4,6 +4,7 @@ import faulthandler
 
 import av
 import numpy as np
+import pytest
 
 from helpers.videos import make_video
 from rlsp_tf.benchmarks.excerpts import decodable, is_whole
@@ -38,6 +39,7 @@ def survive(source, target, step):
     return True
 
 
+@pytest.mark.slow
 def test_two_hundred_damaged_files(step, tmp_path):
     """Of four formats, with sound where the container has it."""
     times = range(0, 8 * 3600, 3600)
@@ -76,6 +78,7 @@ def test_damaged_sound_costs_no_frame(step, tmp_path):
         assert is_whole(target) == decodable(source) > 8
 
 
+@pytest.mark.slow
 def test_damaged_real_files(data, step, tmp_path):
     original = (data / "video" / "realshort_320x240.mp4").read_bytes()
     written = 0

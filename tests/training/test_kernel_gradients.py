@@ -36,6 +36,7 @@ def gradients(layer, clip):
     return [gradient.numpy() for gradient in compute(clip)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("frames", [2, 3, 6])
 def test_they_are_those_of_every_frame_added_up(clip, frames, parts):

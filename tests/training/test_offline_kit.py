@@ -233,6 +233,7 @@ def test_what_the_machine_lacks_is_named(folder, tmp_path, monkeypatch):
         make_ready(folder / "data", tmp_path / "cache")
 
 
+@pytest.mark.slow
 @needs_jax
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
 def test_a_kit_trains_without_tensorflow_survives_kill_9_and_tensorflow_goes_on(folder, tmp_path):

@@ -57,6 +57,7 @@ def curve(run):
     return [tuple(row[column] for column in columns) for row in read_log(run)]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_and_killed_goes_on_as_if_nothing_had_happened(data, tmp_path):
     """From scratch on one real clip, through the command line."""
 
@@ -130,6 +131,7 @@ def test_a_run_that_is_stopped_and_killed_goes_on_as_if_nothing_had_happened(dat
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
 
 
+@pytest.mark.slow
 def test_another_backend_trains_without_tensorflow_and_tensorflow_goes_on(folder, tmp_path):
     """Both see the same clips, so from the same weights both have the same loss."""
     initial = build_model(TINY)
@@ -197,6 +199,7 @@ def test_another_backend_trains_without_tensorflow_and_tensorflow_goes_on(folder
         np.testing.assert_allclose(variable.numpy(), other.numpy(), atol=1e-2 * scale, err_msg=variable.path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("jax") is None, reason="needs JAX")
 def test_a_run_whose_samples_are_reused_goes_on_where_it_was_stopped(folder, tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"}
@@ -284,6 +287,7 @@ def photographs(folder):
     return [folder / "photos"]
 
 
+@pytest.mark.slow
 def test_a_mixture_goes_on_where_it_stopped_and_measures_photographs(folder, photographs):
     result = quick(folder, "mixed", MIXED, photographs=photographs)
     assert quick(folder, "mixed_stopped", MIXED, photographs=photographs, minutes=0)["step"] == 1
@@ -348,6 +352,7 @@ def test_averaged_weights_are_kept_wherever_a_run_ends(folder):
         np.testing.assert_array_equal(weight, average)
 
 
+@pytest.mark.slow
 def test_a_signal_cuts_validation_short_which_is_made_up_for(folder, photographs, monkeypatch):
     quick(folder, "validated", MIXED, photographs=photographs)
     carried = Validator.carried
@@ -396,6 +401,7 @@ def test_what_differs_is_named_before_anything_is_overwritten(folder):
         quick(folder, "mine", options, resume=True)
 
 
+@pytest.mark.slow
 def test_pieces_and_a_curriculum_go_on_in_the_middle_of_a_sequence(folder):
     """Stopped after one of three pieces: the state is in the checkpoint, and the next step is the second."""
     options = replace(QUICK, frames=2, pieces=3, curriculum=12)
@@ -410,6 +416,7 @@ def test_pieces_and_a_curriculum_go_on_in_the_middle_of_a_sequence(folder):
     assert rlsp_layer(load_model(folder / "pieces" / "averaged.keras")).config == TINY
 
 
+@pytest.mark.slow
 def test_steps_that_are_done_at_once_are_the_same(folder):
     """With a row of the log for every fifth step, five are done at once, and three at the end."""
     one_by_one, at_once = (replace(QUICK, steps=18, every=every) for every in (10, 50))

@@ -76,6 +76,7 @@ def test_the_network_computes_the_picture_unless_the_bars_show_something(film, s
     assert frame_times(tmp_path / "large.mkv") == frame_times(film)
 
 
+@pytest.mark.slow
 def test_interrupted_or_in_ranges_it_is_the_same(film, step, tmp_path):
     cuts, recipe = frozenset({10}), Recipe(warm_start=2, segment=3, encoder=LOSSLESS)
     upscale_clip(film, tmp_path / "once.mkv", step, recipe, scene_cuts=cuts)

@@ -117,6 +117,7 @@ def workers():
     return found
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_its_range_and_nothing_else(model, cluster, tmp_path):
     film = make_video(tmp_path / "film.mp4", range(0, 60 * 3600, 3600), size=(160, 120))
     code = f"""
@@ -144,6 +145,7 @@ print(upscale_all([sys.argv[1]], sys.argv[2], sys.argv[3], recipe=recipe, **opti
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_done_again(film, model, cluster, tmp_path, monkeypatch):
     """As after the death of everything: a plan and the ranges that were done are there."""
     target = tmp_path / "large" / "film.mp4"
@@ -191,6 +193,7 @@ def bucket(monkeypatch):
     thread.stop()
 
 
+@pytest.mark.slow
 def test_films_in_a_store_of_objects(film, model, bucket, tmp_path):
     """The whole of it: the command, a cluster of its own, and a store."""
     Storage(f"{bucket}/film.mp4").put(film)

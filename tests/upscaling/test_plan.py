@@ -32,6 +32,7 @@ def in_ranges(source, target, step, recipe, cuts, length, split=False):
     return plan
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warm_start", [0, 2, 8])
 @pytest.mark.parametrize("segment", [1, 3, 5])
 def test_ranges_are_the_film(warm_start, segment, step, tmp_path):
@@ -46,6 +47,7 @@ def test_ranges_are_the_film(warm_start, segment, step, tmp_path):
     assert (tmp_path / "ranges.mp4").read_bytes() == (tmp_path / "once.mp4").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "codec", "options"),
     [
@@ -122,6 +124,7 @@ def lossless(path):
         return [(frame.pts, frame.to_ndarray(format="yuv420p")) for frame in file.decode(video=0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run_up", [2, 6, 1000])
 def test_a_long_shot_is_split_after_a_run_up(run_up, take, step, tmp_path, monkeypatch):
     """A part is what a run gives that begins where its run-up does."""

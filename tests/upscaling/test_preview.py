@@ -9,9 +9,10 @@ from helpers.videos import make_video
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.upscaler import StreamingUpscaler
 from rlsp_tf.media.images import write_png
-from rlsp_tf.media.open import VideoSource, open_source
+from rlsp_tf.media.open import open_source
 from rlsp_tf.media.pixel_formats import rgb_from_planes
 from rlsp_tf.media.shots import detect_shots
+from rlsp_tf.media.video_decoder import VideoDecoder
 from rlsp_tf.pixels.resample import enlarge_matrix
 from rlsp_tf.upscaling.preview import preview_frame, preview_frames
 from rlsp_tf.upscaling.upscale import WARM_START
@@ -54,6 +55,7 @@ def test_near_the_beginning_of_a_shot_it_is_what_a_whole_run_makes(folder, step)
         assert moment.seconds == pytest.approx(index / 25)
 
 
+@pytest.mark.slow
 def test_within_a_video_it_is_nearly_that(data, step):
     path = data / "video" / "realshort_320x240.mp4"
     large, small = whole_run(path, step)
@@ -149,9 +151,9 @@ def test_a_moment_after_the_end_is_refused(tmp_path, step):
 def test_only_what_lies_near_the_moment_is_decoded(tmp_path, step, monkeypatch):
     path = make_video(tmp_path / "film.mp4", range(0, 500 * 3600, 3600), gop_size=25)
     decoded = []
-    usual = VideoSource._time_of
+    usual = VideoDecoder._time_of
     monkeypatch.setattr(
-        VideoSource, "_time_of", lambda self, frame: decoded.append(frame) or usual(self, frame)
+        VideoDecoder, "_time_of", lambda self, frame: decoded.append(frame) or usual(self, frame)
     )
     preview_frame(path, step, at=16)
     # From a key frame on; after the moment, those that a warm start and the search for cuts look at.

@@ -165,6 +165,7 @@ def test_a_listed_cut_within_equal_frames_comes_after_them():
     assert [frame.pts for frame, begins in marked if begins] == [0, 3, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("counts", [[2] * 20, [1, 3, 30, 2, 1, 1, 12, 1, 5, 1] * 2])
 def test_ranges_are_the_film(counts, split, step, tmp_path):

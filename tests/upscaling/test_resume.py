@@ -104,6 +104,7 @@ def test_a_film_in_sittings_is_the_film_in_one(options, step, film, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {film.name, at_once.name, in_parts.name}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "suffix"), [("libx265", ".mov"), ("libvpx-vp9", ".webm"), ("ffv1", ".mkv"), ("libx264", ".mkv")]
 )
@@ -120,6 +121,7 @@ def test_so_it_is_with_every_encoder(codec, suffix, step, film, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["bfloat16", "strips", pytest.param("int8", marks=needs_bytes)])
 def test_the_state_is_the_same_number_for_number(network, rng, film, tmp_path, monkeypatch):
     """Lossless, so that a difference in the last bit would show."""
@@ -218,6 +220,7 @@ def damage(file, kind):
         file.write_bytes(content[: len(content) // 2] if kind == "short" else content)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "kind", "said", "steps"),
     [
@@ -449,6 +452,7 @@ def lines(file):
         return 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "name", "prepare"),
     [
@@ -498,6 +502,7 @@ def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(rng, film, tmp_
     assert {path.name for path in tmp_path.iterdir()} == {"film.mkv", "net.keras", "once.mp4", "large.mp4"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_a_signal_ends_a_run_after_the_frame_at_hand(name, rng, tmp_path):
     model, target = tmp_path / "net.keras", tmp_path / "large.mkv"

@@ -68,6 +68,7 @@ FILMS = [
 LARGE = [("large.webm", None), ("large.mov", "prores_ks"), ("large.mkv", "ffv1"), ("large.mkv", "libvpx")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "encoder"), LARGE)
 @pytest.mark.parametrize(("name", "codec", "pixel_format"), FILMS)
 def test_alpha_is_kept_where_it_can_be(name, codec, pixel_format, target, encoder, step, tmp_path):

@@ -159,6 +159,7 @@ def test_results_of_faults_share_no_page(found, tmp_path):
     assert not (tmp_path / "page.md").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stand_in", "outcome"),
     [
@@ -186,6 +187,7 @@ def test_a_frame_that_is_lost_is_found(short, tmp_path):
     assert not any(map(survived_damage, runs))
 
 
+@pytest.mark.slow
 def test_what_a_kill_costs_is_found(short, tmp_path):
     result = benchmark_kills(short, tmp_path, model="", kills=2, make=stand_ins.goes_on_with_a_frame_less)
     assert result["frames"] == result["steps"] == 15
@@ -231,6 +233,7 @@ os.rmdir(target + ".rlsp")
 """
 
 
+@pytest.mark.slow
 def test_a_command_line_with_faults_is_seen_through(film, tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "work").mkdir()

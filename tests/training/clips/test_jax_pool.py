@@ -58,6 +58,7 @@ def test_processes_render_what_the_sampler_makes_in_the_same_order(material):
             np.testing.assert_array_equal(hr, expected[1])
 
 
+@pytest.mark.slow
 def test_samples_are_turned_in_every_way_and_stay_in_place(sampler):
     """Low-resolution pixel i of a turned sample still lies on high-resolution pixel 4 i."""
     whole = np.concatenate([sampler.samples(number)[1] for number in range(3 + 4)])

@@ -101,6 +101,7 @@ def two(folder):
     return folder / "two", finish(*start_two(folder, "two", "--pieces", "2"))
 
 
+@pytest.mark.slow
 @needs_jax
 def test_two_workers_give_the_weights_of_one_with_the_whole_batch(one, two):
     run, (first, second) = two
