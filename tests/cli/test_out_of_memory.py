@@ -63,6 +63,7 @@ def test_other_failures_of_tensorflow_are_not_hidden():
         run(parser, ["x"])
 
 
+@pytest.mark.slow
 def test_frames_that_do_not_fit_end_in_a_sentence_and_leave_nothing(tmp_path):
     """In a process that may have little more memory than TensorFlow takes by itself."""
     pytest.importorskip("resource", reason="limits of memory are set by POSIX")

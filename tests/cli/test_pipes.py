@@ -66,6 +66,7 @@ def test_frames_go_out_while_others_still_come_in(film, model):
     assert rest
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_input_and_keeps_what_came(model, tmp_path):
     # FFmpeg reads several seconds of a pipe before it says what is in it.
     film = make_video(tmp_path / "long.mkv", range(0, 400 * 3600, 3600), size=(32, 24), codec="ffv1")

@@ -19,6 +19,7 @@ from helpers.synthetic import make_clip
 from rlsp_tf.exporting.export import export
 from rlsp_tf.network.weights import load_model
 
+pytestmark = pytest.mark.slow
 PAGE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text("utf-8")
 
 
@@ -66,7 +67,6 @@ def same_rounded(actual, expected):
     assert not (off > 0)[~near_half].any()
 
 
-@pytest.mark.slow
 def test_the_python_client(folder, luma):
     (folder / "client.py").write_text(code("python", "# client.py"))
     run(folder, sys.executable, "client.py", "saved", "lr/*.png", "out")
@@ -85,7 +85,6 @@ def test_the_clients_of_other_engines(folder, luma, client, model):
     np.testing.assert_allclose(np.load(folder / f"{client}.npy"), luma, atol=2e-3)
 
 
-@pytest.mark.slow
 def test_the_c_plus_plus_client(folder, luma):
     library = Path(tf.__file__).parent / "libtensorflow_cc.so.2"
     if not (shutil.which("g++") and library.is_file()):
@@ -100,7 +99,6 @@ def test_the_c_plus_plus_client(folder, luma):
     assert run(folder, "./client", "saved", 14, 10, SMALL.filters, input=b"") == b""
 
 
-@pytest.mark.slow
 def test_the_shell_client(folder, luma):
     command = code("sh", "saved_model_cli run").replace("rlsp-7-48", "saved").replace("clip.npy", "batch.npy")
     np.save(folder / "batch.npy", np.load(folder / "clip.npy")[None])

@@ -129,6 +129,7 @@ def test_an_export_that_differs_is_not_kept(folder, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_saved_model_needs_nothing_of_ours(folder, tmp_path):
     """By REST requests as TensorFlow Serving takes them, where rlsp_tf and Keras cannot be imported."""
     clip = make_clip(3, 6, 5)

@@ -36,6 +36,8 @@ from rlsp_tf.upscaling.upscale import upscale
 
 pytest.importorskip("ray", reason="needs rlsp_tf[serve]")
 
+pytestmark = pytest.mark.slow
+
 RAW, PNG = {"Content-Type": "application/octet-stream"}, {"Content-Type": "image/png"}
 HEIGHT, WIDTH = 10, 14
 
@@ -365,7 +367,6 @@ def test_sighup_loads_the_weights_anew(server, model, file):
     np.testing.assert_array_equal(finish(server.begin(), 0), upscaled(model, clip))
 
 
-@pytest.mark.slow
 def test_a_client_is_compared_with_rlsp_upscale(server, file, tmp_path, capsys, monkeypatch):
     for name, value in (("FRAMES", 12), ("FEW", 4)):
         monkeypatch.setattr(f"rlsp_tf.benchmarks.serve_video.{name}", value)

@@ -328,6 +328,7 @@ def test_a_run_of_an_older_version_goes_on(folder):
     assert [row["step"] for row in read_log(run)] == ["1", "2"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_the_precision_of_another_machine(folder):
     options = replace(QUICK, steps=1000)
     for precision, step in (("float32", 1), ("bfloat16", 2)):

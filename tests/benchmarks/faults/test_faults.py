@@ -200,6 +200,7 @@ def test_what_a_kill_costs_is_found(short, tmp_path):
         assert not survived_kill(kill)
 
 
+@pytest.mark.slow
 def test_what_a_kill_at_a_change_costs_is_found(short, tmp_path):
     make = stand_ins.goes_on_with_a_frame_less
     points = benchmark_points(short, tmp_path.resolve(), model="", make=make)
