@@ -10,6 +10,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.media.pixel_formats import eight_bit_rgb
 from rlsp_tf.media.recompression import WORST_CRF, Codec, CodecName, Recompressor
 from rlsp_tf.pixels.degradation import SIGMA, degrade
 from rlsp_tf.pixels.resample import cubic_matrix
@@ -203,8 +204,8 @@ class DegradingStream:
 
     def reduce(self, frame: np.ndarray) -> np.ndarray:
         """The first half of :meth:`push`: filters a frame, makes it smaller and adds noise."""
-        if frame.dtype == np.uint16 and self._recipe != SampledDegradation():
-            frame = np.rint(frame / 257).astype(np.uint8)
+        if self._recipe != SampledDegradation():
+            frame = eight_bit_rgb((frame,), None)
         if self._recipe.kernel == "gaussian" and self._recipe.sigma == SIGMA:
             return self._add_noise(degrade(frame, self._scale))
         reduced = filter_and_skip(frame, self._taps, self._scale)

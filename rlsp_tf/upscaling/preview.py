@@ -27,9 +27,8 @@ from rlsp_tf.inference.upscaler import DeferredFrame, StreamingUpscaler
 from rlsp_tf.media.frames import Frame, FrameSource
 from rlsp_tf.media.interval import Interval, clock_time
 from rlsp_tf.media.open import VideoSource, open_source
-from rlsp_tf.media.pixel_formats import rgb_from_planes
+from rlsp_tf.media.pixel_formats import eight_bit_rgb, rgb_from_planes
 from rlsp_tf.media.shots import AROUND, detect_shots
-from rlsp_tf.pixels.color import eight_bits
 from rlsp_tf.pixels.resample import enlarge
 from rlsp_tf.upscaling.upscale import WARM_START
 
@@ -155,10 +154,9 @@ def _moment(approach: _Approach, frame: Frame, output: DeferredFrame, scale: int
     frames = approach.frames
     rgb = rgb_from_planes(frame.planes, frames.color) if frames.color else frame.planes[0]
     deep = 257 if rgb.dtype == np.uint16 else 1
-    after = output()
     return Moment(
         before=enlarge(rgb / deep, scale),
-        after=eight_bits(after / 257) if after.dtype == np.uint16 else after,
+        after=eight_bit_rgb((output(),), None),
         seconds=float(approach.begins + (frame.pts or 0) * frames.time_base),
         frame=replace(frame, planes=(), alpha=None),
         notes=tuple(frames.notes),

@@ -19,6 +19,7 @@ import numpy as np
 
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.images import is_image, read_image
+from rlsp_tf.media.pixel_formats import eight_bit_rgb
 from rlsp_tf.system.files import atomic_folder, named, read_json, sha256_of
 from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.training.clips.index import mark_used, named_below, open_cache
@@ -182,9 +183,7 @@ def _prepare(file: Path, cache: Path) -> Path:
             return folder
         except RLSPError:
             pass  # it is damaged, so it is prepared again
-    pixels = read_image(file)
-    if pixels.dtype == np.uint16:
-        pixels = np.rint(pixels / 257).astype(np.uint8)
+    pixels = eight_bit_rgb((read_image(file),), None)
     height, width = pixels.shape[:2]
     if min(height, width) < SMALLEST:
         raise RLSPError(

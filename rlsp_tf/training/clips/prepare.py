@@ -18,9 +18,9 @@ import numpy as np
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.frames import Frame, FrameSource
 from rlsp_tf.media.open import VideoSource, open_source
-from rlsp_tf.media.pixel_formats import rgb8_from_planes
+from rlsp_tf.media.pixel_formats import eight_bit_rgb, rgb8_from_planes
 from rlsp_tf.media.shots import CutDetector
-from rlsp_tf.pixels.color import PAPER_WEIGHTS, eight_bits
+from rlsp_tf.pixels.color import PAPER_WEIGHTS
 from rlsp_tf.pixels.degradation import SIGMA, degrade
 from rlsp_tf.system.files import atomic_folder
 from rlsp_tf.training.clips.clip import CARD, CELL, OURS, Halving, open_clip
@@ -112,8 +112,7 @@ class _Clip:
             if source.color:
                 yield rgb8_from_planes(frame.planes, source.color)
             else:
-                (rgb,) = frame.planes
-                yield eight_bits(rgb / 257) if rgb.dtype == np.uint16 else rgb
+                yield eight_bit_rgb(frame.planes, None)
         if isinstance(source, VideoSource) and source.decoder.is_damaged_within:
             raise RLSPError(f"{self.path}: is damaged; replace or remove it.")
 
