@@ -36,10 +36,12 @@ class Contestant:
 
     Attributes:
         about: an empty dict.
+        batch: number of clips of which a step computes a frame each.
     """
 
     def __init__(self, config: RLSPConfig, folder: Path, meta: Path | None, precision: str) -> None:
         self.about: dict[str, Any] = {}
+        self.batch = 1
         self.config, self.folder, self.meta, self.precision = config, folder, meta, precision
         self.load()
 
@@ -48,24 +50,25 @@ class Contestant:
 
         At both ends the missing neighbour is replaced by the frame at the edge.
         """
+        self.batch = 1
         self.reset(*frames.shape[1:3])
-        padded = np.concatenate([frames[:1], frames, frames[-1:]])
+        padded = np.concatenate([frames[:1], frames, frames[-1:]])[:, None]
         windows = (padded[t : t + 3] for t in range(len(frames)))
         return np.concatenate([self.array(self.step(self.window(each))) for each in windows])
 
-    def begin(self, height: int, width: int) -> None:
-        """Prepares for timing on low-resolution frames of a size."""
-        frames = np.random.default_rng(0).integers(0, 256, (CLIP + 2, height, width, 3))
+    def begin(self, height: int, width: int, batch: int = 1) -> None:
+        """Prepares for timing on low-resolution frames of a size, of ``batch`` clips at once."""
+        self.batch = batch
+        frames = np.random.default_rng(0).integers(0, 256, (CLIP + 2, batch, height, width, 3))
         self.reset(height, width)
         self._windows = [self.window(frames[t : t + 3]) for t in range(CLIP)]
         self.step(self._windows[0])  # builds the graph
 
     def run(self, steps: int, warm_up: int) -> float:
         """Returns milliseconds per step, after ``warm_up`` steps that do not count."""
-        for index in range(warm_up + steps):
-            if index == warm_up:
-                began = time.perf_counter()
-            self.step(self._windows[index % CLIP])
+        self._run(warm_up)
+        began = time.perf_counter()
+        self._run(steps)
         return (time.perf_counter() - began) / steps * 1e3
 
     def load(self) -> None:
@@ -77,48 +80,63 @@ class Contestant:
         raise NotImplementedError
 
     def window(self, frames: np.ndarray) -> Any:
-        """Converts three frames ``(3, H, W, 3)``, RGB 0..255, to the input of :meth:`step`."""
-        return np.concatenate(list(frames[:, None].astype(np.float32)), axis=-1)
+        """Converts three frames ``(3, batch, H, W, 3)``, RGB 0..255, to the input of :meth:`step`."""
+        return np.concatenate(list(frames.astype(np.float32)), axis=-1)
 
     def step(self, window: Any) -> Any:
         """Runs one step and keeps its state; returns the output as a tensor of the library."""
         raise NotImplementedError
 
     def array(self, output: Any) -> np.ndarray:
-        """Copies an output to an array, float32 ``(1, scale*H, scale*W, 1)``."""
+        """Copies an output to an array, float32 ``(batch, scale*H, scale*W, 1)``."""
         return np.array(output)
+
+    def wait(self, output: Any) -> None:
+        """Waits for an output, where :meth:`step` returns before it has been computed."""
+
+    def _run(self, steps: int) -> None:
+        output = None
+        for index in range(steps):
+            output = self.step(self._windows[index % CLIP])
+        if output is not None:
+            self.wait(output)
 
     def _zeros(self, height: int, width: int) -> list[np.ndarray]:
         sizes = (self.config.hidden_channels, self.config.feedback_channels)
-        return [np.zeros((1, height, width, size), np.float32) for size in sizes]
+        return [np.zeros((self.batch, height, width, size), np.float32) for size in sizes]
 
 
 class Ours(Contestant):
     """rlsp_tf, as ``rlsp upscale`` runs it."""
 
     def load(self) -> None:
-        from rlsp_tf.inference.backend import backend, to_array, to_tensor, without_gpu
+        from rlsp_tf.inference import backend
 
-        without_gpu()
+        self._backend = backend
+        self.choose_device()
         from rlsp_tf.inference.load import load_step
 
         self._step = load_step(self.folder / "model.keras", precision=self.precision)
-        self._to_array, self._to_tensor = to_array, to_tensor
-        # JAX returns before it has computed.
-        self._later = backend() == "jax"
+
+    def choose_device(self) -> None:
+        """Chooses what computes: the CPU."""
+        self._backend.without_gpu()
 
     def reset(self, height: int, width: int) -> None:
-        self._state = self._step.initial_state(1, height, width)
+        self._state = self._step.initial_state(self.batch, height, width)
 
     def window(self, frames: np.ndarray) -> Any:
-        return [self._to_tensor(frame[None], "float32") for frame in frames]
+        return [self._backend.to_tensor(frame, "float32") for frame in frames]
 
     def step(self, window: Any) -> Any:
         frame, self._state = self._step(window, self._state)
-        return self.array(frame) if self._later else frame
+        return frame
 
     def array(self, output: Any) -> np.ndarray:
-        return self._to_array(output)
+        return self._backend.to_array(output)
+
+    def wait(self, output: Any) -> None:
+        self._backend.wait(output)
 
 
 class Authors(Contestant):
@@ -135,7 +153,7 @@ class Authors(Contestant):
         self._state = self._graph.initial_state(height, width)
 
     def window(self, frames: np.ndarray) -> Any:
-        return frames[None].astype(np.float32)
+        return np.moveaxis(frames, 0, 1).astype(np.float32)
 
     def step(self, window: Any) -> Any:
         frame, self._state = self._graph(window, self._state)
@@ -144,6 +162,8 @@ class Authors(Contestant):
 
 class PyTorch(Contestant):
     """PyTorch with oneDNN, without a graph, channels last; residual and feedback in float32 as in rlsp_tf."""
+
+    device = "cpu"
 
     def load(self) -> None:
         import torch
@@ -154,13 +174,13 @@ class PyTorch(Contestant):
             self._layers = [
                 (
                     torch.from_numpy(weights[f"layer{index}/kernel"].transpose(3, 2, 0, 1)).to(
-                        self._dtype, memory_format=torch.channels_last
+                        self.device, self._dtype, memory_format=torch.channels_last
                     ),
-                    torch.from_numpy(weights[f"layer{index}/bias"]).to(self._dtype),
+                    torch.from_numpy(weights[f"layer{index}/bias"]).to(self.device, self._dtype),
                 )
                 for index in range(self.config.layers + 1)
             ]
-        self._luma = torch.tensor(PAPER_WEIGHTS).view(1, 3, 1, 1)
+        self._luma = torch.tensor(PAPER_WEIGHTS, device=self.device).view(1, 3, 1, 1)
 
     def reset(self, height: int, width: int) -> None:
         hidden, feedback = map(self._tensor, self._zeros(height, width))
@@ -183,11 +203,11 @@ class PyTorch(Contestant):
             return torch.nn.functional.pixel_shuffle(self._feedback, self.config.scale)
 
     def array(self, output: Any) -> np.ndarray:
-        return output.permute(0, 2, 3, 1).numpy().copy()
+        return output.permute(0, 2, 3, 1).cpu().numpy().copy()
 
     def _tensor(self, array: np.ndarray) -> Any:
         # The memory layout stays that of channels last.
-        return self._torch.from_numpy(array).permute(0, 3, 1, 2)
+        return self._torch.from_numpy(array).permute(0, 3, 1, 2).to(self.device)
 
     def _convolve(self, features: Any, layer: tuple[Any, Any]) -> Any:
         return self._torch.nn.functional.conv2d(features, *layer, padding=1)

@@ -19,6 +19,7 @@ from rlsp_tf.inference.hardware import cpu_flags, cpu_info
 from rlsp_tf.system.backends import chosen_backend
 from rlsp_tf.system.cores import cores
 from rlsp_tf.system.progress import ProgressBar
+from rlsp_tf.system.quiet import quiet_tensorflow
 
 GRACE = 2
 """Seconds in which an idle worker ends by itself, and frees what it shares with the system."""
@@ -57,7 +58,8 @@ class Worker:
         context = get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, name, kind, arguments), daemon=True)
-        self._process.start()
+        with quiet_tensorflow():  # what the process imports before _serve begins may print
+            self._process.start()
         theirs.close()
         try:
             self.about = self._receive()

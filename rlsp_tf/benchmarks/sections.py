@@ -77,6 +77,35 @@ def _step(result: Result) -> list[str]:
     return lines
 
 
+def _gpu(result: Result) -> list[str]:
+    lines = [
+        "## A step on a GPU",
+        "",
+        f"On {result['device']}: milliseconds of a step in bfloat16, median of the rounds (least to most); "
+        f"{result['steps']} steps of each contender in each round, after {result['warm_up']} that do not "
+        "count. Both take turns in one run, with the same random weights. Frames are those of all clips of "
+        "the batch.",
+    ]
+    for sheet in result["networks"]:
+        names = [each["name"] for each in sheet["contenders"]]
+        columns = [title for name in names for title in (f"{name} [ms]", "frames/s")]
+        rows = [["frames", "batch", *columns, "ratio"], ["---", *["---:"] * (len(columns) + 2)]]
+        for cell in sheet["cells"]:
+            row = [f"{cell['width']}x{cell['height']}", str(cell["batch"])]
+            for name in names:
+                times = cell["times"].get(name)
+                row += ["", ""]
+                if times:
+                    row[-2:] = [_spread(times, 2), f"{1e3 * cell['batch'] / times['milliseconds']:.1f}"]
+            rows.append([*row, "" if cell["ratio"] is None else f"{cell['ratio']:.2f}"])
+        lines += ["", f"### {sheet['network']} on a GPU", "", *markdown_table(rows)]
+        agreed = (f"{each['name']} {agreement(each)}" for each in sheet["contenders"])
+        lines += ["", f"Compared with rlsp_tf in float32: {', '.join(agreed)}."]
+        for missing in (*sheet["left_out"], *result["left_out"]):
+            lines += ["", f"Left out: {missing['name']} ({missing['reason']})."]
+    return lines
+
+
 def _train(result: Result) -> list[str]:
     rows = [["", "steps/s", ""], ["---", "---:", "---"]]
     for name in ("authors", "ours"):
@@ -336,6 +365,7 @@ def _ray(result: Result) -> list[str]:
 
 SECTIONS: dict[str, Callable[[Result], list[str]]] = {
     "step": _step,
+    "gpu": _gpu,
     "video": _video,
     "start": _start,
     "serve": _serve,
@@ -358,8 +388,11 @@ def _rivals(sheet: Result) -> list[str]:
     return list(dict.fromkeys(entry["to"] for entry in sheet["ratios"]))
 
 
-def _spread(entry: Result) -> str:
-    return f"{entry['milliseconds']:.1f} ({min(entry['rounds']):.1f} to {max(entry['rounds']):.1f})"
+def _spread(entry: Result, digits: int = 1) -> str:
+    median, least, most = (
+        f"{time:.{digits}f}" for time in (entry["milliseconds"], min(entry["rounds"]), max(entry["rounds"]))
+    )
+    return f"{median} ({least} to {most})"
 
 
 def curves_of(sizes: Sequence[Result]) -> dict[str, list[Result]]:

@@ -122,14 +122,14 @@ def benchmark_step(
                     own.append(worker)
             turns = take_turns(list(contest.workers.values()), rounds, steps, warm_up, progress=progress)
             for entry, times in zip(sheet["contenders"], turns, strict=True):
-                entry |= _median(times)
+                entry |= median_of(times)
             sheet["ratios"] = _ratios(sheet["contenders"])
             for width, height in sizes:
                 for worker in own:
                     worker.call("begin", height, width)
                 turns = take_turns(own, rounds, steps, warm_up, progress=progress)
                 sheet["sizes"] += [
-                    {"width": width, "height": height, "name": worker.name} | _median(times)
+                    {"width": width, "height": height, "name": worker.name} | median_of(times)
                     for worker, times in zip(own, turns, strict=True)
                 ]
             result["networks"].append(sheet)
@@ -241,7 +241,8 @@ def compare_outputs(contender: Contender, output: np.ndarray, reference: np.ndar
     return entry
 
 
-def _median(times: Sequence[float]) -> dict[str, Any]:
+def median_of(times: Sequence[float]) -> dict[str, Any]:
+    """Returns ``{"milliseconds": median, "rounds"}`` of the times of a contender."""
     return {"milliseconds": statistics.median(times), "rounds": list(times)}
 
 

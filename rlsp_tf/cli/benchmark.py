@@ -25,6 +25,7 @@ others work; results record the machine and all versions. Close other programs f
 times.
 
   rlsp benchmark step --authors checkpoints/ --json step.json
+  rlsp benchmark gpu --json gpu.json
   rlsp benchmark train --authors checkpoints/ckpt_rslp_48.meta --data clips/ --json train.json
   rlsp benchmark quality --hr vid4/ --json quality.json
   rlsp benchmark cuts --hr vid4/ --json cuts.json
@@ -44,6 +45,7 @@ and stability checks that the output of a network stays near its input over long
     )
     benchmarks = parser.add_subparsers(metavar="WHAT", required=True)
     _add_benchmark_step(benchmarks)
+    _add_benchmark_gpu(benchmarks)
     _add_benchmark_video(benchmarks)
     _add_benchmark_start(benchmarks)
     add_faults(benchmarks)
@@ -177,13 +179,7 @@ are the authors' if --authors has them, otherwise random. Ratios are medians ove
   rlsp benchmark step --authors checkpoints/ --json step.json
   rlsp benchmark step --network 7-64 --sizes 160x90 320x180 480x270 640x360 960x540""",
     )
-    parser.add_argument(
-        "--network",
-        dest="networks",
-        action="append",
-        metavar="L-F",
-        help="layers and filters, such as 7-64; can be given more than once (default: 7-48, 7-64 and 7-128)",
-    )
+    _add_networks(parser)
     parser.add_argument(
         "--authors",
         metavar="DIR",
@@ -204,8 +200,54 @@ are the authors' if --authors has them, otherwise random. Ratios are medians ove
         metavar="WxH",
         help="size of low-resolution frames at which all are timed (default: %(default)s)",
     )
+    _add_turns(parser, 7)
+
+
+def _add_benchmark_gpu(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_measurement(
+        benchmarks,
+        "gpu",
+        "rlsp_tf.benchmarks.gpu:benchmark_gpu",
+        help="milliseconds per frame of a network on a GPU, compared with PyTorch",
+        description="""\
+Milliseconds of one step in bfloat16 on a GPU, without colour, files and transfers: rlsp_tf on the
+backend that KERAS_BACKEND names, and, where it is installed, PyTorch with the same random weights,
+channels last and recorded as a CUDA graph. Before anything is timed, both have to agree with rlsp_tf in
+float32. Without a GPU the CPU computes, and the result says so.
+
+  KERAS_BACKEND=jax XLA_PYTHON_CLIENT_PREALLOCATE=false rlsp benchmark gpu --json gpu.json""",
+    )
+    _add_networks(parser)
     parser.add_argument(
-        "--rounds", type=positive, default=7, help="turns of each contender (default: %(default)s)"
+        "--sizes",
+        nargs="+",
+        type=width_height,
+        metavar="WxH",
+        help="sizes of low-resolution frames (default: 480x270 960x540 1920x1080)",
+    )
+    parser.add_argument(
+        "--batches",
+        nargs="+",
+        type=positive,
+        metavar="N",
+        help="numbers of clips that are upscaled at once (default: 1 8)",
+    )
+    _add_turns(parser, 5)
+
+
+def _add_networks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--network",
+        dest="networks",
+        action="append",
+        metavar="L-F",
+        help="layers and filters, such as 7-64; can be given more than once (default: 7-48, 7-64 and 7-128)",
+    )
+
+
+def _add_turns(parser: argparse.ArgumentParser, rounds: int) -> None:
+    parser.add_argument(
+        "--rounds", type=positive, default=rounds, help="turns of each contender (default: %(default)s)"
     )
     parser.add_argument("--steps", type=positive, default=10, help="steps in a turn (default: %(default)s)")
 

@@ -112,6 +112,21 @@ def to_array(tensor: Any) -> np.ndarray:
     return tensor if isinstance(tensor, np.ndarray) else ops.convert_to_numpy(tensor)
 
 
+def wait(tensor: Any) -> None:
+    """Waits until a tensor has been computed: GPUs, and JAX, compute after the call that returns it."""
+    if backend() == "jax":
+        tensor.block_until_ready()
+    elif backend() == "torch":
+        import torch
+
+        if _torch_device() == "cuda":
+            torch.cuda.synchronize()
+    else:
+        import tensorflow as tf
+
+        tf.test.experimental.sync_devices()
+
+
 def dtype_of(tensor: Any) -> np.dtype:
     """Returns NumPy's type for the numbers of a tensor; ``bfloat16`` is that of ml_dtypes."""
     return np.dtype(keras.backend.standardize_dtype(tensor.dtype))

@@ -134,6 +134,7 @@ def test_the_authors_graph_learns(data):
     assert 0.5e-4 < np.median(moved) < 1.5e-4
 
 
+@pytest.mark.slow
 def test_a_file_that_is_no_graph_is_refused(folder, short, forked_workers):
     (folder / "some.meta").write_bytes(b"no graph")
     for name in ("some.meta", "missing.meta"):

@@ -164,6 +164,7 @@ def test_help_has_examples_that_parse(command, capsys):
         build_parser().parse_args(shlex.split(line)[1:])
 
 
+@pytest.mark.slow
 def test_a_video_is_timed_in_parts_and_as_a_whole(tmp_path, monkeypatch, forked_workers):
     """A short one, by a small network; the page shows what was found."""
     monkeypatch.chdir(tmp_path)

@@ -101,6 +101,7 @@ def test_what_is_no_number_is_unstable(tmp_path):
     assert np.isposinf(found.rms).all()
 
 
+@pytest.mark.slow
 def test_an_export_runs_as_it_is(tmp_path):
     echo(0.1).save(tmp_path / "echo.keras")
     export(tmp_path / "echo.keras", tmp_path / "saved", format="saved_model")

@@ -29,6 +29,7 @@ def test_the_parts_make_up_the_time_to_the_first_frame(tmp_path):
     assert f"| imports | {result['parts']['imports']['cpu'][0]:.2f} |" in printed
 
 
+@pytest.mark.slow
 def test_what_cannot_be_upscaled_is_named(tmp_path):
     film = make_video(tmp_path / "film.mp4", range(0, 2 * 3600, 3600), size=(32, 24))
     with pytest.raises(RLSPError, match=r"film.mp4: cannot be upscaled \(.*missing.keras"):

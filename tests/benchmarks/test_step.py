@@ -234,6 +234,7 @@ def test_weights_of_another_network_are_far_beyond_the_limits(tmp_path, rng):
     assert cost(clips[0] - clips[1]) > 1
 
 
+@pytest.mark.slow
 def test_random_weights_behave_as_trained_ones(tmp_path):
     """Against the NumPy network of the tests: refinements of some grey levels, which do not grow."""
     config = RLSPConfig(filters=48)
@@ -260,6 +261,7 @@ def test_the_authors_weights_are_those_in_the_files(authors, tmp_path):
             np.testing.assert_array_equal(weights[f"{layer.name}/bias"], bias)
 
 
+@pytest.mark.slow
 def test_files_that_are_not_the_authors_are_named(only_float32, tmp_path):
     with pytest.raises(RLSPError, match=r"holds no \.meta file of the paper's authors"):
         benchmark_step(["2-7"], authors=tmp_path, others=(), **QUICK)

@@ -47,8 +47,8 @@ def commands(source, out):
         "markdown": ([*evaluated, "--markdown", out / "a" / "x.md"], out / "a" / "x.md"),
         "report": ([*evaluated, "--report", out / "a" / "page"], out / "a" / "page" / "index.html"),
         "export": (
-            ["export", source / "small.keras", out / "a" / "x", "--format", "saved_model"],
-            out / "a" / "x" / "rlsp.json",
+            ["export", source / "small.keras", out / "a" / "x.onnx", "--format", "onnx"],
+            out / "a" / "x.onnx",
         ),
         "checkpoint": (["tf1", source / "small.keras", out / "a" / "x"], out / "a" / "x.index"),
     }

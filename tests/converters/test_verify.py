@@ -37,6 +37,7 @@ def test_the_authors_graph_computes_what_the_converted_model_does(
     assert all("grey levels from the authors' graph" in line for line in outputs)
 
 
+@pytest.mark.slow
 def test_the_authors_graph_for_7_128_computes_what_ours_does_with_any_weights(
     data: Path, tmp_path: Path, rng: np.random.Generator
 ) -> None:

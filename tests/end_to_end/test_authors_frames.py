@@ -21,7 +21,8 @@ def authors_7_64(data: Path) -> keras.Model:
     return load_tf1(data / "rlsp-original" / "checkpoints" / "ckpt_rlsp_64")
 
 
-@pytest.mark.parametrize("sequence", ["calendar", pytest.param("walk", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("sequence", ["calendar", "walk"])
 def test_7_64_gives_the_authors_luma(sequence: str, authors_7_64: keras.Model, data: Path) -> None:
     low = degrade(frames(data / "vid4" / sequence))
     expected = frames(data / "rlsp-original" / "frames" / "7-64" / f"{sequence}_y").astype(int)

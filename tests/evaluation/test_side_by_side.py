@@ -226,6 +226,7 @@ def test_the_region_of_a_video_does_not_hang_on_what_comes_late(tmp_path):
     assert not panels(pictures[-1])[3].any()
 
 
+@pytest.mark.slow
 def test_the_sound_of_a_real_clip_comes_along(data, tmp_path):
     clip = data / "video" / "realshort_320x240.mp4"
     put_side_by_side(clip, clip, tmp_path / "x.mkv", labels=("one", "the same"))

@@ -96,6 +96,7 @@ def test_other_backends_give_what_tensorflow_gives(name, folder, ours):
     np.testing.assert_allclose(theirs["stream float32"], theirs["whole float32"], atol=3e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_only_tensorflow_does_is_refused_in_a_sentence(name, tmp_path):
     (tmp_path / "model").mkdir()

@@ -126,6 +126,7 @@ def test_training_follows_the_gradient_through_time(unroll: bool, rng: np.random
         np.testing.assert_allclose(by_weights[position][index], expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fit_lowers_the_loss(rng: np.random.Generator) -> None:
     keras.utils.set_random_seed(1)
     model = build_model(RLSPConfig(filters=4, layers=2, scale=2))

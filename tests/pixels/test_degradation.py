@@ -220,6 +220,7 @@ class TestDegradePath:
         # Two roundings; half a luma sample would make 1.5 levels of blue or 1.6 of red.
         assert np.abs(error[3:-3, 3:-3]).max() <= 1
 
+    @pytest.mark.slow
     def test_a_real_video_keeps_its_times_and_its_sound(self, data, tmp_path):
         source = data / "video" / "realshort_320x240.mp4"
         degrade_path(source, tmp_path / "lr.mp4")

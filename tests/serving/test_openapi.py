@@ -51,6 +51,7 @@ def test_every_option_of_a_route_is_described(client, description):
             assert {*answer.headers["Allow"].split(", ")} - {"HEAD"} == known
 
 
+@pytest.mark.slow
 def test_every_answer_is_a_described_one(client, description):
     """To requests that are as described and to some that are not, and every route does what it is for."""
     url = f"http://127.0.0.1:{client.port}"

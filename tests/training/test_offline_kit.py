@@ -122,6 +122,7 @@ def test_an_excerpt_decodes_to_the_first_frames(folder, tmp_path, part):
     np.testing.assert_array_equal(decode(target), decode(source)[:count])
 
 
+@pytest.mark.slow
 def test_real_clips_are_cut_well(data, tmp_path):
     source = data / "train" / "mdn_flower.mp4"
     count, of = excerpt(source, tmp_path / "cut.mp4", source.stat().st_size // 3)
@@ -168,6 +169,7 @@ def test_only_a_kit_as_it_was_made_is_replaced(folder, tmp_path):
     assert (kit / "clips" / "a.mp4").is_file()
 
 
+@pytest.mark.slow
 def test_a_kit_is_the_same_whenever_it_is_packed(folder, tmp_path):
     kits = [tmp_path / "first", tmp_path / "second"]
     for kit in kits:

@@ -312,6 +312,7 @@ def test_a_mixture_goes_on_where_it_stopped_and_measures_photographs(folder, pho
         quick(folder, "none", MIXED)
 
 
+@pytest.mark.slow
 def test_a_run_of_an_older_version_goes_on(folder):
     """Which had no mixture, no averaged.keras and fewer columns in its log."""
     options = replace(QUICK, steps=1000)
@@ -338,6 +339,7 @@ def test_a_run_goes_on_in_the_precision_of_another_machine(folder):
     assert [json.loads(sitting)["precision"] for sitting in sittings] == ["float32", "bfloat16"]
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_kept_wherever_a_run_ends(folder):
     """After one step, on which no validation falls."""
     assert quick(folder, "short", replace(QUICK, steps=1000), minutes=0)["step"] == 1
@@ -430,6 +432,7 @@ def test_steps_that_are_done_at_once_are_the_same(folder):
         np.testing.assert_array_equal(actual[name], array, err_msg=name)
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_decay_yet_can_be_made_longer(folder):
     options = replace(QUICK, steps=1000)
     assert quick(folder, "longer", options, minutes=0)["step"] == 1

@@ -91,6 +91,7 @@ def run(sources, folder, model, cluster, **options):
     return ray_engine.upscale_all([*map(str, sources)], str(folder), str(model), address=cluster, **options)
 
 
+@pytest.mark.slow
 def test_the_result_is_that_of_one_process_and_what_is_corrupt_fails_alone(film, model, cluster, tmp_path):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")

@@ -157,6 +157,7 @@ def test_a_shot_is_split_only_where_asked_to_be(take, step):
     assert [(part.start, part.run_up) for part in ranges] == [(0, 0), (18, 0), (30, 0), (50, 20)]
 
 
+@pytest.mark.slow
 def test_a_part_with_a_run_up_goes_on_where_it_was(take, step, tmp_path, monkeypatch):
     recipe = Recipe(warm_start=2, segment=4, encoder=EncoderOptions(codec="ffv1"))
     plan = in_ranges(take, tmp_path / "once.mkv", step, recipe, frozenset(), 10, split=True)

@@ -185,6 +185,7 @@ def test_ranges_are_the_film(counts, split, step, tmp_path):
         assert packets(tmp_path / "ranges.mkv", "video") == packets(tmp_path / "once.mkv", "video")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_strips", [False, True])
 def test_a_still_goes_on_after_a_stop(in_strips, step, tmp_path, monkeypatch):
     """A stop is heard while nothing is computed, and its picture is there again afterwards."""

@@ -418,6 +418,7 @@ def test_a_folder_of_someone_else_is_left_alone(step, film, tmp_path):
     assert [*theirs.iterdir()] == [theirs / "novel.txt"]
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_nothing_that_was_finished(step, film, tmp_path):
     source = make_video(tmp_path / "long.mkv", range(0, 120 * 3600, 3600), size=(96, 64))
     options = {"codec": "ffv1", "segment": 5, "warm_start": 0}
@@ -477,6 +478,7 @@ def test_killed_at_any_change_of_the_disk_it_ends_as_if_nothing_had_been(run, na
     assert names[-1].startswith(f"remove {name}.rlsp ")
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(rng, film, tmp_path):
     """kill -9 of the real network, while it works on segments and while it joins them."""
     model, target, work = (tmp_path / name for name in ("net.keras", "large.mp4", "large.mp4.rlsp"))

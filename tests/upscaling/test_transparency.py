@@ -175,6 +175,7 @@ class Dying(StepWrapper):
         return super().__call__(window, state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("target", "encoder"), LARGE[:3])
 def test_stopped_and_gone_on_with_it_is_the_same(target, encoder, step, tmp_path):
     path = film(tmp_path / "vp9.webm", "libvpx-vp9", "yuva420p")

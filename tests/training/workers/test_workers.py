@@ -186,6 +186,7 @@ def test_on_tensorflow_only_one_device_carries_pieces():
         group.check_batch(4, 2)
 
 
+@pytest.mark.slow
 @needs_jax
 def test_workers_with_different_options_end_before_anything_is_written(folder):
     with socket.create_server(("127.0.0.1", 0)) as free:
