@@ -24,6 +24,7 @@ def hr(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_new_start_at_a_cut_is_the_beginning_of_a_clip(hr, tmp_path, capsys):
     model, out = tmp_path / "net.keras", tmp_path / "cuts.json"
     small_model(np.random.default_rng(0), SMALL).save(model)

@@ -122,6 +122,7 @@ def test_training_is_timed_beside_the_authors_own_graph(data, folder, short, mon
     assert "tensorflow" in printed
 
 
+@pytest.mark.slow
 def test_the_authors_graph_learns(data):
     """It is their training that is timed, not only their network: its weights change."""
     side = benchmark_train.AuthorsTraining(str(data / "rlsp-original" / "checkpoints" / "ckpt_rslp_48.meta"))

@@ -36,6 +36,7 @@ def quality(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_cost_is_the_difference_of_what_evaluate_finds(quality):
     result = json.loads((quality / "quality.json").read_text())
     assert result["benchmark"] == "quality"

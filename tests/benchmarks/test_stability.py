@@ -18,6 +18,7 @@ from rlsp_tf.pixels.resample import enlarge_matrix
 SIZE = (20, 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", pytest.param("int8", marks=needs_bytes)])
 def test_the_weights_in_the_box_are_steady(precision):
     """A short form of the command; a network that diverges does so within some frames."""
@@ -54,7 +55,7 @@ def test_a_departure_is_the_distance_from_bicubic_interpolation(output, rng):
             np.testing.assert_allclose(found.limit[t, n], 32 + 3 * np.sqrt(np.mean(centred**2)), atol=1e-3)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_weights_that_diverge_end_in_a_sentence(precision, tmp_path, capsys):
     model, out, page = (tmp_path / name for name in ("echo.keras", "out.json", "page.md"))
     echo(1.5).save(model)

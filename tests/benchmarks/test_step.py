@@ -149,6 +149,7 @@ def test_every_number_is_printed(result):
             assert re.search(rf"\| {each['width']}x{each['height']} \|.*{each['milliseconds']:.1f}", printed)
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_named(only_float32):
     absent = Contender("Fast", Ours, "float32", ("tqdm", "no-such-package", "nor-this"))
     result = benchmark_step(["2-7"], others=[absent], **QUICK)
@@ -250,6 +251,7 @@ def test_random_weights_behave_as_trained_ones(tmp_path):
     assert np.all((sizes > 2) & (sizes < 40))
 
 
+@pytest.mark.slow
 def test_the_authors_weights_are_those_in_the_files(authors, tmp_path):
     assert Preparation(CONFIG, tmp_path, authors).about["weights"] == "the authors' (ckpt_3-6)"
     expected = small_model(np.random.default_rng(0), CONFIG).layers[-1].cell.convolutions

@@ -54,6 +54,7 @@ def test_the_authors_graph_for_7_128_computes_what_ours_does_with_any_weights(
     ]
 
 
+@pytest.mark.slow
 def test_what_could_not_be_compared_is_said(converted: tuple[Path, Path]) -> None:
     prefix, model = converted
     assert [line.split(":")[0] for line in verify(prefix, model)] == [

@@ -136,6 +136,7 @@ def test_other_scales_interpolate_too(scale, rng):
     assert np.abs(found - expected.clip(0, 255)).max() <= 0.51
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", pytest.param("int8", marks=needs_bytes)])
 def test_the_weights_in_the_box_stay_calm_below_black_and_above_white(precision):
     """The network sees black or white, so its output is that of black or white and what was set aside."""

@@ -38,14 +38,21 @@ def default_duration(path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("rate", [Fraction(25), Fraction(30000, 1001), Fraction(12), Fraction(120)])
+@pytest.mark.parametrize(
+    "rate",
+    [
+        Fraction(25),
+        Fraction(30000, 1001),
+        *(pytest.param(Fraction(rate), marks=pytest.mark.slow) for rate in (12, 120)),
+    ],
+)
 @pytest.mark.parametrize("source", [".mp4", ".mkv"])
-def test_a_constant_rate_is_declared(source, rate, suffix, model, tmp_path):
+def test_a_constant_rate_is_declared(source, rate, suffix, step, tmp_path):
     path = make_video(
         tmp_path / f"film{source}", range(13), time_base=1 / rate, size=(16, 16), framerate=rate
     )
     target = tmp_path / f"large{suffix}"
-    upscale(path, target, model, **OPTIONS)
+    upscale(path, target, step, **OPTIONS)
     capture = cv2.VideoCapture(str(target))
     # Times in milliseconds stay what they are in MP4, where the rate is what they make of it.
     rounded = Fraction(1, 1000) if source == ".mkv" and suffix in (".mp4", ".mov") else 0
@@ -63,20 +70,20 @@ def test_a_constant_rate_is_declared(source, rate, suffix, model, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_rate_that_varies_is_not_declared(suffix, model, tmp_path):
+def test_a_rate_that_varies_is_not_declared(suffix, step, tmp_path):
     times = [0, 40, 41, 100, 117, 1000, 1033, 1900]
     path = make_video(tmp_path / "film.mkv", times, time_base=Fraction(1, 1000), size=(16, 16))
     target = tmp_path / f"large{suffix}"
-    upscale(path, target, model, **OPTIONS)
+    upscale(path, target, step, **OPTIONS)
     assert frame_times(target) == [Fraction(time, 1000) for time in times]
     if suffix in (".mkv", ".webm"):
         assert default_duration(target) is None
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
-def test_hevc_has_the_tag_that_players_of_apple_ask_for(suffix, model, tmp_path):
+def test_hevc_has_the_tag_that_players_of_apple_ask_for(suffix, step, tmp_path):
     path = make_video(tmp_path / "film.mp4", size=(16, 16))
-    upscale(path, tmp_path / f"large{suffix}", model, codec="libx265", **OPTIONS)
+    upscale(path, tmp_path / f"large{suffix}", step, codec="libx265", **OPTIONS)
     with av.open(str(tmp_path / f"large{suffix}")) as container:
         assert container.streams.video[0].codec_tag == "hvc1"
 
@@ -90,7 +97,7 @@ CAMERA = {
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_what_a_camera_tells_goes_along(suffix, model, tmp_path):
+def test_what_a_camera_tells_goes_along(suffix, step, tmp_path):
     film = make_video(tmp_path / "film.mov", size=(16, 16), audio=["aac"])
     path = tmp_path / "phone.mov"
     with (
@@ -103,7 +110,7 @@ def test_what_a_camera_tells_goes_along(suffix, model, tmp_path):
             if packet.size:
                 packet.stream = copies[packet.stream]
                 output.mux(packet)
-    upscale(path, tmp_path / f"large{suffix}", model, **OPTIONS)
+    upscale(path, tmp_path / f"large{suffix}", step, **OPTIONS)
     with av.open(str(tmp_path / f"large{suffix}")) as container:
         # Matroska has names in capitals.
         told = {name.lower(): value for name, value in container.metadata.items()}
@@ -172,11 +179,11 @@ def test_whatever_can_be_read_gets_a_result(tmp_path, model):
     assert np.asarray(Image.open(tmp_path / "out" / "photo.png")).shape == (48, 64, 3)
 
 
-def test_several_frames_are_no_image(tmp_path, model):
+def test_several_frames_are_no_image(tmp_path, step):
     pictures = [Image.fromarray(gradient(index, 16, 12)) for index in range(3)]
     pictures[0].save(tmp_path / "moving.png", save_all=True, append_images=pictures[1:], duration=40)
     with pytest.raises(RLSPError, match="an image holds one frame"):
-        upscale(tmp_path / "moving.png", tmp_path / "large.png", model)
+        upscale(tmp_path / "moving.png", tmp_path / "large.png", step)
 
 
 TABLE = (Path(__file__).parents[2] / "docs" / "containers.md").read_text("utf-8")

@@ -72,7 +72,10 @@ def test_a_long_real_video_is_copied_in_little_memory(data, tmp_path):
     assert not resident or resident[-1] - resident[0] < 20 * 2**20
 
 
-@pytest.mark.parametrize("codec", ["libx264", "libx265", "libvpx-vp9"])
+@pytest.mark.parametrize(
+    "codec",
+    ["libx264", *(pytest.param(name, marks=pytest.mark.slow) for name in ("libx265", "libvpx-vp9"))],
+)
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
 def test_times_and_sound_stay_together_in_every_container(codec, suffix, clip, tmp_path):
     if (suffix == ".webm") != (codec == "libvpx-vp9"):

@@ -68,6 +68,7 @@ def test_reduced_precision_costs_no_more_than_frame_by_frame(clip):
     assert np.all(np.array(ours) < 2 * np.array(theirs) + rounding)
 
 
+@pytest.mark.slow
 def test_layers_are_as_before_afterwards(clip):
     layer = plain_layer(clip)
     before = gradients(layer, clip)

@@ -107,6 +107,7 @@ def test_shares_are_as_large_as_the_room_allows(sizes, room):
     assert share == max(sizes) or taken(share + 1) > room
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [0, 0.5, 0.7, 1])
 def test_an_excerpt_decodes_to_the_first_frames(folder, tmp_path, part):
     source = folder / "data" / "a.mp4"
@@ -138,6 +139,7 @@ def test_an_excerpt_of_images_is_the_first_files(folder, tmp_path):
     assert all((tmp_path / "images" / name).read_bytes() == (source / name).read_bytes() for name in names)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_packed_is_named(folder, tmp_path, capsys):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "broken.mp4").write_bytes(b"no video")
@@ -154,6 +156,7 @@ def test_what_cannot_be_packed_is_named(folder, tmp_path, capsys):
     assert [*(tmp_path / "mine").iterdir()] == [tmp_path / "mine" / "thesis.txt"]
 
 
+@pytest.mark.slow
 def test_only_a_kit_as_it_was_made_is_replaced(folder, tmp_path):
     kit = tmp_path / "kit"
     pack(folder / "data", kit, packages=())

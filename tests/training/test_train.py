@@ -463,6 +463,7 @@ def test_weights_depend_on_the_seed_alone():
     assert not np.array_equal(first[0], other[0])
 
 
+@pytest.mark.slow
 def test_fine_tuning_begins_with_the_weights_of_a_file(folder):
     initial = build_model(replace(TINY, output="rgb"))
     initial.save(folder / "rgb.keras")

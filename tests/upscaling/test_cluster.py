@@ -246,6 +246,7 @@ def test_without_a_cluster_many_inputs_come_one_after_the_other(film, model, tmp
     assert [path.name for path in (tmp_path / "large").iterdir()] == ["film.mp4"]
 
 
+@pytest.mark.slow
 def test_an_address_where_nothing_answers_is_said(film, model, tmp_path):
     done = run_command(
         [

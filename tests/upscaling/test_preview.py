@@ -126,7 +126,9 @@ def frame_at(path, at, step):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
-@pytest.mark.parametrize("keys", [1, 10, 250])
+@pytest.mark.parametrize(
+    "keys", [pytest.param(1, marks=pytest.mark.slow), 10, pytest.param(250, marks=pytest.mark.slow)]
+)
 def test_the_frame_is_the_one_that_a_player_shows_then(tmp_path, step, suffix, keys):
     start = 90000
     path = make_video(

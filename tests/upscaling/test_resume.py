@@ -92,7 +92,14 @@ def lossless(path):
         return [(frame.pts, frame.to_ndarray(format="yuv420p")) for frame in file.decode(video=0)]
 
 
-@pytest.mark.parametrize("options", [{}, {"scene_cuts": frozenset({6, 11})}, {"warm_start": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param({"scene_cuts": frozenset({6, 11})}, marks=pytest.mark.slow),
+        pytest.param({"warm_start": 0}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_film_in_sittings_is_the_film_in_one(options, step, film, tmp_path):
     at_once, in_parts = tmp_path / "once.mp4", tmp_path / "parts.mp4"
     upscale(film, at_once, step, **OPTIONS | options)

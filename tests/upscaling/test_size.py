@@ -89,7 +89,7 @@ def frames_of(path):
         return list(source), source.color, source.sample_aspect_ratio
 
 
-@pytest.mark.parametrize("frames", [1, 2, 7])
+@pytest.mark.parametrize("frames", [1, 2, pytest.param(7, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p10le", "yuv444p", "yuva420p", "bgr0"])
 def test_a_video_is_what_the_network_makes_resized(pixel_format, frames, step, tmp_path):
     """Lossless, so that planes can be compared."""
