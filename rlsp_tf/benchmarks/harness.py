@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
+from rlsp_tf._version import __version__
 from rlsp_tf.errors import RLSPError, first_line
 from rlsp_tf.inference.hardware import cpu_flags, cpu_info
 from rlsp_tf.system.backends import chosen_backend
@@ -161,8 +162,8 @@ def heading(benchmark: str, command: str, packages: Iterable[str] = ()) -> dict[
         command: the command line to record.
         packages: packages whose versions to record beside those of rlsp_tf, Keras and its backend, and NumPy.
     """
-    versions = {"python": platform.python_version()}
-    for package in ("rlsp_tf", chosen_backend(), "keras", "numpy", *packages):
+    versions = {"python": platform.python_version(), "rlsp_tf": __version__}
+    for package in (chosen_backend(), "keras", "numpy", *packages):
         versions[package] = metadata.version(package)
     return {
         "benchmark": benchmark,
