@@ -48,6 +48,7 @@ class Greedy(OursOnGPU):
         super().begin(height, width, batch)
 
 
+@pytest.mark.slow
 def test_who_fails_at_a_size_is_left_out_from_there_on(monkeypatch, forked_workers):
     small, rival = CONTENDERS[0], Contender("A rival", Greedy, "float32")
     monkeypatch.setattr(gpu, "CONTENDERS", (small, rival))

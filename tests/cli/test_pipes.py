@@ -90,6 +90,7 @@ def test_a_signal_ends_the_input_and_keeps_what_came(model, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_what_is_no_video_is_said_of_the_pipe(model, tmp_path):
     done = run_command(["upscale", "-", tmp_path / "x.mkv", "--model", model], input=b"no video" * 100)
     assert done.returncode == 1

@@ -131,6 +131,7 @@ def test_real_clips_are_cut_well(data, tmp_path):
     np.testing.assert_array_equal(decode(tmp_path / "cut.mp4"), decode(source)[:count])
 
 
+@pytest.mark.slow
 def test_an_excerpt_of_images_is_the_first_files(folder, tmp_path):
     source = folder / "data" / "images"
     assert excerpt(source, tmp_path / "images", 0) == (24, 30)

@@ -84,6 +84,7 @@ def test_clips_are_measured_under_the_degradation_of_the_training(frames, tmp_pa
     assert error.mean() < np.abs(plain.lr[:, :, :, 1:].astype(int) - plain.lr[:, :, :, :-1]).mean()
 
 
+@pytest.mark.slow
 def test_photographs_move_always_alike(tmp_path):
     write_folder(tmp_path / "photos", [make_clip(1, 360, 500, seed=1)[0], make_clip(1, 300, 280, seed=2)[0]])
     photographs, _ = index_photographs([tmp_path / "photos"], cache=tmp_path / "cache")

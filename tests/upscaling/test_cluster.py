@@ -237,6 +237,7 @@ def test_wrong_usage_is_said(film, model, tmp_path, capsys):
     assert "cannot be combined with --address" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_without_a_cluster_many_inputs_come_one_after_the_other(film, model, tmp_path, capsys):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     command = ["upscale", str(tmp_path / "broken.mp4"), str(film), "--out", str(tmp_path / "large")]

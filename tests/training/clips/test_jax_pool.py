@@ -46,6 +46,7 @@ def batches(sampler, start, stop):
     return [tuple(map(np.asarray, pool.samples(step))) for step in range(start, stop)]
 
 
+@pytest.mark.slow
 def test_processes_render_what_the_sampler_makes_in_the_same_order(material):
     clips, photographs = material
     mixture = Mixture(photo_share=0.6, degradation=VIDEO, paper_share=0.3)
