@@ -25,8 +25,8 @@ CLIP = 5
 class Contestant:
     """One network in one library, run frame by frame, with the state kept where the library is fastest.
 
-    Frames are converted to tensors of the library before timing begins, and a step ends when its output is
-    in memory.
+    Frames are converted to tensors of the library before timing begins, and a turn ends when its last output
+    has been computed.
 
     Args:
         config: configuration of the network, with luma output, one frame before and one after.
@@ -62,7 +62,7 @@ class Contestant:
         frames = np.random.default_rng(0).integers(0, 256, (CLIP + 2, batch, height, width, 3))
         self.reset(height, width)
         self._windows = [self.window(frames[t : t + 3]) for t in range(CLIP)]
-        self.step(self._windows[0])  # builds the graph
+        self.wait(self.step(self._windows[0]))  # builds the graph, and fails here if memory is too small
 
     def run(self, steps: int, warm_up: int) -> float:
         """Returns milliseconds per step, after ``warm_up`` steps that do not count."""

@@ -59,8 +59,7 @@ def _step(result: Result) -> list[str]:
         ]
         if columns:
             lines += ["", "Ratios say how many times as fast rlsp_tf is, as the median over the rounds."]
-        for missing in (*sheet["left_out"], *result["left_out"]):
-            lines += ["", f"Left out: {missing['name']} ({missing['reason']})."]
+        lines += _left_out(sheet, result)
         if sheet["sizes"]:
             curves = curves_of(sheet["sizes"])
             sizes = dict.fromkeys((point["width"], point["height"]) for point in sheet["sizes"])
@@ -93,16 +92,14 @@ def _gpu(result: Result) -> list[str]:
         for cell in sheet["cells"]:
             row = [f"{cell['width']}x{cell['height']}", str(cell["batch"])]
             for name in names:
-                times = cell["times"].get(name)
-                row += ["", ""]
-                if times:
-                    row[-2:] = [_spread(times, 2), f"{1e3 * cell['batch'] / times['milliseconds']:.1f}"]
+                if times := cell["times"].get(name):
+                    row += [_spread(times, 2), f"{1e3 * cell['batch'] / times['milliseconds']:.1f}"]
+                else:
+                    row += ["", ""]
             rows.append([*row, "" if cell["ratio"] is None else f"{cell['ratio']:.2f}"])
         lines += ["", f"### {sheet['network']} on a GPU", "", *markdown_table(rows)]
         agreed = (f"{each['name']} {agreement(each)}" for each in sheet["contenders"])
-        lines += ["", f"Compared with rlsp_tf in float32: {', '.join(agreed)}."]
-        for missing in (*sheet["left_out"], *result["left_out"]):
-            lines += ["", f"Left out: {missing['name']} ({missing['reason']})."]
+        lines += ["", f"Compared with rlsp_tf in float32: {', '.join(agreed)}.", *_left_out(sheet, result)]
     return lines
 
 
@@ -386,6 +383,12 @@ def origin_of(result: Result) -> list[str]:
 
 def _rivals(sheet: Result) -> list[str]:
     return list(dict.fromkeys(entry["to"] for entry in sheet["ratios"]))
+
+
+def _left_out(sheet: Result, result: Result) -> list[str]:
+    """Lines that name the contenders left out of a network's part of a result, and of all of it, and why."""
+    missing = (*sheet["left_out"], *result["left_out"])
+    return [line for each in missing for line in ("", f"Left out: {each['name']} ({each['reason']}).")]
 
 
 def _spread(entry: Result, digits: int = 1) -> str:
