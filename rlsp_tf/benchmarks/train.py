@@ -35,9 +35,10 @@ def benchmark_train(
     """Measures training steps per second of the authors' graph and of rlsp_tf, in turn.
 
     Both do the same work: batches of 4 samples of 10 frames of 32x32 low-resolution pixels, the forward
-    pass, back-propagation through time, and Adam. The authors' graph runs in float32, as it was made, and is
-    fed from memory. rlsp_tf runs as in ``rlsp train``: in the precision that is fastest here, with clips
-    sampled at the same time, gradients clipped and weights averaged. Each has a process of its own and rests
+    pass, back-propagation through time, and a step of the optimizer. The authors' graph runs in float32, as
+    it was made, with Adam, and is fed from memory. rlsp_tf runs as in ``rlsp train``: in the precision that
+    is fastest here, with its own optimizer, with clips sampled at the same time, gradients clipped and
+    weights averaged. Each has a process of its own and rests
     while the other works.
 
     Args:

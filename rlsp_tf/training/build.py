@@ -39,7 +39,7 @@ def compile_model(options: TrainingOptions, group: Group | None = None) -> keras
         model, layer = _network(options, group)
         if options.init is not None:
             _start_from(options.init, layer)
-        optimizer = group.adam(
+        optimizer = group.optimizer(
             learning_rate=WarmUpAndDecay(options.learning_rate, options.steps),
             beta_2=0.99,
             global_clipnorm=CLIP_NORM,

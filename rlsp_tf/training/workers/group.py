@@ -72,11 +72,15 @@ class Group:
         """Adapts a loss that returns one number for a batch to the devices of the group."""
         return function
 
-    def adam(self, **options: Any) -> Any:
-        """Makes Keras's Adam. The option ``global_clipnorm`` applies to the gradients of the whole batch."""
-        import keras
+    def optimizer(self, **options: Any) -> Any:
+        """Makes a :class:`rlsp_tf.training.optimizer.KernelMuon`.
 
-        return keras.optimizers.Adam(**options)
+        Args:
+            options: its arguments; ``global_clipnorm`` applies to the gradients of the whole batch.
+        """
+        from rlsp_tf.training.optimizer import KernelMuon
+
+        return KernelMuon(**options)
 
     def largest(self, number: int) -> int:
         """Collective: returns the largest of the workers' numbers, which have 32 bits."""

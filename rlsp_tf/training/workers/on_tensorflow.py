@@ -4,10 +4,10 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from rlsp_tf.errors import RLSPError
+from rlsp_tf.training.optimizer import KernelMuon
 from rlsp_tf.training.workers.group import Group
 
 
@@ -46,12 +46,13 @@ class TensorFlowGroup(Group):
         # Keras divides a loss by the number of replicas only if it has an axis.
         return lambda truth, output: function(truth, output)[None]
 
-    def adam(self, **options: Any) -> Any:
-        return JointAdam(name="adam", **options)
+    def optimizer(self, **options: Any) -> Any:
+        # Keras names the optimizer's variables in checkpoints after it, and these are those of one device.
+        return JointMuon(name="kernel_muon", **options)
 
 
-class JointAdam(keras.optimizers.Adam):
-    """Adam that clips the gradients of the whole batch, where Keras would clip those of each replica."""
+class JointMuon(KernelMuon):
+    """Clips the gradients of the whole batch, where Keras would clip those of each replica."""
 
     def apply(self, grads: Sequence[Any], trainable_variables: Sequence[Any] | None = None) -> None:
         replicas = tf.distribute.get_replica_context()
