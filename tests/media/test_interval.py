@@ -89,6 +89,17 @@ def test_the_frames_are_those_of_the_whole(film, start, duration):
         assert found[0][0] == 0
 
 
+@pytest.mark.parametrize(
+    "duration", [None, Fraction(1, 25), Fraction(1, 10), Fraction(1), Fraction(9)], ids=str
+)
+@pytest.mark.parametrize("start", [Fraction(0), Fraction(1), Fraction(11, 30), Fraction(101, 100)], ids=str)
+def test_the_number_of_frames_is_known_beforehand(start, duration, tmp_path):
+    rate = Fraction(30000, 1001)
+    path = make_video(tmp_path / "film.mp4", range(40), time_base=1 / rate, size=(32, 24))
+    with VideoSource(path, interval=Interval(start, duration)) as source:
+        assert source.frames == len([*source])
+
+
 def test_every_frame_may_be_the_first(tmp_path):
     options = {"x264-params": "open-gop=1:keyint=7:bframes=3"}
     path = make_video(
