@@ -38,8 +38,7 @@ def benchmark_train(
     pass, back-propagation through time, and a step of the optimizer. The authors' graph runs in float32, as
     it was made, with Adam, and is fed from memory. rlsp_tf runs as in ``rlsp train``: in the precision that
     is fastest here, with its own optimizer, with clips sampled at the same time, gradients clipped and
-    weights averaged. Each has a process of its own and rests
-    while the other works.
+    weights averaged. Each has a process of its own and rests while the other works.
 
     Args:
         authors: the ``.meta`` file of one of the authors' checkpoints; its size decides the network.

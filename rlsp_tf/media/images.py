@@ -1,7 +1,6 @@
 """Reads and writes images, and folders of images as clips."""
 
 import contextlib
-import math
 import os
 import struct
 import zlib
@@ -201,12 +200,10 @@ class FolderSource:
         pass
 
     def _of_interval(self, files: list[Path], rate: Fraction) -> list[Path]:
-        end = self.interval.end
-        first = math.ceil(self.interval.start * rate)
-        chosen = files[first : None if end is None else math.ceil(end * rate)]
+        chosen = files[self.interval.indices(rate)]
         if chosen:
             return chosen
-        if first < len(files):
+        if self.interval.indices(rate).start < len(files):
             raise RLSPError(
                 f"{self.path}: has no image between --start and the end of --duration; give a longer "
                 "--duration."

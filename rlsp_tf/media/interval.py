@@ -1,5 +1,6 @@
 """An interval of time in a clip, and how its first frame is found without decoding all that comes before."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -43,6 +44,10 @@ class Interval:
     def end(self) -> Fraction | None:
         """Seconds from the first frame of the clip to the end; ``None`` for the end of the clip."""
         return None if self.duration is None else self.start + self.duration
+
+    def indices(self, rate: Fraction) -> slice:
+        """Returns which frames belong to it, if frame n is shown ``n / rate`` seconds after the first one."""
+        return slice(math.ceil(self.start * rate), None if self.end is None else math.ceil(self.end * rate))
 
     def __bool__(self) -> bool:
         """Whether it is less than the clip."""

@@ -267,10 +267,9 @@ class VideoSource:
         rate, end = self.decoder.rate, self.decoder.expected_end()
         self.frames: int | None = self.decoder.stream.frames or (round(end * rate) if end else None)
         if interval:
-            ends = [self.frames] if self.frames else []
-            if interval.end is not None:
-                ends.append(math.ceil(interval.end * rate))
-            self.frames = max(1, min(ends) - math.ceil(interval.start * rate)) if ends else None
+            within = interval.indices(rate)
+            ends = [end for end in (self.frames, within.stop) if end]
+            self.frames = max(1, min(ends) - within.start) if ends else None
 
     def _crop_of(self, first: av.VideoFrame) -> Crop:
         """What the file says that is not to be shown, in whole samples of chroma."""

@@ -32,7 +32,7 @@ class KernelMuon(keras.optimizers.Adam):
     """Adam, but kernels of convolutions are trained by Muon; arguments are those of Adam."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Changes a variable by its gradient."""
+        """Changes a variable by its gradient, an array of the same shape, at a learning rate above 0."""
         if len(variable.shape) != 4:
             super().update_step(gradient, variable, learning_rate)
             return
@@ -53,7 +53,10 @@ def orthogonal(matrix: Any) -> Any:
     the smaller matrix, and for the product by which the iterations multiply the matrix.
 
     Args:
-        matrix: ``(rows, columns)``, with as many rows as columns or more for speed.
+        matrix: ``(rows, columns)`` of any finite values, with as many rows as columns or more for speed.
+
+    Returns:
+        ``(rows, columns)``; its singular values are those of ``ITERATIONS``.
     """
     a, b, c = COEFFICIENTS
     matrix = matrix / (ops.norm(matrix) + 1e-30)

@@ -47,8 +47,7 @@ class TensorFlowGroup(Group):
         return lambda truth, output: function(truth, output)[None]
 
     def optimizer(self, **options: Any) -> Any:
-        # Keras names the optimizer's variables in checkpoints after it, and these are those of one device.
-        return JointMuon(name="kernel_muon", **options)
+        return JointMuon(**options)
 
 
 class JointMuon(KernelMuon):
