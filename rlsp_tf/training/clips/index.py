@@ -5,8 +5,11 @@ compression, where training maps them into memory. This module itself needs neit
 """
 
 import contextlib
+import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rlsp_tf.errors import RLSPError, describe_os_error
@@ -85,7 +88,8 @@ def index_clips(
             else:
                 from rlsp_tf.training.clips.prepare import prepare_clip  # loads the decoder
 
-                clip = open_clip(prepare_clip(source, cache, scale=scale, halve=halve, notes=notes), name)
+                prepared = prepare_clip(source, cache, scale=scale, halve=halve, notes=notes)
+                clip = replace(open_clip(prepared, name), source=str(source))
         except (RLSPError, OSError) as error:
             sentence = describe_os_error(error) if isinstance(error, OSError) else str(error)
             notes.append(f"skipped {sentence}")
@@ -98,6 +102,19 @@ def index_clips(
     size = sum(clip.hr.nbytes + clip.blurred.nbytes for clip in clips)
     notes.append(f"{len(clips)} clips take {size / 1e9:.2f} GB in {cache}")
     return clips, notes
+
+
+def cached_name(source: Path, *identity: object) -> str:
+    """Returns the name of the folder in the cache for what is made of a source.
+
+    Args:
+        source: the file or folder, whose name begins the result, so that people find it.
+        identity: all else that decides what is made, which JSON can hold. It has the checksum of the
+            source's content instead of its path and time: a copy of the data, or data that have moved, would
+            fill the disk with the same again.
+    """
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    return f"{source.stem.replace('.', '_')}-{key}"
 
 
 def mark_used(card: Path) -> None:

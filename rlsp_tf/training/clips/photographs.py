@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from rlsp_tf.errors import RLSPError
+from rlsp_tf.errors import RLSPError, describe_os_error
 from rlsp_tf.media.images import is_image, read_image
 from rlsp_tf.media.pixel_formats import eight_bit_rgb
 from rlsp_tf.system.files import atomic_folder, named, read_json, sha256_of
 from rlsp_tf.system.progress import ProgressBar
-from rlsp_tf.training.clips.index import mark_used, named_below, open_cache
+from rlsp_tf.training.clips.index import cached_name, mark_used, named_below, open_cache
 
 VERSION = 1
 """Part of the key of a cached photograph. Raise it when the same file would give other pixels."""
@@ -102,10 +102,12 @@ def index_photographs(
     bar = ProgressBar(files, desc="photographs", unit="files", show=progress, leave=False)
     for name, file in bar:
         try:
-            photographs.append(_open(_prepare(file, cache), name))
+            prepared = _open(_prepare(file, cache), name)
+            photographs.append(replace(prepared, source=str(file)))
             mark_used(photographs[-1].folder / CARD)
-        except RLSPError as error:
-            notes.append(f"skipped {error}")
+        except (RLSPError, OSError) as error:
+            sentence = describe_os_error(error) if isinstance(error, OSError) else str(error)
+            notes.append(f"skipped {sentence}")
     if len(photographs) < 2:
         reasons = "".join(f"\n  {note}" for note in notes)
         raise RLSPError(
@@ -173,10 +175,8 @@ def _walk(root: Path) -> Iterator[Path]:
 
 def _prepare(file: Path, cache: Path) -> Path:
     """Decodes a photograph unless it is in the cache; returns its folder."""
-    status = file.stat()
-    identity = [VERSION, str(file.absolute()), status.st_size, status.st_mtime_ns]
-    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    folder = cache / f"{file.stem.replace('.', '_')}-{key}"
+    sha256 = sha256_of(file)
+    folder = cache / cached_name(file, VERSION, sha256)
     if (folder / CARD).is_file():
         try:
             _open(folder, file.name)
@@ -195,7 +195,7 @@ def _prepare(file: Path, cache: Path) -> Path:
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     with atomic_folder(folder, force=True, ours=OURS) as part:
         (part / PIXELS).write_bytes(np.ascontiguousarray(pixels).tobytes())
-        card = {"source": str(file), "sha256": sha256_of(file), "shape": pixels.shape[:2]}
+        card = {"source": str(file), "sha256": sha256, "shape": pixels.shape[:2]}
         (part / CARD).write_text(json.dumps(card, indent=1), "utf-8")
     return folder
 

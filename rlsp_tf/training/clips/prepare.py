@@ -24,6 +24,7 @@ from rlsp_tf.pixels.color import PAPER_WEIGHTS
 from rlsp_tf.pixels.degradation import SIGMA, degrade
 from rlsp_tf.system.files import atomic_folder
 from rlsp_tf.training.clips.clip import CARD, CELL, OURS, Halving, open_clip
+from rlsp_tf.training.clips.index import cached_name
 
 VERSION = 3
 """Part of the key of a cached clip. Raise it when the same source would give other arrays or cuts."""
@@ -50,10 +51,8 @@ def prepare_clip(source: Path, cache: Path, *, scale: int, halve: Halving, notes
     Raises:
         RLSPError: if the source cannot be decoded, or the cache cannot be written.
     """
-    files = sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]
-    identity = [(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    key = hashlib.sha256(json.dumps([VERSION, identity, scale, halve]).encode()).hexdigest()[:16]
-    folder = cache / f"{source.stem.replace('.', '_')}-{key}"
+    sha256 = _sha256(source)
+    folder = cache / cached_name(source, VERSION, sha256, source.suffix, scale, halve)
     if folder.is_dir():
         try:
             open_clip(folder)
@@ -70,7 +69,7 @@ def prepare_clip(source: Path, cache: Path, *, scale: int, halve: Halving, notes
                 notes.append(f"{source}: is truncated; {shape[0]} of {reader.announced} frames are used.")
             card = {
                 "source": str(source),
-                "sha256": _sha256(files),
+                "sha256": sha256,
                 "shape": shape,
                 "scale": scale,
                 "halved": halved,
@@ -206,8 +205,9 @@ def _check_space(reader: _Clip, halved: bool, cache: Path) -> None:
         )
 
 
-def _sha256(files: list[Path]) -> str:
-    """Returns the SHA-256 of a file's content, or of the names and contents of several files."""
+def _sha256(source: Path) -> str:
+    """Returns the SHA-256 of a file's content, or of the names and contents of a folder's files."""
+    files = sorted(path for path in source.iterdir() if path.is_file()) if source.is_dir() else [source]
     digest = hashlib.sha256()
     for path in files:
         if len(files) > 1:

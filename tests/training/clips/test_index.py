@@ -3,6 +3,7 @@ import io
 import itertools
 import json
 import shutil
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -99,6 +100,11 @@ def test_a_clip_is_decoded_once(tmp_path, cache):
     (again,), _ = index(tmp_path / "data", cache=cache)
     assert again == clip
     assert (again.folder / "hr.raw").stat().st_mtime_ns == made
+    # So is a copy of it in another place, with times of its own.
+    shutil.copytree(tmp_path / "data", tmp_path / "copy", copy_function=shutil.copyfile)
+    (copied,), _ = index(tmp_path / "copy", cache=cache)
+    assert copied == replace(clip, source=str(tmp_path / "copy" / "scene"))
+    assert (copied.folder / "hr.raw").stat().st_mtime_ns == made
     # A source that has changed since is another one.
     iio.imwrite(folder / "frame_000.png", make_clip(1, 32, 32, seed=1)[0])
     (changed,), _ = index(tmp_path / "data", cache=cache)

@@ -1,3 +1,5 @@
+import shutil
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -59,6 +61,10 @@ def test_photographs_are_decoded_once_and_anew_where_damaged_or_changed(folder, 
     again, _ = index(folder, cache=tmp_path / "cache")
     assert again == first
     assert (first[0].folder / "pixels.raw").stat().st_mtime_ns == made
+    shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copyfile)
+    copied, _ = index(tmp_path / "copy", cache=tmp_path / "cache")
+    assert [each.folder for each in copied] == [each.folder for each in first]
+    assert copied[0].source == str(tmp_path / "copy" / "a.png")
     (first[0].folder / "pixels.raw").write_bytes(b"short")
     (first[1].folder / "photograph.json").write_text("{}")
     whole, _ = index(folder, cache=tmp_path / "cache")
