@@ -154,6 +154,14 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(over, under, strict=True))
 
 
+def spread(entry: Mapping[str, Any], digits: int = 1) -> str:
+    """Formats ``"milliseconds"`` of an entry, with the least and the most of its ``"rounds"``."""
+    median, least, most = (
+        f"{time:.{digits}f}" for time in (entry["milliseconds"], min(entry["rounds"]), max(entry["rounds"]))
+    )
+    return f"{median} ({least} to {most})"
+
+
 def heading(benchmark: str, command: str, packages: Iterable[str] = ()) -> dict[str, Any]:
     """Returns the beginning of a result; call it before measuring, which would count as load.
 

@@ -1,12 +1,12 @@
 """The sections of a page of results: Markdown for the result of each benchmark."""
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import median
 from typing import Any
 
-from rlsp_tf.benchmarks.cluster import STAGES
-from rlsp_tf.benchmarks.harness import describe_machine
+from rlsp_tf.benchmarks.harness import describe_machine, spread
 from rlsp_tf.benchmarks.quality import format_decibels
+from rlsp_tf.benchmarks.sections_load import ray_section, serve_section
+from rlsp_tf.benchmarks.spared import MODES, milliseconds_of
 from rlsp_tf.benchmarks.start import seconds_of
 from rlsp_tf.benchmarks.step import agreement
 from rlsp_tf.evaluation.tables import markdown_table
@@ -43,7 +43,7 @@ def _step(result: Result) -> list[str]:
             rows.append(
                 [
                     each["name"],
-                    _spread(each),
+                    spread(each),
                     f"{1e3 / each['milliseconds']:.1f}",
                     *(f"{ratios[rival]:.2f}" if rival in ratios else "" for rival in columns),
                     agreement(each),
@@ -66,7 +66,7 @@ def _step(result: Result) -> list[str]:
             rows = [["ms at", *curves], ["---", *["---:"] * len(curves)]]
             for width, height in sizes:
                 cells = [
-                    _spread(point)
+                    spread(point)
                     for points in curves.values()
                     for point in points
                     if (point["width"], point["height"]) == (width, height)
@@ -93,7 +93,7 @@ def _gpu(result: Result) -> list[str]:
             row = [f"{cell['width']}x{cell['height']}", str(cell["batch"])]
             for name in names:
                 if times := cell["times"].get(name):
-                    row += [_spread(times, 2), f"{1e3 * cell['batch'] / times['milliseconds']:.1f}"]
+                    row += [spread(times, 2), f"{1e3 * cell['batch'] / times['milliseconds']:.1f}"]
                 else:
                     row += ["", ""]
             rows.append([*row, "" if cell["ratio"] is None else f"{cell['ratio']:.2f}"])
@@ -218,7 +218,7 @@ def _video(result: Result) -> list[str]:
     times = result["milliseconds"]
     rows = [["", "ms per frame"], ["---", "---:"]]
     for name, entry in times.items():
-        rows.append([name, _spread({"milliseconds": entry["median"], "rounds": entry["rounds"]})])
+        rows.append([name, spread({"milliseconds": entry["median"], "rounds": entry["rounds"]})])
     lengths = [["frames", "seconds", "peak memory [GB]"], ["---:"] * 3]
     for each in result["lengths"]:
         lengths.append([str(each["frames"]), f"{each['seconds']:.1f}", f"{each['peak'] / 1e9:.2f}"])
@@ -255,108 +255,22 @@ def _start(result: Result) -> list[str]:
     ]
 
 
-def _serve(result: Result) -> list[str]:
-    (width, height), (model, about) = result["size"], next(iter(result["models"].items()))
-    rows = [
-        [
-            "clients",
-            "frames/s",
-            "median [s]",
-            "99 % [s]",
-            "longest [s]",
-            "streams/step",
-            "refused",
-            "lost",
-            "memory [MB]",
-            "files",
-        ],
-        ["---:"] * 10,
-    ]
-    for each in result["rounds"]:
-        latency = each["latency"]
-        numbers = (each["rate"], latency["p50"], latency["p99"], latency["worst"])
-        memory = f"{sum(after for *_, after in each['memory'].values()) / 1e6:.0f}"
-        lost = str(each["lost"] + each["wrong"])
-        texts = [*(f"{number:.2f}" for number in numbers), f"{each['streams']:.1f}"]
-        files = str(sum(after for *_, after in each["files"].values()))
-        rows.append([str(each["clients"]), *texts, str(each["refused"]), lost, memory, files])
-    enemies = ""
-    if result["hostile"]:
-        attacks = sum(sum(each["attacks"].values()) for each in result["rounds"])
-        enemies = f" Meanwhile {result['hostile']} hostile clients made {attacks} attacks."
-    sizes = f"{width}x{height} to {about['scale'] * width}x{about['scale'] * height}"
+def _spared(result: Result) -> list[str]:
+    width, height = result["size"]
+    rows = [["", "picture", *(f"{mode}, ms per frame" for mode in MODES), "times as fast"]]
+    rows.append(["---", *["---:"] * (len(MODES) + 2)])
+    for clip in result["clips"]:
+        times = (spread(milliseconds_of(clip[mode])) for mode in MODES)
+        rows.append([clip["name"], f"{100 * clip['picture']:.0f} %", *times, f"{clip['ratio']:.2f}"])
     return [
-        "## Serving",
+        "## What need not be computed",
         "",
-        f"Network {model} in {about['bits']} bits, frames of {sizes}. Each client has a session "
-        f"and two frames on their way, for {result['seconds']:g} s.{enemies}",
+        f"`rlsp upscale` of {result['frames']} frames made of `{result['video']}`, {width}x{height}, network "
+        f"{result['model']} in {result['precision']}, without the time to start: frames that repeat the one "
+        "before and black bars are spared, or computed (`--repeats compute --bars compute`). Medians of the "
+        "rounds (least to most), in turn; the last column is the median of the ratios.",
         "",
         *markdown_table(rows),
-        *(_serve_attacked(result["rounds"]) if result["hostile"] else []),
-        *(_serve_compared(result["compared"]) if result["compared"] else []),
-    ]
-
-
-def _serve_attacked(rounds: Sequence[Result]) -> list[str]:
-    rows = [["clients", "", "before", "most", "after"], ["---:", "---", *["---:"] * 3]]
-    for each in rounds:
-        for process in ("front", "replicas"):
-            memory = (f"{value / 1e6:.0f}" for value in each["memory"][process])
-            rows.append([str(each["clients"]), f"memory of the {process} [MB]", *memory])
-            rows.append([str(each["clients"]), f"files of the {process}", *map(str, each["files"][process])])
-    return [
-        "",
-        f"Meanwhile the server logged {sum(each['log'] for each in rounds)} bytes, and "
-        f"{sum(each['broken'] for each in rounds)} connections of clients that are not hostile broke. Its "
-        "memory and open files:",
-        "",
-        *markdown_table(rows),
-    ]
-
-
-def _serve_compared(compared: Result) -> list[str]:
-    rows = [["", "frames/s", "from", "to", "processor ms/frame", "compared with", "ratio"]]
-    rows.append(["---", *["---:"] * 4, "---", "---:"])
-    for name, each in compared["contenders"].items():
-        rates = (each["rate"], min(each["rates"]), max(each["rates"]))
-        against = [each["to"], f"{each['ratio']:.2f}"] if each["to"] else ["", ""]
-        rows.append([name, *(f"{rate:.2f}" for rate in rates), f"{each['cpu']:.0f}", *against])
-    return [
-        "",
-        f"One client, in turn with `rlsp upscale` of `{compared['video']}` on the same machine, "
-        f"{compared['frames']} frames without those at the beginning; medians of "
-        f"{len(each['rates'])} rounds, processor time of all processes:",
-        "",
-        *markdown_table(rows),
-    ]
-
-
-def _ray(result: Result) -> list[str]:
-    (width, height), scale = result["size"], result["scale"]
-    rows = [["", "ms per frame", f"s for {result['many']} frames of each", f"for {result['few']}"]]
-    rows.append(["---", *["---:"] * 3])
-    for name, each in result["contenders"].items():
-        times = (_spread({"milliseconds": median(each[key]), "rounds": each[key]}) for key in ("many", "few"))
-        rows.append([name, f"{1e3 * each['per_frame']:.1f}", *times])
-    stages = [["ms per frame", *STAGES], ["---", *["---:"] * len(STAGES)]]
-    for key, title in (("alone", "one thread"), ("beside", "while another one works")):
-        stages.append([title, *(f"{1e3 * result[key][stage]:.2f}" for stage in STAGES)])
-    return [
-        "## Workers of Ray",
-        "",
-        f"{result['clips']} clips, the beginning of `{result['video']}`, {width}x{height} to "
-        f"{scale * width}x{scale * height}, network {result['model']} in {result['precision']}, preset "
-        f"{result['preset']}; all results are equal byte for byte. Per frame, without the time to start, two "
-        f"workers are {result['ratio']:.2f} times as fast as one, and {result['ratio_process']:.2f} times as "
-        "fast as one process with a thread for each core (medians of the rounds).",
-        "",
-        *markdown_table(rows),
-        "",
-        "What limits two workers: the stages of a clip in one thread, alone and while another thread does "
-        f"the same. A worker starts in {result['start']:.1f} s, and Ray takes {1e3 * result['task']:.1f} ms "
-        "to hand out a task.",
-        "",
-        *markdown_table(stages),
     ]
 
 
@@ -365,8 +279,9 @@ SECTIONS: dict[str, Callable[[Result], list[str]]] = {
     "gpu": _gpu,
     "video": _video,
     "start": _start,
-    "serve": _serve,
-    "ray": _ray,
+    "spared": _spared,
+    "serve": serve_section,
+    "ray": ray_section,
     "train": _train,
     "quality": _quality,
     "cuts": _cuts,
@@ -389,13 +304,6 @@ def _left_out(sheet: Result, result: Result) -> list[str]:
     """Lines that name the contenders left out of a network's part of a result, and of all of it, and why."""
     missing = (*sheet["left_out"], *result["left_out"])
     return [line for each in missing for line in ("", f"Left out: {each['name']} ({each['reason']}).")]
-
-
-def _spread(entry: Result, digits: int = 1) -> str:
-    median, least, most = (
-        f"{time:.{digits}f}" for time in (entry["milliseconds"], min(entry["rounds"]), max(entry["rounds"]))
-    )
-    return f"{median} ({least} to {most})"
 
 
 def curves_of(sizes: Sequence[Result]) -> dict[str, list[Result]]:

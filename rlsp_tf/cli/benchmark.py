@@ -31,6 +31,7 @@ times.
   rlsp benchmark cuts --hr vid4/ --json cuts.json
   rlsp benchmark video film.mp4 --json video.json
   rlsp benchmark start film.mp4 --json start.json
+  rlsp benchmark spared film.mp4 --json spared.json
   rlsp benchmark serve --url http://127.0.0.1:8000 --json serve.json
   rlsp benchmark ray film.mp4 --json ray.json
   rlsp benchmark report docs/BENCHMARKS.md step.json train.json quality.json video.json serve.json
@@ -48,6 +49,7 @@ and stability checks that the output of a network stays near its input over long
     _add_benchmark_gpu(benchmarks)
     _add_benchmark_video(benchmarks)
     _add_benchmark_start(benchmarks)
+    _add_benchmark_spared(benchmarks)
     add_faults(benchmarks)
     add_serve(benchmarks)
     add_ray(benchmarks)
@@ -291,6 +293,24 @@ command.
     parser.add_argument(
         "--rounds", type=positive, default=5, help="number of processes (default: %(default)s)"
     )
+
+
+def _add_benchmark_spared(benchmarks: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = add_measurement(
+        benchmarks,
+        "spared",
+        "rlsp_tf.benchmarks.spared:benchmark_spared",
+        help="time that is spared where frames repeat and where bars are black",
+        description="""\
+Milliseconds per frame of rlsp upscale, without the start-up time, with and without --repeats compute
+--bars compute, in turn. The clips are made of the beginning of a video: every frame once, twice, and
+three times, and a picture of 2.39:1 between black bars.
+
+  rlsp benchmark spared film.mp4 --json spared.json""",
+    )
+    parser.add_argument("video", metavar="VIDEO", help="a video of 48 frames or more")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
+    add_precision(parser)
 
 
 def _benchmark_report(arguments: argparse.Namespace) -> None:
