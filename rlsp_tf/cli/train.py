@@ -87,7 +87,12 @@ several machines, set these variables on each of them; docs/scale.md has an exam
     parser.add_argument(
         "--steps", type=int, default=100_000, help="steps of the whole training (default: %(default)s)"
     )
-    parser.add_argument("--batch", type=int, default=8, help="samples per step (default: %(default)s)")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=2,
+        help="samples per step; an accelerator wants 16 or more (default: %(default)s)",
+    )
     parser.add_argument(
         "--reuse",
         type=int,
