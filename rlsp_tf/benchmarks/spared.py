@@ -1,7 +1,6 @@
 """What it brings that frames which repeat the one before, and black bars, are not computed."""
 
 import os
-import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -145,11 +144,6 @@ class ClipsTimer:
 
     def _clip(self, name: str) -> Path:
         return self._folder / f"{name.replace(' ', '_')}.mkv"
-
-
-def milliseconds_of(times: Sequence[float]) -> dict[str, Any]:
-    """Returns the median and all rounds, as other results hold times."""
-    return {"milliseconds": statistics.median(times), "rounds": times}
 
 
 def _read(video: Path, frames: int) -> tuple[list[np.ndarray], Fraction]:
