@@ -1,5 +1,7 @@
 """A clip that has been prepared for training: its arrays on disk, and where its shots begin."""
 
+import hashlib
+import json
 import math
 import re
 from dataclasses import asdict, dataclass, fields, replace
@@ -110,6 +112,19 @@ class Clip:
             return np.memmap(file, dtype, mode="r", shape=shape)
         except (OSError, ValueError) as error:
             raise RLSPError(f"{file}: is damaged or missing; remove {self.folder}.") from error
+
+
+def cached_name(source: Path, *identity: object) -> str:
+    """Returns the name of the folder in the cache for what is made of a source.
+
+    Args:
+        source: the file or folder, whose name begins the result, so that people find it.
+        identity: all else that decides what is made, which JSON can hold. It has the checksum of the
+            source's content instead of its path and time: a copy of the data, or data that have moved, would
+            fill the disk with the same again.
+    """
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+    return f"{source.stem.replace('.', '_')}-{key}"
 
 
 def open_clip(folder: Path, name: str | None = None) -> Clip:

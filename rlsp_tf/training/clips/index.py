@@ -5,8 +5,6 @@ compression, where training maps them into memory. This module itself needs neit
 """
 
 import contextlib
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -102,19 +100,6 @@ def index_clips(
     size = sum(clip.hr.nbytes + clip.blurred.nbytes for clip in clips)
     notes.append(f"{len(clips)} clips take {size / 1e9:.2f} GB in {cache}")
     return clips, notes
-
-
-def cached_name(source: Path, *identity: object) -> str:
-    """Returns the name of the folder in the cache for what is made of a source.
-
-    Args:
-        source: the file or folder, whose name begins the result, so that people find it.
-        identity: all else that decides what is made, which JSON can hold. It has the checksum of the
-            source's content instead of its path and time: a copy of the data, or data that have moved, would
-            fill the disk with the same again.
-    """
-    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    return f"{source.stem.replace('.', '_')}-{key}"
 
 
 def mark_used(card: Path) -> None:

@@ -22,7 +22,8 @@ from rlsp_tf.media.images import is_image, read_image
 from rlsp_tf.media.pixel_formats import eight_bit_rgb
 from rlsp_tf.system.files import atomic_folder, named, read_json, sha256_of
 from rlsp_tf.system.progress import ProgressBar
-from rlsp_tf.training.clips.index import cached_name, mark_used, named_below, open_cache
+from rlsp_tf.training.clips.clip import cached_name
+from rlsp_tf.training.clips.index import mark_used, named_below, open_cache
 
 VERSION = 1
 """Part of the key of a cached photograph. Raise it when the same file would give other pixels."""

@@ -23,8 +23,7 @@ from rlsp_tf.media.shots import CutDetector
 from rlsp_tf.pixels.color import PAPER_WEIGHTS
 from rlsp_tf.pixels.degradation import SIGMA, degrade
 from rlsp_tf.system.files import atomic_folder
-from rlsp_tf.training.clips.clip import CARD, CELL, OURS, Halving, open_clip
-from rlsp_tf.training.clips.index import cached_name
+from rlsp_tf.training.clips.clip import CARD, CELL, OURS, Halving, cached_name, open_clip
 
 VERSION = 3
 """Part of the key of a cached clip. Raise it when the same source would give other arrays or cuts."""
