@@ -58,7 +58,7 @@ class TrainingOptions:
     """
 
     network: RLSPConfig = PRESETS["7-48"]
-    batch: int = 2
+    batch: int = 8
     frames: int = 7
     pieces: int = 1
     curriculum: int = 0

@@ -378,8 +378,8 @@ def test_a_signal_cuts_validation_short_which_is_made_up_for(folder, photographs
 
 
 def test_a_signal_is_noticed_after_few_steps_where_they_are_large():
-    """Ten steps of eight small samples are done at once; larger ones take as long in fewer."""
-    options = TrainingOptions(network=TINY, batch=8)
+    """Ten steps of the default size are done at once; larger ones take as long in fewer."""
+    options = TrainingOptions(network=TINY)
     assert [compile_model(replace(options, crop=crop)).steps_per_execution for crop in (32, 64, 128)] == [
         10,
         2,
