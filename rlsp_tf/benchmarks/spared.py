@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,10 @@ def benchmark_spared(
 ) -> dict[str, Any]:
     """Measures ``rlsp upscale`` with and without ``--repeats compute --bars compute``, in turn.
 
-    Clips are made of the beginning of a video without loss: every frame once, twice, three times, and every
-    frame once with black bars around a picture of 2.39:1, if the video is not as wide as that anyway. The
-    start of the program does not count, and there is no warm start, which costs the same for a whole shot.
+    Clips are made of the beginning of a video without loss, of those frames that differ from the one before:
+    each once, twice, three times, and each once with black bars around a picture of 2.39:1, if the video is
+    not as wide as that anyway. The start of the program does not count, and there is no warm start, which
+    costs the same for a whole shot.
 
     Args:
         video: the video file.
@@ -63,7 +63,7 @@ def benchmark_spared(
         median over the rounds}]}``.
 
     Raises:
-        RLSPError: if the video cannot be upscaled or has fewer than ``frames`` frames.
+        RLSPError: if the video cannot be upscaled or has fewer than ``frames`` frames that differ.
     """
     result = heading("spared", command, ("av",))
     with tempfile.TemporaryDirectory() as folder:
@@ -147,17 +147,23 @@ class ClipsTimer:
 
 
 def _read(video: Path, frames: int) -> tuple[list[np.ndarray], Fraction]:
-    """Returns the first frames as planes of 4:2:0 one below the other, ``(H * 3 / 2, W)``; and their rate."""
+    """Returns the first frames that differ from the one before, and the frame rate.
+
+    Each is an array of its planes in 4:2:0, one below the other, ``(H * 3 / 2, W)``.
+    """
+    pictures: list[np.ndarray] = []
     with reading(video) as given:
         stream = given.streams.video[0]
         width, height = stream.width // 2 * 2, stream.height // 2 * 2
-        pictures = [
-            frame.reformat(width, height, "yuv420p").to_ndarray()
-            for frame in islice(given.decode(stream), frames)
-        ]
+        for frame in given.decode(stream):
+            picture = frame.reformat(width, height, "yuv420p").to_ndarray()
+            if not pictures or not np.array_equal(picture, pictures[-1]):
+                pictures.append(picture)
+            if len(pictures) == frames:
+                break
         rate = stream.average_rate or Fraction(25)
     if len(pictures) < frames:
-        raise RLSPError(f"{video}: has {len(pictures)} frames, too few; give a longer one.")
+        raise RLSPError(f"{video}: has {len(pictures)} frames that differ, too few; give a longer one.")
     return pictures, rate
 
 

@@ -303,12 +303,12 @@ def _add_benchmark_spared(benchmarks: "argparse._SubParsersAction[argparse.Argum
         help="time that is spared where frames repeat and where bars are black",
         description="""\
 Milliseconds per frame of rlsp upscale, without the start-up time, with and without --repeats compute
---bars compute, in turn. The clips are made of the beginning of a video: every frame once, twice, and
-three times, and a picture of 2.39:1 between black bars.
+--bars compute, in turn. The clips are made of the first frames of a video that differ from the one
+before: each once, twice, and three times, and a picture of 2.39:1 between black bars.
 
   rlsp benchmark spared film.mp4 --json spared.json""",
     )
-    parser.add_argument("video", metavar="VIDEO", help="a video of 48 frames or more")
+    parser.add_argument("video", metavar="VIDEO", help="a video of 48 different frames or more")
     parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
     add_precision(parser)
 

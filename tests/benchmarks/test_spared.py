@@ -8,7 +8,7 @@ import pytest
 from helpers.networks import small_model
 from helpers.videos import make_video
 from rlsp_tf.benchmarks.report import describe
-from rlsp_tf.benchmarks.spared import LETTERBOX, REPEATS, ClipsTimer, benchmark_spared
+from rlsp_tf.benchmarks.spared import LETTERBOX, REPEATS, ClipsTimer, _read, _write, benchmark_spared
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.media.open import open_source
 from rlsp_tf.media.repeats import mark_repeats
@@ -16,7 +16,12 @@ from rlsp_tf.media.repeats import mark_repeats
 
 @pytest.fixture
 def film(tmp_path):
-    return make_video(tmp_path / "film.mp4", range(0, 12 * 3600, 3600), size=(64, 48))
+    """A film of 12 pictures, each of which is shown for two frames."""
+    make_video(tmp_path / "once.mp4", range(0, 12 * 3600, 3600), size=(64, 48))
+    pictures, rate = _read(tmp_path / "once.mp4", 12)
+    shown = [picture for picture in pictures for _ in range(2)]
+    _write(tmp_path / "film.mp4", shown, rate, tmp_path / "once.mp4")
+    return tmp_path / "film.mp4"
 
 
 @pytest.fixture
@@ -59,5 +64,5 @@ def test_both_ways_are_timed_in_every_round(film, model):
 
 
 def test_a_video_that_is_too_short_is_named(film, model):
-    with pytest.raises(RLSPError, match=r"film\.mp4: has 12 frames, too few"):
+    with pytest.raises(RLSPError, match=r"film\.mp4: has 12 frames that differ, too few"):
         benchmark_spared(film, model=model, frames=48)
