@@ -118,13 +118,14 @@ def cached_name(source: Path, *identity: object) -> str:
     """Returns the name of the folder in the cache for what is made of a source.
 
     Args:
-        source: the file or folder, whose name begins the result, so that people find it.
+        source: the file or folder; the result begins like its name, so that people find it, but is short
+            enough to be a name where that of the source is as long as names may be.
         identity: all else that decides what is made, which JSON can hold. It has the checksum of the
             source's content instead of its path and time: a copy of the data, or data that have moved, would
             fill the disk with the same again.
     """
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
-    return f"{source.stem.replace('.', '_')}-{key}"
+    return f"{source.stem[:40].replace('.', '_')}-{key}"
 
 
 def open_clip(folder: Path, name: str | None = None) -> Clip:

@@ -76,6 +76,13 @@ def test_photographs_are_decoded_once_and_anew_where_damaged_or_changed(folder, 
     assert changed[0].sha256 != first[0].sha256
 
 
+def test_a_photograph_with_the_longest_name_is_used(folder, tmp_path):
+    name = 62 * "\N{GRINNING FACE}" + ".png"
+    shutil.copyfile(folder / "a.png", folder / name)
+    photographs, _ = index(folder, cache=tmp_path / "cache")
+    assert name in {photograph.name for photograph in photographs}
+
+
 def test_what_cannot_be_used_is_named(folder, tmp_path):
     (folder / "broken.jpg").write_bytes(b"no picture")
     iio.imwrite(folder / "small.png", make_clip(1, 40, 300)[0])
