@@ -59,3 +59,8 @@ def describe_os_error(error: OSError) -> str:
     name = error.filename if error.filename is not None else "the file"
     reason = (error.strerror or str(error)).lower()
     return f"{name}: {reason}; {advice}."
+
+
+def sentence_of(error: RLSPError | OSError) -> str:
+    """Returns the sentence of an error; for an ``OSError`` that of :func:`describe_os_error`."""
+    return describe_os_error(error) if isinstance(error, OSError) else str(error)

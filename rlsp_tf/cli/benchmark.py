@@ -247,6 +247,11 @@ def _add_networks(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
+    add_precision(parser)
+
+
 def _add_turns(parser: argparse.ArgumentParser, rounds: int) -> None:
     parser.add_argument(
         "--rounds", type=positive, default=rounds, help="turns of each contender (default: %(default)s)"
@@ -268,8 +273,7 @@ several lengths, up to the whole video.
   rlsp benchmark video film.mp4 --model 7-48 --preset ultrafast""",
     )
     parser.add_argument("video", metavar="VIDEO", help="a video of 90 frames or more")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
-    add_precision(parser)
+    _add_model(parser)
     parser.add_argument("--codec", default="libx264", help="video encoder (default: %(default)s)")
     parser.add_argument("--preset", default="ultrafast", help="preset of the encoder (default: %(default)s)")
 
@@ -288,8 +292,7 @@ command.
   rlsp benchmark start film.mp4 --json start.json""",
     )
     parser.add_argument("video", metavar="VIDEO", help="a video, of which the beginning is used")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
-    add_precision(parser)
+    _add_model(parser)
     parser.add_argument(
         "--rounds", type=positive, default=5, help="number of processes (default: %(default)s)"
     )
@@ -309,8 +312,7 @@ before: each once, twice, and three times, and a picture of 2.39:1 between black
   rlsp benchmark spared film.mp4 --json spared.json""",
     )
     parser.add_argument("video", metavar="VIDEO", help="a video of 48 different frames or more")
-    parser.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
-    add_precision(parser)
+    _add_model(parser)
 
 
 def _benchmark_report(arguments: argparse.Namespace) -> None:

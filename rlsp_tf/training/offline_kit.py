@@ -27,7 +27,7 @@ from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 
-from rlsp_tf.errors import RLSPError, describe_os_error, last_line
+from rlsp_tf.errors import RLSPError, last_line, sentence_of
 from rlsp_tf.system.files import atomic_file, atomic_folder, check_apart, named
 from rlsp_tf.training.clips.index import default_held_out, find_sources
 from rlsp_tf.training.clips.photographs import HELD_OUT, by_chance, find_photographs
@@ -267,8 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             print(finish(arguments.run))
     except (RLSPError, OSError) as error:
-        sentence = describe_os_error(error) if isinstance(error, OSError) else str(error)
-        print(f"{parser.prog}: error: {sentence}", file=sys.stderr)
+        print(f"{parser.prog}: error: {sentence_of(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.errors import RLSPError, sentence_of
 from rlsp_tf.media.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from rlsp_tf.system.quantities import megabytes, spoken
 from rlsp_tf.ui import cards
@@ -173,7 +173,7 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
             frames = pictures and together == _PICTURES_TOGETHER
             uploads, refused = uploads_of(paths, orders.uploads, together=frames)
         except (RLSPError, OSError) as error:
-            uploads, refused = [], [_sentence(error)]
+            uploads, refused = [], [sentence_of(error)]
         if refused:
             shown[form.refused] = gr.update(visible=True, value="".join(map(cards.error, refused)))
         if not uploads:
@@ -216,7 +216,7 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         except (RLSPError, OSError) as error:
             return {
                 form.slider: None,
-                form.error: gr.update(visible=True, value=cards.error(_sentence(error))),
+                form.error: gr.update(visible=True, value=cards.error(sentence_of(error))),
             }
         return {
             form.slider: tuple(map(str, paths)),
@@ -234,7 +234,7 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
         try:
             found = [looks.estimate(upload, _order(upload, *choices)) for upload in uploads]
         except (RLSPError, OSError) as error:
-            return {form.estimate: cards.error(_sentence(error))}
+            return {form.estimate: cards.error(sentence_of(error))}
         return {form.estimate: cards.estimate(found, orders.room())}
 
     def start(request: gr.Request, uploads: list[Upload], *choices: Any) -> dict[Any, Any]:
@@ -242,7 +242,7 @@ def _connect(page: gr.Blocks, form: _Form, orders: Orders, looks: Looks) -> None
             ordered = [(upload, _order(upload, *choices)) for upload in uploads]
             orders.place(_client(request), *ordered)
         except (RLSPError, OSError) as error:
-            return {form.error: gr.update(visible=True, value=cards.error(_sentence(error)))}
+            return {form.error: gr.update(visible=True, value=cards.error(sentence_of(error)))}
         return {form.files: None, form.uploads: [], form.row: gr.update(visible=False), form.slider: None}
 
     def restore(remembered: list[str]) -> Any:
@@ -406,10 +406,6 @@ def _show_job(orders: Orders, placed: Placed) -> gr.HTML:
         label = "Remove" if job.is_over else "Cancel"
         gr.Button(label, elem_classes=label.lower(), **small).click(remove, key=f"remove {name}", **hidden)
     return card
-
-
-def _sentence(error: RLSPError | OSError) -> str:
-    return describe_os_error(error) if isinstance(error, OSError) else str(error)
 
 
 def _client(request: gr.Request) -> str:

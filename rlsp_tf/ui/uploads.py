@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.errors import RLSPError, sentence_of
 from rlsp_tf.media.frames import FrameSource
 from rlsp_tf.media.images import is_animated, is_image
 from rlsp_tf.media.open import open_source
@@ -120,9 +120,8 @@ def called(path: Path, title: str) -> Iterator[None]:
     try:
         yield
     except (RLSPError, OSError) as error:
-        sentence = describe_os_error(error) if isinstance(error, OSError) else str(error)
         files = {file: file.name for file in path.iterdir()} if path.is_dir() else {}
-        raise RLSPError(plain(sentence, {**files, path: title})) from error
+        raise RLSPError(plain(sentence_of(error), {**files, path: title})) from error
 
 
 def _look(source: Path, files: Sequence[Path]) -> Upload:

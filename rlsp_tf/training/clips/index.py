@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.errors import RLSPError, describe_os_error, sentence_of
 from rlsp_tf.media.frames import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from rlsp_tf.system.files import others_in, remove_files
 from rlsp_tf.system.progress import ProgressBar
@@ -89,8 +89,7 @@ def index_clips(
                 prepared = prepare_clip(source, cache, scale=scale, halve=halve, notes=notes)
                 clip = replace(open_clip(prepared, name), source=str(source))
         except (RLSPError, OSError) as error:
-            sentence = describe_os_error(error) if isinstance(error, OSError) else str(error)
-            notes.append(f"skipped {sentence}")
+            notes.append(f"skipped {sentence_of(error)}")
             continue
         mark_used(clip.folder / CARD)
         clips.append(clip)

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from rlsp_tf.errors import RLSPError, describe_os_error
+from rlsp_tf.errors import RLSPError, sentence_of
 from rlsp_tf.media.images import is_image, read_image
 from rlsp_tf.media.pixel_formats import eight_bit_rgb
 from rlsp_tf.system.files import atomic_folder, named, read_json, sha256_of
@@ -107,8 +107,7 @@ def index_photographs(
             photographs.append(replace(prepared, source=str(file)))
             mark_used(photographs[-1].folder / CARD)
         except (RLSPError, OSError) as error:
-            sentence = describe_os_error(error) if isinstance(error, OSError) else str(error)
-            notes.append(f"skipped {sentence}")
+            notes.append(f"skipped {sentence_of(error)}")
     if len(photographs) < 2:
         reasons = "".join(f"\n  {note}" for note in notes)
         raise RLSPError(
