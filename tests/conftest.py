@@ -16,6 +16,8 @@ import pytest
 # Both are read when TensorFlow and Keras are imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["KERAS_BACKEND"] = "tensorflow"
+# As TensorFlow does by itself on processors with AVX-512, so that 8 bits are tested on all.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # An example may be the one that traces a graph, so time says nothing; chance would make a run unrepeatable.
 hypothesis.settings.register_profile("rlsp_tf", deadline=None, derandomize=True)

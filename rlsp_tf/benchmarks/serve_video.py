@@ -19,6 +19,7 @@ from rlsp_tf.media.excerpts import cut
 from rlsp_tf.media.pixel_formats import rgb8_from_planes
 from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.serving.wire import PLANES, RAW, encode_frame
+from rlsp_tf.system.backends import environment, variables_for
 from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.upscaling.upscale import Recipe
 
@@ -70,11 +71,13 @@ def side_by_side(
         clips = {count: Path(folder, f"{count}{Path(video).suffix}") for count in (FRAMES, FEW)}
         for count, path in clips.items():
             cut(Path(video), path, count)
-        arguments = (os.fspath(video), os.fspath(model or name), PRECISIONS[first["bits"]])
-        upscaling = [
-            Worker(name, UpscaleTimer, *arguments, recipe, folder, FRAMES, FEW)
-            for name, recipe in RECIPES.items()
-        ]
+        precision = PRECISIONS[first["bits"]]
+        arguments = (os.fspath(video), os.fspath(model or name), precision)
+        with environment(variables_for(precision)):
+            upscaling = [
+                Worker(name, UpscaleTimer, *arguments, recipe, folder, FRAMES, FEW)
+                for name, recipe in RECIPES.items()
+            ]
         like_sessions, usual = upscaling
         turns = {
             LIKE_SESSIONS: (lambda: like_sessions.call("run"), None),

@@ -18,7 +18,7 @@ from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.pixels.degradation import degrade
 from rlsp_tf.pixels.metrics import cost
 from rlsp_tf.pixels.scene import render_scene
-from rlsp_tf.system.backends import chosen_backend
+from rlsp_tf.system.backends import chosen_backend, environment, variables_for
 
 NETWORKS = ("7-48", "7-64", "7-128")
 SIZE = (480, 270)
@@ -180,9 +180,10 @@ class _Contest(contextlib.ExitStack):
             clip = np.load(folder / "clip.npy")
             for contender in (*OURS, *([AUTHORS] if meta else ()), *others):
                 try:
-                    worker = Worker(
-                        contender.name, contender.contestant, config, folder, meta, contender.precision
-                    )
+                    with environment(variables_for(contender.precision)):
+                        worker = Worker(
+                            contender.name, contender.contestant, config, folder, meta, contender.precision
+                        )
                 except RLSPError as error:
                     if contender not in OURS or contender.precision != "int8":
                         raise

@@ -7,6 +7,7 @@ from rlsp_tf.cli.benchmark_options import add_measurement, width_height
 from rlsp_tf.cli.common import (
     DEFAULT_MODEL,
     MODEL_HELP,
+    PRECISIONS,
     add_command,
     add_precision,
     command_line,
@@ -77,11 +78,11 @@ checkpoint is enough, since speed does not depend on weights.
         "rlsp_tf.benchmarks.quality:benchmark_quality",
         help="what reduced precision costs in PSNR",
         description="""\
-PSNR of luma under the protocol of the paper in float32, bfloat16, float16 and, on processors with VNNI
-instructions, int8, and what each costs in dB. rlsp evaluate offers more protocols and metrics.
+PSNR of luma under the protocol of the paper in float32, bfloat16, float16 and, on processors with AVX2
+or better, int8, and what each costs in dB. rlsp evaluate offers more protocols and metrics.
 
   rlsp benchmark quality --hr vid4/ --model 7-48 --model authors-7-48.keras""",
-        tensorflow=True,
+        computes=PRECISIONS,
     )
     quality.add_argument("--hr", required=True, metavar="HR", help="the ground truth, as for rlsp evaluate")
     quality.add_argument(
@@ -101,7 +102,7 @@ warm start; the same at a place that is mistaken for a cut; and how many cuts ar
 sequences, in sequences with flashes, and in fast pans.
 
   rlsp benchmark cuts --hr vid4/ --model authors-7-48.keras""",
-        tensorflow=True,
+        computes=("float32",),
     )
     cuts.add_argument("--hr", required=True, metavar="HR", help="the ground truth, as for rlsp evaluate")
     cuts.add_argument("--model", default=DEFAULT_MODEL, help=MODEL_HELP)
@@ -118,7 +119,7 @@ the difference must not grow. Ends with exit code 1 if a network is unstable.
 
   rlsp benchmark stability
   rlsp benchmark stability --model mine.keras --precision float32 --json stability.json""",
-        tensorflow=True,
+        computes=PRECISIONS,
     )
     stability.add_argument(
         "--model",
@@ -131,8 +132,8 @@ the difference must not grow. Ends with exit code 1 if a network is unstable.
         "--precision",
         dest="precisions",
         action="append",
-        choices=("float32", "bfloat16", "float16", "int8"),
-        help="can be given more than once (default: all; int8 only on processors with VNNI instructions)",
+        choices=PRECISIONS,
+        help="can be given more than once (default: all; int8 only on processors with AVX2 or better)",
     )
     stability.add_argument(
         "--frames", type=positive, default=500, help="length of each clip in frames (default: %(default)s)"
@@ -170,7 +171,7 @@ def _add_benchmark_step(benchmarks: "argparse._SubParsersAction[argparse.Argumen
         help="milliseconds per frame of a network, compared with other libraries",
         description="""\
 Milliseconds of one step, from 480x270 frames to Full HD luma, without colour and files, on the CPU:
-rlsp_tf in float32, bfloat16 and, on processors with VNNI instructions, int8; the graph that the paper's
+rlsp_tf in float32, bfloat16 and, on processors with AVX2 or better, int8; the graph that the paper's
 authors published; and the same weights in those of PyTorch, ONNX Runtime, OpenVINO and LiteRT that are
 installed (pip install 'rlsp_tf[benchmark]').
 

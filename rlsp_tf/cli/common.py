@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
-from rlsp_tf.system.backends import BACKENDS, chosen_backend
+from rlsp_tf.system.backends import BACKENDS, chosen_backend, environment, variables_for
 from rlsp_tf.system.lean import lean_imports
 from rlsp_tf.system.quiet import quiet_tensorflow
 
 if TYPE_CHECKING:
     from rlsp_tf.media.degradations import Degradation
 
+PRECISIONS = ("float32", "bfloat16", "float16", "int8")
 DEFAULT_MODEL = "7-48"
 MODEL_HELP = "a .keras file, or the name of weights that come with rlsp (default: %(default)s)"
 
@@ -177,8 +178,7 @@ def clock(text: str) -> Fraction:
 
 def add_precision(parser: argparse.ArgumentParser, help: str = "as for rlsp upscale (default: auto)") -> None:
     """Adds ``--precision``, the number format of the convolutions."""
-    choices = ("auto", "float32", "bfloat16", "float16", "int8")
-    parser.add_argument("--precision", choices=choices, default="auto", help=help)
+    parser.add_argument("--precision", choices=("auto", *PRECISIONS), default="auto", help=help)
 
 
 def add_degradation(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -211,14 +211,14 @@ def add_degradation(parser: argparse.ArgumentParser, *, several: bool = False) -
     )
 
 
-def start_tensorflow() -> None:
+def start_tensorflow(*precisions: str | None) -> None:
     """Does what :func:`start_backend` does, for commands that run on TensorFlow alone.
 
     Raises:
         RLSPError: if another backend is chosen.
     """
     needs_tensorflow()
-    start_backend()
+    start_backend(*precisions)
 
 
 def needs_tensorflow() -> None:
@@ -229,10 +229,13 @@ def needs_tensorflow() -> None:
         )
 
 
-def start_backend() -> None:
+def start_backend(*precisions: str | None) -> None:
     """Imports Keras with the backend that ``KERAS_BACKEND`` names, and starts its devices.
 
     What they print on standard error meanwhile is held back.
+
+    Args:
+        precisions: the precisions that this process will compute in.
 
     Raises:
         RLSPError: if the backend is not installed, or is none that this package runs on.
@@ -240,7 +243,7 @@ def start_backend() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if (chosen := chosen_backend()) not in BACKENDS:
         raise RLSPError(f"KERAS_BACKEND is {chosen}; make it one of {', '.join(BACKENDS)}.")
-    with quiet_tensorflow():
+    with environment(variables_for(*precisions)), quiet_tensorflow():
         try:
             # JAX itself needs SciPy.
             with lean_imports() if chosen == "tensorflow" else contextlib.nullcontext():

@@ -5,6 +5,7 @@ import argparse
 from rlsp_tf.cli.common import (
     DEFAULT_MODEL,
     MODEL_HELP,
+    PRECISIONS,
     add_command,
     add_degradation,
     command_line,
@@ -107,7 +108,7 @@ sequence), duf (that of VSR-DUF and most tables: crop 8, mean over frames), full
     parser.add_argument(
         "--precision",
         action="append",
-        choices=("float32", "bfloat16", "float16", "int8"),
+        choices=PRECISIONS,
         help="number format of the convolutions; can be given more than once (default: as saved)",
     )
     parser.add_argument(
@@ -149,7 +150,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         if twice := [each for each in dict.fromkeys(given) if given.count(each) > 1]:
             raise UsageError(f"--{option} {twice[0]} is given twice; leave one of them out.")
     if arguments.model:
-        start_backend()
+        start_backend(*(arguments.precision or ()))
     from rlsp_tf.evaluation.tables import evaluate_to_files
     from rlsp_tf.media.degradations import PAPER
     from rlsp_tf.pixels.metrics import PROTOCOLS

@@ -55,7 +55,7 @@ def _duration(text: str) -> Fraction:
 
 def _preview(arguments: argparse.Namespace) -> None:
     summary = Summary(arguments)
-    start_backend()
+    start_backend(arguments.precision)
     from rlsp_tf.evaluation.preview_files import default_target, write_preview
     from rlsp_tf.inference.load import device_of, load_step
     from rlsp_tf.media.interval import clock_time

@@ -16,6 +16,7 @@ from rlsp_tf.cli.common import (
 )
 from rlsp_tf.errors import UsageError
 from rlsp_tf.serving.limits import DEFAULT_LIMITS, LOOPBACK, Limits
+from rlsp_tf.system.backends import environment, variables_for
 
 
 def add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -173,24 +174,25 @@ def _serve(arguments: argparse.Namespace) -> None:
     needs_tensorflow()
     from rlsp_tf.serving.serve import serve
 
-    serve(
-        models,
-        host=arguments.host,
-        port=arguments.port,
-        precision=arguments.precision,
-        replicas=arguments.replicas,
-        limits=Limits(
-            **{
-                name.removeprefix("limit_"): value
-                for name, value in vars(arguments).items()
-                if name.startswith("limit_")
-            }
-        ),
-        proxies=arguments.trusted_proxy or LOOPBACK,
-        hosts=arguments.allowed_host,
-        jobs=arguments.jobs,
-        token_file=arguments.token_file,
-        tls=arguments.tls_cert and (arguments.tls_cert, arguments.tls_key),
-        log_format=None if arguments.log == "off" else arguments.log,
-        grace=arguments.grace,
-    )
+    with environment(variables_for(arguments.precision)):  # for the replicas
+        serve(
+            models,
+            host=arguments.host,
+            port=arguments.port,
+            precision=arguments.precision,
+            replicas=arguments.replicas,
+            limits=Limits(
+                **{
+                    name.removeprefix("limit_"): value
+                    for name, value in vars(arguments).items()
+                    if name.startswith("limit_")
+                }
+            ),
+            proxies=arguments.trusted_proxy or LOOPBACK,
+            hosts=arguments.allowed_host,
+            jobs=arguments.jobs,
+            token_file=arguments.token_file,
+            tls=arguments.tls_cert and (arguments.tls_cert, arguments.tls_key),
+            log_format=None if arguments.log == "off" else arguments.log,
+            grace=arguments.grace,
+        )

@@ -98,8 +98,8 @@ continue. Until OUTPUT is complete, finished parts are kept beside it in the fol
     add_precision(
         parser,
         help="number format of the convolutions. auto (default): bfloat16 where the processor or GPU "
-        "supports it, float16 on older GPUs, otherwise float32. int8: about twice as fast as bfloat16 on "
-        "processors with VNNI instructions; costs a few hundredths of a decibel",
+        "supports it, float16 on older GPUs, otherwise float32. int8: about twice as fast on processors with "
+        "AVX2 or better; costs a few hundredths of a decibel",
     )
     parser.add_argument(
         "--scene-cuts",
@@ -275,7 +275,7 @@ def _upscale(arguments: argparse.Namespace) -> None:
     from rlsp_tf.media.interval import Interval
 
     interval = Interval(arguments.start, arguments.duration)
-    start_backend()
+    start_backend(arguments.precision)
     from rlsp_tf.media.encoders import EncoderOptions
     from rlsp_tf.upscaling.size import Size
     from rlsp_tf.upscaling.upscale import Recipe

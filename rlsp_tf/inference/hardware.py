@@ -9,8 +9,8 @@ from rlsp_tf.system.cores import cores
 
 BFLOAT16_FLAGS = frozenset(("amx_bf16", "avx512_bf16"))
 """Flags in /proc/cpuinfo of instructions that multiply bfloat16 and add in float32; oneDNN uses them."""
-INT8_FLAGS = frozenset(("amx_int8", "avx512_vnni", "avx_vnni"))
-"""Flags in /proc/cpuinfo of instructions that multiply bytes and add in 32 bits."""
+INT8_FLAGS = frozenset(("amx_int8", "avx512_vnni", "avx_vnni", "avx2"))
+"""Flags in /proc/cpuinfo of instructions that multiply and add bytes; oneDNN uses them."""
 
 
 @cache

@@ -14,6 +14,9 @@ which is halfway between one range for all channels, with which kernels round we
 channel, with which features round well. ReLU commutes with positive factors, so ranges become part of the
 kernels that write and read a channel (Nagel et al. 2019, arXiv 1906.04721, section 4.1).
 
+Processors without VNNI add the products of two neighbouring input channels in 16 bits, so kernels are small
+enough for that, on all processors, which keeps results the same.
+
 Kernels are rounded one input after the other. Each rounding error is compensated by the inputs that follow,
 so that the sums on the learning clips change least (GPTQ, Frantar et al. 2022, arXiv 2210.17323). Rounding to
 the nearest would cost two to ten times as much PSNR.
@@ -55,6 +58,9 @@ SAMPLES = 8192
 """Number of random positions in the learning clips on which kernels are rounded."""
 DAMPING = 1e-3
 """Share of the mean power of the inputs that is added to each, which keeps compensations small (GPTQ)."""
+PAIR = 128
+"""Largest sum of the numbers of one sign in a pair of input channels of a kernel: 255 times that fits into 16
+bits. Limiting all numbers to half their range instead would round them twice as coarsely."""
 SMALLEST_MAXIMUM = 1e-3
 """Smallest maximum of a channel, as a share of the largest one in its layer; inactive channels have less."""
 LARGEST_COST = 0.5
@@ -66,7 +72,7 @@ class Int8Convolution(NamedTuple):
     """A convolution of bytes: ``relu(scale * sum(byte * kernel) + bias)``, rounded to bytes.
 
     Attributes:
-        kernel: int8 ``(3, 3, I, O)``, -127..127.
+        kernel: int8 ``(3, 3, I, O)``, -127..127, with the limit :data:`PAIR`.
         scale: float32 ``(O,)``. In the output layer, which has no ReLU and is not rounded, all are equal.
         bias: float32 ``(O,)``.
     """
@@ -123,8 +129,8 @@ class Int8Step:
     def __init__(self, model: keras.Model) -> None:
         if not computes_int8():
             raise RLSPError(
-                "this processor has no instructions for 8 bits (AVX512-VNNI, AVX-VNNI or AMX-INT8), without "
-                "which int8 is not faster; use --precision auto."
+                "this processor has no instructions for 8 bits (AVX2 or better), without which int8 is not "
+                "faster; use --precision auto."
             )
         self._cell = rlsp_layer(model).cell
         self.config: RLSPConfig = self._cell.config
@@ -148,8 +154,8 @@ class Int8Step:
             found = _run(self._step, self.initial_state, clips, self.config)
         except (tf.errors.InvalidArgumentError, tf.errors.InternalError, tf.errors.NotFoundError) as error:
             raise RLSPError(
-                "this TensorFlow does not compute in 8 bits, since its oneDNN is missing or turned off; use "
-                "--precision auto."
+                "this TensorFlow does not compute in 8 bits, since its oneDNN is missing or turned off; set "
+                "TF_ENABLE_ONEDNN_OPTS to 1 before it is imported, or use --precision auto."
             ) from error
         if (lost := cost((found - frames)[shares == 1])) > LARGEST_COST:
             raise RLSPError(
@@ -199,10 +205,11 @@ def quantize(cell: RLSPCell, inputs: Sequence[np.ndarray], shares: np.ndarray) -
         features = inputs[min(index, len(inputs) - 1)]
         unit, per_byte = read[index] / 255, 255 / written[index]
         kernel = (kernel * unit[:, None] * per_byte).reshape(-1, len(bias))
-        scale = np.maximum(np.abs(kernel).max(axis=0), np.finfo(np.float32).tiny * 127) / 127
+        scale = np.maximum(_smallest_scale(kernel, len(unit)), np.finfo(np.float32).tiny)
         if layer is cell.convolutions[-1]:
             scale = np.full_like(scale, scale.max())
-        rounded = _round(kernel, scale, np.rint(_patches(features) / np.tile(unit, 9)).clip(0, 255))
+        samples = np.rint(_patches(features) / np.tile(unit, 9)).clip(0, 255)
+        rounded = _round(kernel, scale, samples, len(unit))
         convolutions.append(
             Int8Convolution(
                 rounded.reshape(layer.kernel.shape).astype(np.int8),
@@ -213,25 +220,42 @@ def quantize(cell: RLSPCell, inputs: Sequence[np.ndarray], shares: np.ndarray) -
     return convolutions
 
 
-def _round(kernel: np.ndarray, scale: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+def _smallest_scale(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Returns the smallest step size of each column ``(O,)`` with which a kernel keeps to its limits.
+
+    Args:
+        kernel: float64 ``(9 * channels, O)``.
+        channels: number of input channels.
+    """
+    taps = np.pad(kernel.reshape(9, channels, -1), ((0, 0), (0, channels % 2), (0, 0)))
+    pairs = [np.maximum(sign * taps, 0).reshape(-1, 2, taps.shape[-1]).sum(axis=1) for sign in (1, -1)]
+    return np.maximum(np.abs(kernel).max(axis=0) / 127, np.max(pairs, axis=(0, 1)) / PAIR)
+
+
+def _round(kernel: np.ndarray, scale: np.ndarray, inputs: np.ndarray, channels: int) -> np.ndarray:
     """Rounds a kernel to multiples of ``scale``, such that its products with the inputs change least.
 
     The error of each rounded row is compensated by the rows that follow, in the sense of least squares.
 
     Args:
-        kernel: float64 ``(K, O)``.
+        kernel: float64 ``(9 * channels, O)``.
         scale: ``(O,)``, step size of each column.
-        inputs: float64 ``(N, K)``, samples of what the kernel is multiplied with.
+        inputs: float64 ``(N, 9 * channels)``, samples of what the kernel is multiplied with.
+        channels: number of input channels.
 
     Returns:
-        The multiples, whole numbers of -127..127, float64 ``(K, O)``.
+        The multiples, whole numbers of -127..127, float64 ``(9 * channels, O)``. In each pair of channels
+        those of one sign sum up to at most :data:`PAIR`.
     """
     powers = inputs.T @ inputs
     powers[np.diag_indices_from(powers)] += DAMPING * max(np.trace(powers) / len(powers), 1.0)
     factor = np.linalg.cholesky(np.linalg.inv(powers)).T
     rounded, left = np.empty_like(kernel), kernel.copy()
     for row in range(len(kernel)):
-        rounded[row] = np.rint(left[row] / scale).clip(-127, 127)
+        # The second channel of a pair has the room that the first one left.
+        taken = rounded[row - 1] if row % channels % 2 else np.zeros(kernel.shape[1])
+        lowest, highest = -PAIR - np.minimum(taken, 0), PAIR - np.maximum(taken, 0)
+        rounded[row] = np.rint(left[row] / scale).clip(np.maximum(lowest, -127), np.minimum(highest, 127))
         error = (left[row] - rounded[row] * scale) / factor[row, row]
         left[row + 1 :] -= np.outer(factor[row, row + 1 :], error)
     return rounded

@@ -1,23 +1,33 @@
 """Pictures of a moment before and after, and estimates of time and size.
 
-They are computed in the page's own process, where the network stays loaded.
+They are computed in the page's own process, where the network stays loaded; in 8 bits in another one, since
+what TensorFlow needs for these makes float32 slower on some processors.
 """
 
 import functools
+import multiprocessing
 import os
+import signal
 import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.step import Step
+from rlsp_tf.system.backends import environment, variables_for
 from rlsp_tf.ui.choices import Order
 from rlsp_tf.ui.uploads import Upload, called
 from rlsp_tf.upscaling.estimate import Estimate, estimate
 from rlsp_tf.upscaling.preview import Moment, preview_frame
+from rlsp_tf.upscaling.upscale import Recipe
 
 CLOSE_UP = 0.3
 """Part of the width and of the height of a picture that a close-up shows, from 0 to 1."""
@@ -33,9 +43,9 @@ class Looks:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        # A network takes seconds to load. The moment is kept for close-ups and other sizes; it may be large.
-        self._step = functools.lru_cache(maxsize=2)(_load)
-        self._moment = functools.lru_cache(maxsize=1)(self._compute)
+        self._process: ProcessPoolExecutor | None = None
+        # The moment is kept for close-ups and other sizes; it may be large.
+        self._moment = functools.lru_cache(maxsize=1)(functools.partial(self._compute, _moment))
 
     def pictures(
         self, upload: Upload, model: str, precision: str, at: float, size: tuple[int, int], *, close_up: bool
@@ -80,14 +90,54 @@ class Looks:
         """
         target = self._folder / f"{os.urandom(8).hex()}.{order.suffix}"
         with self._lock, called(upload.source, upload.title):
-            return estimate(upload.source, target, self._step(order.model, order.precision), order.recipe)
+            return self._compute(_estimate, upload.source, order.model, order.precision, target, order.recipe)
 
-    def _compute(self, source: Path, model: str, precision: str, at: float) -> Moment:
-        return preview_frame(source, self._step(model, precision), at=at)
+    def _compute(
+        self, function: Callable[..., Any], source: Path, model: str, precision: str, *arguments: Any
+    ) -> Any:
+        """Calls a function in the process that computes in a precision."""
+        if precision != "int8":
+            return function(source, model, precision, *arguments)
+        with environment(variables_for(precision)):
+            if self._process is None:
+                spawn = multiprocessing.get_context("spawn")
+                self._process = ProcessPoolExecutor(1, mp_context=spawn, initializer=_end_with_the_page)
+            work = self._process.submit(function, source, model, precision, *arguments)
+        try:
+            return work.result()
+        except BrokenProcessPool as error:
+            self._process = None
+            raise RLSPError(
+                "the process that looks has ended unexpectedly, perhaps for want of memory; close other "
+                "programs, and try again."
+            ) from error
 
 
-def _load(model: str, precision: str) -> Step:
+@functools.lru_cache(maxsize=2)
+def _step(model: str, precision: str) -> Step:
+    """Loads a network, which takes seconds, once for all looks."""
     return load_step(model, precision=precision)
+
+
+def _moment(source: Path, model: str, precision: str, at: float) -> Moment:
+    return preview_frame(source, _step(model, precision), at=at)
+
+
+def _estimate(source: Path, model: str, precision: str, target: Path, recipe: Recipe) -> Estimate:
+    return estimate(source, target, _step(model, precision), recipe)
+
+
+def _end_with_the_page() -> None:
+    """Makes this process end when the page does, however that ends, and not before."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    page = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if page is not None:
+            page.join()
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

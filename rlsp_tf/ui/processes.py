@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from rlsp_tf.errors import Interrupted, RLSPError
 from rlsp_tf.serving.limits import ServerFault
+from rlsp_tf.system.backends import variables_for
+from rlsp_tf.ui.choices import Order
 
 LOG = "worker.log"
 """Name of the file in a job's folder that receives the standard error of its process."""
@@ -48,6 +51,7 @@ class Processes:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
+                env={**os.environ, **variables_for(_precision(folder))},
                 limit=LONGEST_LINE,
                 # Ctrl-C is for the page, which stops its processes.
                 start_new_session=True,
@@ -85,3 +89,11 @@ class Processes:
     async def progress(self, job: str) -> tuple[int, int | None]:
         """Returns the number of finished frames of a job, and of all its frames."""
         return self._progress.get(job, (0, None))
+
+
+def _precision(folder: Path) -> str | None:
+    """Returns the precision of the order in a folder; ``None`` if it is damaged, as its process will say."""
+    try:
+        return Order.read(folder).precision
+    except RLSPError:
+        return None

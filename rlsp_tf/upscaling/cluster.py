@@ -20,6 +20,7 @@ from typing import Any, Literal
 from rlsp_tf.errors import RLSPError, first_line
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.step import Step
+from rlsp_tf.system.backends import variables_for
 from rlsp_tf.system.cores import ONE_CORE
 from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.system.storage import Storage
@@ -109,7 +110,7 @@ def upscale_all(
         RLSPError: if Ray is not installed, the cluster does not answer, or two results would have the same
             name.
     """
-    ray = start_ray(address, workers)
+    ray = start_ray(address, workers, variables_for(precision))
     content: str | bytes = Path(model).read_bytes() if model.endswith(".keras") else model
     targets = targets_of(sources, folder)
     failed: list[str] = []
@@ -318,11 +319,12 @@ def _write(folder: Storage, file: Storage, text: str) -> None:
         file.put(path)
 
 
-def start_ray(address: str | None, workers: int | None) -> Any:
+def start_ray(address: str | None, workers: int | None, variables: Mapping[str, str] | None = None) -> Any:
     """Connects to a Ray cluster, or starts one on this machine.
 
     Args:
         address, workers: see :func:`upscale_all`.
+        variables: environment variables for the workers.
 
     Returns:
         The package ``ray``. Call its ``shutdown`` in the end.
@@ -351,7 +353,7 @@ def start_ray(address: str | None, workers: int | None) -> Any:
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": {**ONE_CORE, "TF_CPP_MIN_LOG_LEVEL": "2"}},
+            runtime_env={"env_vars": {**ONE_CORE, "TF_CPP_MIN_LOG_LEVEL": "2", **(variables or {})}},
         )
     except Exception as error:  # Ray raises Exception itself if one of its processes is not up in time
         reason = first_line(error)

@@ -104,8 +104,8 @@ def test_kernels_are_rounded_for_the_inputs_that_they_meet(rng):
     # Inputs as of images: large, and nearly the same at all taps.
     inputs = rng.uniform(0, 255, (500, 1)) + rng.normal(0, 5, (500, 36))
     kernel = rng.normal(0, 1, (36, 8))
-    scale = np.abs(kernel).max(axis=0) / 127
-    rounded = int8._round(kernel, scale, inputs)
+    scale = int8._smallest_scale(kernel, 4)
+    rounded = int8._round(kernel, scale, inputs, 4)
     np.testing.assert_array_equal(rounded, np.rint(rounded).clip(-127, 127))
     assert np.abs(rounded * scale - kernel).max() < 3 * scale.max()
     nearest = np.rint(kernel / scale)
@@ -114,9 +114,25 @@ def test_kernels_are_rounded_for_the_inputs_that_they_meet(rng):
 
 
 def test_kernels_that_need_no_rounding_stay(rng):
-    kernel = rng.integers(-127, 128, (18, 4)).astype(float)
-    rounded = int8._round(kernel * 0.25, np.full(4, 0.25), rng.uniform(0, 255, (50, 18)))
+    kernel = rng.integers(-64, 65, (18, 4)).astype(float)
+    rounded = int8._round(kernel * 0.25, np.full(4, 0.25), rng.uniform(0, 255, (50, 18)), 2)
     np.testing.assert_array_equal(rounded, kernel)
+
+
+@pytest.mark.parametrize("channels", [4, 5])
+@pytest.mark.parametrize("shift", [-1.0, 0.0, 1.0])
+def test_two_products_fit_into_16_bits(rng, channels, shift):
+    kernel = rng.normal(shift, 1, (9 * channels, 8))
+    scale = int8._smallest_scale(kernel, channels)
+    rounded = int8._round(kernel, scale, rng.uniform(0, 255, (500, 9 * channels)), channels)
+    taps = rounded.reshape(9, channels, 8)
+    taps = np.pad(taps, ((0, 0), (0, channels % 2), (0, 0))).reshape(9, -1, 2, 8)
+    largest = 255 * np.maximum(taps, 0).sum(2).max(), 255 * np.minimum(taps, 0).sum(2).min()
+    assert -(2**15) <= largest[1] <= largest[0] < 2**15
+    # No step is larger than it has to be: a number, or a pair, is at its limit in every column.
+    reached = np.maximum(np.abs(kernel).max(0) / scale / 127, np.abs(rounded).max(0) / 127)
+    pairs = np.abs(np.stack([np.maximum(taps, 0).sum(2), np.minimum(taps, 0).sum(2)])).max((0, 1, 2)) / 128
+    assert (np.maximum(reached, pairs) > 0.98).all()
 
 
 @needs_bytes
@@ -206,7 +222,18 @@ def test_a_tensorflow_without_it_is_told(tmp_path):
     ran = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert not target.exists()
     assert ran.returncode == 1
-    assert "its oneDNN is missing or turned off; use --precision auto." in ran.stderr.splitlines()[-1]
+    last = ran.stderr.splitlines()[-1]
+    assert "its oneDNN is missing or turned off; set TF_ENABLE_ONEDNN_OPTS to 1" in last
+
+
+@needs_bytes
+def test_commands_turn_on_what_tensorflow_needs_for_it(tmp_path):
+    source, target = tmp_path / "small.png", tmp_path / "large.png"
+    write_png(source, gradient(0, 16, 12))
+    words = [sys.executable, "-m", "rlsp_tf", "upscale", source, target, "--precision", "int8"]
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    subprocess.run(words, env=environment, check=True)
+    assert target.exists()
 
 
 def test_processors_without_it_are_told(tmp_path, rng, monkeypatch, capsys):
