@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.inference.hardware import computes_int8, fastest_precision
+from rlsp_tf.inference.hardware import fastest_precision, int8_is_fastest
 from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.interval import Interval
 from rlsp_tf.network.keras_file import read_network
@@ -166,7 +166,7 @@ def qualities() -> list[tuple[str, str]]:
     auto, fast = ("Balanced (recommended)", "auto"), ("Fast", "int8")
     exact = fastest_precision() == "float32"
     rows = [("Best (recommended)", "auto")] if exact else [("Best", "float32"), auto]
-    return [*rows, fast] if computes_int8() else rows
+    return [*rows, fast] if int8_is_fastest() else rows
 
 
 def weights(models: Sequence[str]) -> list[tuple[str, str]]:

@@ -45,7 +45,7 @@ def test_the_first_kind_is_the_one_that_plays_everywhere():
 )
 def test_no_two_qualities_are_the_same(monkeypatch, fastest, bytes, expected):
     monkeypatch.setattr(choices, "fastest_precision", lambda: fastest)
-    monkeypatch.setattr(choices, "computes_int8", lambda: bytes)
+    monkeypatch.setattr(choices, "int8_is_fastest", lambda: bytes)
     assert [precision for _, precision in qualities()] == expected
     assert ["recommended" in label for label, _ in qualities()] == [each == "auto" for each in expected]
 
