@@ -15,6 +15,7 @@ import numpy as np
 from rlsp_tf.benchmarks.harness import Worker, heading, ratio, take_turns
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.backend import devices
+from rlsp_tf.inference.bars import picture_of
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.media.encoders import EncoderOptions
 from rlsp_tf.media.excerpts import reading, writing
@@ -58,7 +59,7 @@ def benchmark_spared(
 
     Returns:
         :func:`rlsp_tf.benchmarks.harness.heading` and ``{"video", "size", "scale", "model", "precision",
-        "device", "frames", "clips": [{"name", "picture": share of a frame without bars, "spared",
+        "device", "frames", "clips": [{"name", "picture": share of a frame without black edges, "spared",
         "computed": milliseconds per frame in each round, "ratio": how many times as fast the first is,
         median over the rounds}]}``.
 
@@ -92,8 +93,8 @@ class ClipsTimer:
         folder: folder for clips and results.
 
     Attributes:
-        about: ``{"video", "size", "scale", "model", "precision", "device", "pictures": share of a frame that
-            is not black bars, by the name of the clip}``.
+        about: ``{"video", "size", "scale", "model", "precision", "device", "pictures": share of a frame
+            without black edges, by the name of the clip}``.
 
     Raises:
         RLSPError: see :func:`benchmark_spared`.
@@ -103,16 +104,16 @@ class ClipsTimer:
         self._folder, self._frames = Path(folder), frames
         pictures, rate = _read(Path(video), frames)
         height, width = pictures[0].shape[0] * 2 // 3, pictures[0].shape[1]
-        shares = {}
-        for name, times in REPEATS.items():
-            shown = [picture for picture in pictures[: frames // times] for _ in range(times)]
-            _write(self._clip(name), shown, rate, Path(video))
-            shares[name] = 1.0
+        clips = {
+            name: [picture for picture in pictures[: frames // times] for _ in range(times)]
+            for name, times in REPEATS.items()
+        }
         bar = 2 * round((height - width / ASPECT) / 4)
         if bar > 0:
-            _write(self._clip(LETTERBOX), [_boxed(picture, bar) for picture in pictures], rate, Path(video))
-            shares[LETTERBOX] = 1 - 2 * bar / height
-        self._names = list(shares)
+            clips[LETTERBOX] = [_boxed(picture, bar) for picture in pictures]
+        for name, shown in clips.items():
+            _write(self._clip(name), shown, rate, Path(video))
+        self._names = list(clips)
         self._step = load_step(model, precision=precision)
         spared = Recipe(encoder=EncoderOptions("libx264", preset="ultrafast"), warm_start=0)
         self._recipes = dict(
@@ -127,7 +128,7 @@ class ClipsTimer:
             "model": Path(model).stem,
             "precision": self._step.precision,
             "device": devices()[0],
-            "pictures": shares,
+            "pictures": {name: _share(shown) for name, shown in clips.items()},
         }
 
     def run(self) -> dict[str, dict[str, float]]:
@@ -175,6 +176,14 @@ def _boxed(picture: np.ndarray, bar: int) -> np.ndarray:
     planes = chroma.reshape(2, height // 2, -1)
     planes[:, : bar // 2] = planes[:, -(bar // 2) :] = 128
     return np.concatenate([luma, chroma])
+
+
+def _share(pictures: Sequence[np.ndarray]) -> float:
+    """Returns the share of frames, as returned by :func:`_read`, that is left without black edges."""
+    frames = (av.VideoFrame.from_ndarray(picture, format="yuv420p").to_rgb() for picture in pictures)
+    area = picture_of(frame.to_ndarray() for frame in frames)
+    height, width = pictures[0].shape[0] * 2 // 3, pictures[0].shape[1]
+    return area.height * area.width / (height * width) if area else 1.0
 
 
 def _write(path: Path, pictures: Sequence[np.ndarray], rate: Fraction, source: Path) -> None:

@@ -71,7 +71,9 @@ def benchmark_video(
     """
     result = heading("video", command, ("av",))
     with tempfile.TemporaryDirectory() as folder:
-        recipe = Recipe(encoder=EncoderOptions(codec, preset=preset))
+        # The parts compute every frame, so the whole has to.
+        encoder = EncoderOptions(codec, preset=preset)
+        recipe = Recipe(encoder=encoder, repeats="compute", bars="compute")
         arguments = (os.fspath(video), os.fspath(model), precision, recipe, folder)
         worker = Worker("upscaling", VideoTimer, *arguments, frames, few)
         try:
