@@ -156,6 +156,7 @@ def test_a_batch_is_divided_evenly_among_cores(monkeypatch):
         assert training_settings(batch) == {
             "TF_NUM_INTEROP_THREADS": str(parts),
             "TF_NUM_INTRAOP_THREADS": str(threads),
+            "TF_ENABLE_ONEDNN_OPTS": "1",
             "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "false",
         }
 

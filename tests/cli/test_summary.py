@@ -41,6 +41,18 @@ def test_a_run_is_announced_and_summed_up(film, model, tmp_path, capsys, monkeyp
     assert all(note.startswith("rlsp: note: ") for note in notes)
 
 
+@pytest.mark.parametrize("precision", ["auto", "float32"])
+def test_a_processor_that_multiplies_bytes_faster_is_made_use_of(
+    film, model, tmp_path, capsys, monkeypatch, precision
+):
+    monkeypatch.setattr("rlsp_tf.inference.hardware.int8_is_fastest", lambda: True)
+    monkeypatch.setattr("rlsp_tf.inference.load.fastest_precision", lambda: "float32")
+    words = ["upscale", str(film), str(tmp_path / "large.mkv"), "--model", model, "--precision", precision]
+    assert main(words) == 0
+    device = capsys.readouterr().err.splitlines()[0]
+    assert ("--precision int8 takes less than half the time" in device) == (precision == "auto")
+
+
 def test_quiet_is_silent_and_verbose_names_versions(film, model, tmp_path, capsys):
     assert main(["upscale", str(film), str(tmp_path / "a.mkv"), "--model", model, "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
