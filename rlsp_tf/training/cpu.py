@@ -52,8 +52,8 @@ def training_settings(batch: int) -> dict[str, str]:
     """Returns the environment variables that TensorFlow should see in training.
 
     TensorFlow runs as many operations at the same time as the batch has parts, divides the cores among
-    them, leaves convolutions to oneDNN also where that is not its default, since it is faster for small frames
-    everywhere, and keeps the primitives of oneDNN, since every step makes thousands of small calls.
+    them, and leaves convolutions to oneDNN even where it would not, since oneDNN is faster for small frames.
+    It keeps the primitives of oneDNN, since every step makes thousands of small calls.
 
     Args:
         batch: samples per step.
