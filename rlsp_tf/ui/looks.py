@@ -98,12 +98,12 @@ class Looks:
         """Calls a function in the process that computes in a precision."""
         if precision != "int8":
             return function(source, model, precision, *arguments)
-        with environment(variables_for(precision)):
-            if self._process is None:
-                spawn = multiprocessing.get_context("spawn")
-                self._process = ProcessPoolExecutor(1, mp_context=spawn, initializer=_end_with_the_page)
-            work = self._process.submit(function, source, model, precision, *arguments)
+        if self._process is None:
+            spawn = multiprocessing.get_context("spawn")
+            self._process = ProcessPoolExecutor(1, mp_context=spawn, initializer=_end_with_the_page)
         try:
+            with environment(variables_for(precision)):  # it is started when it gets work
+                work = self._process.submit(function, source, model, precision, *arguments)
             return work.result()
         except BrokenProcessPool as error:
             self._process = None

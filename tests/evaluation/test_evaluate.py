@@ -401,9 +401,10 @@ def test_7_64_is_as_good_as_the_authors_frames(data, tmp_path):
     _, model, frames = (entry["sequences"][0]["frames"] for entry in result["models"])
     assert [frame["index"] for frame in frames] == [2, 3, 4, 5, 6]
     for ours, theirs in zip(model, frames, strict=True):
-        # One pixel in ten thousand rounds the other way.
+        # One pixel in ten thousand rounds the other way; which, depends on who computes convolutions. SSIM
+        # differs by up to 2e-6 with Eigen and oneDNN's kernels for AVX-512, by 2.3e-6 with those for AVX2.
         assert ours["psnr_y"] == pytest.approx(theirs["psnr_y"], abs=2e-4)
-        assert ours["ssim_y"] == pytest.approx(theirs["ssim_y"], abs=2e-6)
+        assert ours["ssim_y"] == pytest.approx(theirs["ssim_y"], abs=3e-6)
 
 
 @pytest.mark.slow
