@@ -352,7 +352,7 @@ def _upscale_here(
             device, unused = device_of(step)
             slow = arguments.precision == "auto" and step.precision == "float32" and int8_is_fastest()
             hint = (
-                "; --precision int8 takes less than half the time, for hundredths of a decibel"
+                "; --precision int8 begins later and takes less than half the time, for hundredths of a decibel"
                 if slow
                 else ""
             )

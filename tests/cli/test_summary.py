@@ -50,7 +50,9 @@ def test_a_processor_that_multiplies_bytes_faster_is_made_use_of(
     words = ["upscale", str(film), str(tmp_path / "large.mkv"), "--model", model, "--precision", precision]
     assert main(words) == 0
     device = capsys.readouterr().err.splitlines()[0]
-    assert ("--precision int8 takes less than half the time" in device) == (precision == "auto")
+    assert ("--precision int8 begins later and takes less than half the time" in device) == (
+        precision == "auto"
+    )
 
 
 def test_quiet_is_silent_and_verbose_names_versions(film, model, tmp_path, capsys):
