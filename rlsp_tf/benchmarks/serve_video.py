@@ -19,7 +19,7 @@ from rlsp_tf.media.excerpts import cut
 from rlsp_tf.media.pixel_formats import rgb8_from_planes
 from rlsp_tf.media.video_reader import VideoSource
 from rlsp_tf.serving.wire import PLANES, RAW, encode_frame
-from rlsp_tf.system.backends import environment, variables_for
+from rlsp_tf.system.backends import environment_for
 from rlsp_tf.system.progress import ProgressBar
 from rlsp_tf.upscaling.upscale import Recipe
 
@@ -73,7 +73,7 @@ def side_by_side(
             cut(Path(video), path, count)
         precision = PRECISIONS[first["bits"]]
         arguments = (os.fspath(video), os.fspath(model or name), precision)
-        with environment(variables_for(precision)):
+        with environment_for(precision):
             upscaling = [
                 Worker(name, UpscaleTimer, *arguments, recipe, folder, FRAMES, FEW)
                 for name, recipe in RECIPES.items()

@@ -18,7 +18,7 @@ from rlsp_tf.network.config import RLSPConfig
 from rlsp_tf.pixels.degradation import degrade
 from rlsp_tf.pixels.metrics import cost
 from rlsp_tf.pixels.scene import render_scene
-from rlsp_tf.system.backends import chosen_backend, environment, variables_for
+from rlsp_tf.system.backends import chosen_backend, environment_for
 
 NETWORKS = ("7-48", "7-64", "7-128")
 SIZE = (480, 270)
@@ -180,7 +180,7 @@ class _Contest(contextlib.ExitStack):
             clip = np.load(folder / "clip.npy")
             for contender in (*OURS, *([AUTHORS] if meta else ()), *others):
                 try:
-                    with environment(variables_for(contender.precision)):
+                    with environment_for(contender.precision):
                         worker = Worker(
                             contender.name, contender.contestant, config, folder, meta, contender.precision
                         )

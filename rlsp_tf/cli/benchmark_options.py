@@ -7,7 +7,7 @@ from importlib import import_module
 
 from rlsp_tf.cli.common import add_command, command_line, start_tensorflow
 from rlsp_tf.errors import RLSPError
-from rlsp_tf.system.backends import environment, variables_for
+from rlsp_tf.system.backends import environment_for
 from rlsp_tf.system.quiet import quiet_tensorflow
 
 
@@ -53,7 +53,7 @@ def _measure(arguments: argparse.Namespace) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with quiet_tensorflow():  # some measurements import it, though they compute in other processes
         measure = getattr(import_module(module), name)
-    with environment(variables_for(options.get("precision"))):  # for the processes that it starts
+    with environment_for(options.get("precision")):  # for the processes that it starts
         result = measure(**options, progress=True, command=command_line())
     from rlsp_tf.benchmarks.report import describe
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from rlsp_tf._version import __version__
 from rlsp_tf.errors import Interrupted, RLSPError, UsageError, describe_os_error
-from rlsp_tf.system.backends import BACKENDS, chosen_backend, environment, variables_for
+from rlsp_tf.system.backends import BACKENDS, chosen_backend, environment_for
 from rlsp_tf.system.lean import lean_imports
 from rlsp_tf.system.quiet import quiet_tensorflow
 
@@ -243,7 +243,7 @@ def start_backend(*precisions: str | None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if (chosen := chosen_backend()) not in BACKENDS:
         raise RLSPError(f"KERAS_BACKEND is {chosen}; make it one of {', '.join(BACKENDS)}.")
-    with environment(variables_for(*precisions)), quiet_tensorflow():
+    with environment_for(*precisions), quiet_tensorflow():
         try:
             # JAX itself needs SciPy.
             with lean_imports() if chosen == "tensorflow" else contextlib.nullcontext():

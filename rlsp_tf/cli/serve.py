@@ -16,7 +16,7 @@ from rlsp_tf.cli.common import (
 )
 from rlsp_tf.errors import UsageError
 from rlsp_tf.serving.limits import DEFAULT_LIMITS, LOOPBACK, Limits
-from rlsp_tf.system.backends import environment, variables_for
+from rlsp_tf.system.backends import environment_for
 
 
 def add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -174,7 +174,7 @@ def _serve(arguments: argparse.Namespace) -> None:
     needs_tensorflow()
     from rlsp_tf.serving.serve import serve
 
-    with environment(variables_for(arguments.precision)):  # for the replicas
+    with environment_for(arguments.precision):  # for the replicas
         serve(
             models,
             host=arguments.host,

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 """The backends of Keras that this package runs on: names of packages, and what people call them."""
@@ -20,22 +20,19 @@ def variables_for(*precisions: str | None) -> dict[str, str]:
     """Returns the environment variables that TensorFlow must find at its start for some precisions.
 
     Bytes are multiplied by oneDNN. On processors without AVX-512, TensorFlow leaves oneDNN off unless it is
-    told otherwise, since float32 is slower with it there.
+    told otherwise, since float32 is slower with it there. Variables that are set already keep their values.
     """
     needed = {"TF_ENABLE_ONEDNN_OPTS": "1"} if "int8" in precisions else {}
-    return {name: value for name, value in needed.items() if name not in os.environ}
+    return {name: os.environ.get(name, value) for name, value in needed.items()}
 
 
 @contextlib.contextmanager
-def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Sets environment variables for packages that the block imports and processes that it starts."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+def environment_for(*precisions: str | None) -> Iterator[None]:
+    """Sets :func:`variables_for` precisions while the block imports TensorFlow or starts processes."""
+    added = {name: value for name, value in variables_for(*precisions).items() if name not in os.environ}
+    os.environ.update(added)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in added:
+            os.environ.pop(name, None)

@@ -22,7 +22,7 @@ from PIL import Image
 from rlsp_tf.errors import RLSPError
 from rlsp_tf.inference.load import load_step
 from rlsp_tf.inference.step import Step
-from rlsp_tf.system.backends import environment, variables_for
+from rlsp_tf.system.backends import environment_for
 from rlsp_tf.ui.choices import Order
 from rlsp_tf.ui.uploads import Upload, called
 from rlsp_tf.upscaling.estimate import Estimate, estimate
@@ -102,7 +102,7 @@ class Looks:
             spawn = multiprocessing.get_context("spawn")
             self._process = ProcessPoolExecutor(1, mp_context=spawn, initializer=_end_with_the_page)
         try:
-            with environment(variables_for(precision)):  # it is started when it gets work
+            with environment_for(precision):  # it is started when it gets work
                 work = self._process.submit(function, source, model, precision, *arguments)
             return work.result()
         except BrokenProcessPool as error:

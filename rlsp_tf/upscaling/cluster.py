@@ -110,7 +110,7 @@ def upscale_all(
         RLSPError: if Ray is not installed, the cluster does not answer, or two results would have the same
             name.
     """
-    ray = start_ray(address, workers, variables_for(precision))
+    ray = start_ray(address, workers, precision)
     content: str | bytes = Path(model).read_bytes() if model.endswith(".keras") else model
     targets = targets_of(sources, folder)
     failed: list[str] = []
@@ -319,12 +319,11 @@ def _write(folder: Storage, file: Storage, text: str) -> None:
         file.put(path)
 
 
-def start_ray(address: str | None, workers: int | None, variables: Mapping[str, str] | None = None) -> Any:
+def start_ray(address: str | None, workers: int | None, precision: str = "auto") -> Any:
     """Connects to a Ray cluster, or starts one on this machine.
 
     Args:
-        address, workers: see :func:`upscale_all`.
-        variables: environment variables for the workers.
+        address, workers, precision: see :func:`upscale_all`.
 
     Returns:
         The package ``ray``. Call its ``shutdown`` in the end.
@@ -353,7 +352,7 @@ def start_ray(address: str | None, workers: int | None, variables: Mapping[str, 
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            runtime_env={"env_vars": {**ONE_CORE, "TF_CPP_MIN_LOG_LEVEL": "2", **(variables or {})}},
+            runtime_env={"env_vars": {**ONE_CORE, "TF_CPP_MIN_LOG_LEVEL": "2", **variables_for(precision)}},
         )
     except Exception as error:  # Ray raises Exception itself if one of its processes is not up in time
         reason = first_line(error)
